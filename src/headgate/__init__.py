@@ -1,0 +1,54 @@
+"""Headgate: an exact rate limiter, in one process or across a fleet. This file only re-exports."""
+
+from typing import TYPE_CHECKING
+
+from headgate.decision import Decision
+from headgate.errors import (
+    HeadgateError,
+    InvalidCost,
+    InvalidKey,
+    InvalidPolicy,
+    InvalidStore,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+)
+from headgate.limiter import AsyncLimiter, Limiter
+from headgate.policy import SlidingWindow
+from headgate.store import MemoryStore
+
+if TYPE_CHECKING:
+    from headgate.store.redis import AsyncRedisStore, RedisStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncLimiter",
+    "AsyncRedisStore",
+    "Decision",
+    "HeadgateError",
+    "InvalidCost",
+    "InvalidKey",
+    "InvalidPolicy",
+    "InvalidStore",
+    "Limiter",
+    "MemoryStore",
+    "RedisStore",
+    "SlidingWindow",
+    "StoreError",
+    "StoreTimeout",
+    "StoreUnavailable",
+]
+
+
+def __getattr__(name: str) -> object:
+    # The Redis stores come with their driver, which is an extra: it is imported by whoever asks for one of them.
+    if name in {"AsyncRedisStore", "RedisStore"}:
+        from headgate.store import redis
+
+        return getattr(redis, name)
+    raise AttributeError(f"module 'headgate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

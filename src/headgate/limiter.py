@@ -1,0 +1,177 @@
+"""Limiters: a policy and the store its counters live in. What both forms share is in `_Base`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+from weakref import WeakKeyDictionary
+
+from headgate.algorithms import Allow
+from headgate.decision import Decision, decision_of
+from headgate.errors import InvalidPolicy, InvalidStore, shown
+from headgate.keys import checked_key
+from headgate.policy import SlidingWindow, checked_cost
+from headgate.store import Answer, AsyncStore, Charge, MemoryStore, Request, Store
+from headgate.store.opening import open_async_store, open_store
+
+_Store = TypeVar("_Store", Store, AsyncStore)
+
+_unnamed: WeakKeyDictionary[object, dict[str, int]] = WeakKeyDictionary()
+"""The limits of policies without a name, by store and namespace: to refuse two that would share a counter unseen."""
+
+
+class _Base(Generic[_Store]):
+    """The body that both limiters share: from a key and a cost to a request, and from its answer to a decision."""
+
+    def __init__(self, policy: SlidingWindow, store: _Store, *, owned: bool) -> None:
+        self._policy = policy
+        self._names, self._limits = (policy.name,), (policy.limit,)
+        self._store: _Store = store
+        self._owned = owned
+
+    @property
+    def policies(self) -> tuple[SlidingWindow, ...]:
+        """The policies that a request has to pass."""
+        return (self._policy,)
+
+    def _requests(self, key: str, cost: int) -> list[Request]:
+        return [(Charge(self._policy, checked_key(key), checked_cost(cost)),)]
+
+    def _decision(self, answers: Sequence[Answer]) -> Decision:
+        answer = answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return decision_of(self._names, self._limits, answer)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._policy!r})"
+
+
+class Limiter(_Base[Store]):
+    """Decides requests for threads: one policy, counted in memory or in a store that a fleet shares.
+
+    Args:
+        policy: What is allowed.
+        store: A store; the URL of one (``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``memory://``); or
+            nothing, for a `MemoryStore` of its own. The limiter closes only a store that it made.
+
+    Raises:
+        InvalidPolicy: No policy, or one without a name that differs from another on this store only in its limit.
+        InvalidStore: Neither a store nor the URL of one.
+    """
+
+    def __init__(self, policy: SlidingWindow, *, store: Store | str | None = None) -> None:
+        _check_policy(policy)
+        opened = open_store(store)
+        _refuse_twins(policy, opened)
+        super().__init__(policy, opened, owned=opened is not store)
+        self._allow: Allow = opened.bind(policy) if isinstance(opened, MemoryStore) else self._taken
+
+    def allow(self, key: str, cost: int = 1) -> bool:
+        """Take ``cost`` units for ``key`` if there is room. True when they were taken; a denial takes nothing.
+
+        Args:
+            key: Who asks: any text.
+            cost: Units to take, a whole number from 1 to 10^11. Above the limit it is always denied.
+
+        Raises:
+            InvalidKey: The key is no text, or has a lone surrogate. Nothing was taken.
+            InvalidCost: The cost is no whole number from 1 to 10^11. Nothing was taken.
+            StoreUnavailable: The store could not be asked. Nothing was taken.
+            StoreTimeout: The answer was lost. The cost may have been taken.
+        """
+        return self._allow(key, cost)
+
+    def take(self, key: str, cost: int = 1) -> Decision:
+        """Do as `allow` does, and return the whole decision."""
+        return self._decision(self._store.decide(self._requests(key, cost)))
+
+    def peek(self, key: str, cost: int = 1) -> Decision:
+        """Say what `take` would decide now, and take nothing: ``remaining`` and ``reset_after`` are those of now."""
+        return self._decision(self._store.decide(self._requests(key, cost), charging=False))
+
+    def forget(self, key: str) -> None:
+        """Drop what was counted for ``key``: its whole limit is free again, for all that share the store."""
+        self._store.forget(self._policy, checked_key(key))
+
+    def close(self) -> None:
+        """Close the store, if this limiter made it."""
+        if self._owned:
+            self._store.close()
+
+    def _taken(self, key: str, cost: int) -> bool:
+        return self.take(key, cost).allowed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncLimiter(_Base[AsyncStore]):
+    """Decides requests for tasks: the verbs of `Limiter`, awaited. Over a `MemoryStore` it never waits.
+
+    Args:
+        policy: What is allowed.
+        store: An awaited store, a `MemoryStore`, a URL as for `Limiter`, or nothing for a `MemoryStore` of its own.
+
+    Raises:
+        InvalidPolicy: As for `Limiter`.
+        InvalidStore: Neither a store nor the URL of one; or one that would block the event loop.
+    """
+
+    def __init__(self, policy: SlidingWindow, *, store: AsyncStore | MemoryStore | str | None = None) -> None:
+        _check_policy(policy)
+        opened, identity = open_async_store(store)
+        _refuse_twins(policy, identity)
+        super().__init__(policy, opened, owned=identity is not store)
+
+    async def allow(self, key: str, cost: int = 1) -> bool:
+        """See `Limiter.allow`. Cancelled after it was sent, the cost may have been taken."""
+        return (await self.take(key, cost)).allowed
+
+    async def take(self, key: str, cost: int = 1) -> Decision:
+        """See `Limiter.take`."""
+        return self._decision(await self._store.decide(self._requests(key, cost)))
+
+    async def peek(self, key: str, cost: int = 1) -> Decision:
+        """See `Limiter.peek`."""
+        return self._decision(await self._store.decide(self._requests(key, cost), charging=False))
+
+    async def forget(self, key: str) -> None:
+        """See `Limiter.forget`."""
+        await self._store.forget(self._policy, checked_key(key))
+
+    async def aclose(self) -> None:
+        """See `Limiter.close`."""
+        if self._owned:
+            await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _check_policy(policy: SlidingWindow) -> None:
+    if not isinstance(policy, SlidingWindow):
+        raise InvalidPolicy(f"policy must be one such as SlidingWindow(100, window=60), got {shown(policy)}")
+
+
+def _refuse_twins(policy: SlidingWindow, store: object) -> None:
+    if policy.named:
+        return
+    limits = _unnamed.setdefault(store, {})
+    other = limits.setdefault(policy.namespace, policy.limit)
+    if other != policy.limit:
+        raise InvalidPolicy(
+            f"two policies without a name on one store, both {policy.name}, with limits {other} and {policy.limit}: "
+            f"they would share one counter; give each a name=, or both the same one if that is what you want"
+        )

@@ -1,0 +1,297 @@
+"""Counters on a Redis or Valkey server, through redis-py: one script call for a batch, never sent twice.
+
+`_Body` is what the two stores share: it yields each command and is sent the reply, or thrown the server's error. What
+is left to `RedisStore` and `AsyncRedisStore` is to carry commands there and back.
+
+Connections are taken from the client's pool and spoken to directly: a client's own ``execute_command`` repeats a call
+whose reply was lost, ten times by default, and each of them may have charged. Whatever goes wrong once a command may
+have left raises `StoreTimeout`, the outcome unknown, and its connection is dropped, so that a late reply is never read
+as another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+try:
+    import redis
+    import redis.asyncio
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, RedisError, ResponseError
+    from redis.retry import Retry
+except ImportError as error:  # pragma: no cover - seen by the test of the bare package
+    raise ImportError("the Redis stores need redis-py: pip install 'headgate[redis]'") from error
+
+from headgate.errors import InvalidStore, StoreError, StoreTimeout, StoreUnavailable, shown
+from headgate.keys import stored_key
+from headgate.policy import SlidingWindow
+from headgate.store.protocol import Answer, Request
+from headgate.store.script import Arguments, Script, answers, arguments
+
+PREFIX = "headgate:"
+TIMEOUT = 0.5
+IN_FLIGHT = 32
+"""Calls under way at once from one store: more than the server or this process can use, and fewer than the 100
+connections at which a pool of redis-py raises."""
+
+_Result = TypeVar("_Result")
+_Steps = Generator[Arguments, Any, _Result]
+
+# What the server answers in place of running a script. redis-py calls some of them errors of the connection.
+_REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
+
+
+class _Body:
+    """What both stores do, but for carrying a command to the server.
+
+    Attributes:
+        mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
+    """
+
+    def __init__(self, prefix: str, timeout: float) -> None:
+        if not isinstance(prefix, str) or not prefix:
+            raise ValueError(f"prefix must be text, 1 character or more, got {prefix!r}")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+            raise ValueError(f"timeout must be seconds above 0, got {timeout!r}")
+        self.mended = 0
+        self._prefix = prefix
+        self._timeout = timeout
+        self._scripts = {charging: Script(charging=charging) for charging in (True, False)}
+        self._owned = False
+
+    def _decide(self, requests: Sequence[Request], charging: bool) -> _Steps[list[Answer]]:
+        script, asked = self._scripts[charging], arguments(self._prefix, requests)
+        try:
+            reply = yield ["EVALSHA", script.sha, *asked]
+        except NoScriptError:  # a new server, a failover, a SCRIPT FLUSH: it ran nothing, so this is the first sending
+            reply = yield ["EVAL", script.source, *asked]
+        mended, answered = answers(reply)
+        self.mended += mended
+        return answered
+
+    def _forget(self, policy: SlidingWindow, key: str) -> _Steps[None]:
+        yield ["DEL", stored_key(self._prefix, policy.namespace, key).encode()]
+
+
+def _unavailable(why: object) -> StoreUnavailable:
+    return StoreUnavailable(f"the store could not be asked, nothing was taken: {why}")
+
+
+def _lost(why: object) -> StoreTimeout:
+    return StoreTimeout(f"the store's answer was lost, the cost may have been taken: {why}")
+
+
+def _refused(error: Exception) -> StoreError:
+    text = str(error)
+    if "script:" in text:  # it failed on the way, and what it had written stands
+        return StoreError(f"the script failed on the server, the cost may have been taken: {text}")
+    return StoreUnavailable(f"the store refused, nothing was taken: {text}")
+
+
+def _unreadable(url: str, error: Exception) -> InvalidStore:
+    return InvalidStore(f"store must be a URL that redis-py can read: {error}", store=url)
+
+
+def _options(timeout: float) -> dict[str, Any]:
+    """Return the settings of a client of our own, for redis-py's ``from_url``."""
+    return {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+
+
+class RedisStore(_Body):
+    """Counters on a Redis (7.0 or newer) or Valkey (7.2 or newer) server, for threads. The server's clock decides.
+
+    Args:
+        client: A ``redis.Redis`` of your own. It is never closed here; its pool, its timeouts and either mode of
+            decoding serve. Its retries do not: no call is sent twice.
+        prefix: What all stored keys begin with. One with a hash tag of its own (``"{pay}:"``) keeps all of them in
+            one slot of a cluster.
+        timeout: Seconds that a call waits for a connection to be free. (`from_url` sets the timeouts of the
+            connection itself to it, too.)
+
+    Attributes:
+        mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
+    """
+
+    def __init__(self, client: redis.Redis, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> None:
+        super().__init__(prefix, timeout)
+        if not isinstance(client, redis.Redis):
+            raise InvalidStore(f"client must be a redis.Redis, got {shown(client)}", store=client)
+        self._client = client
+        self._gate = threading.BoundedSemaphore(IN_FLIGHT)
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
+        """Make a store with a client of its own, which `close` closes. Connects at the first call.
+
+        Args:
+            url: As redis-py reads it, ``redis://[[user]:[password]@]host[:port][/db][?option=value]``. An option
+                named in it wins over those set here.
+            prefix: See `RedisStore`.
+            timeout: Seconds, each, to wait for a free connection, to connect, and for the reply.
+
+        Raises:
+            InvalidStore: The URL cannot be read.
+        """
+        try:
+            client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(timeout))
+        except (ValueError, TypeError) as error:
+            raise _unreadable(url, error) from None
+        store = cls(client, prefix=prefix, timeout=timeout)
+        store._owned = True
+        return store
+
+    def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
+        """Decide a batch in one script call; see `headgate.store.Store.decide`."""
+        return self._run(self._decide(requests, charging))
+
+    def forget(self, policy: SlidingWindow, key: str) -> None:
+        """Drop the counter of ``key`` under ``policy``, for all who share it."""
+        self._run(self._forget(policy, key))
+
+    def close(self) -> None:
+        """Close the client, if this store made it."""
+        if self._owned:
+            self._client.close()
+
+    def _run(self, steps: _Steps[_Result]) -> _Result:
+        command = next(steps)
+        if not self._gate.acquire(timeout=self._timeout):
+            raise _unavailable(f"{IN_FLIGHT} calls are under way, and none ended within {self._timeout} s")
+        pool = self._client.connection_pool
+        sent = False
+        try:
+            connection = pool.get_connection()
+            try:
+                sent = True
+                return _carry(connection, command, steps)
+            finally:
+                pool.release(connection)
+        except _REFUSALS as refusal:
+            raise _refused(refusal) from refusal
+        except (RedisError, OSError) as error:
+            raise (_lost(error) if sent else _unavailable(error)) from error
+        finally:
+            self._gate.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _carry(connection: Any, command: Arguments, steps: _Steps[_Result]) -> _Result:
+    try:
+        while True:
+            connection.send_command(*command)
+            try:
+                reply = connection.read_response()
+            except _REFUSALS as refusal:
+                command = steps.throw(refusal)
+            else:
+                command = steps.send(reply)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    except _REFUSALS:
+        raise
+    except BaseException:
+        connection.disconnect()  # or the late reply would be read as the next call's
+        raise
+
+
+class AsyncRedisStore(_Body):
+    """Counters on a Redis or Valkey server, for tasks of one event loop. See `RedisStore`.
+
+    A call that is cancelled while it waits for its turn takes nothing; one that was sent may have been counted.
+
+    Args:
+        client: A ``redis.asyncio.Redis`` of your own, on the loop that will use the store.
+        prefix: See `RedisStore`.
+        timeout: Seconds that a whole call may last: waiting for its turn, connecting, and the reply.
+
+    Attributes:
+        mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> None:
+        super().__init__(prefix, timeout)
+        if not isinstance(client, redis.asyncio.Redis):
+            raise InvalidStore(f"client must be a redis.asyncio.Redis, got {shown(client)}", store=client)
+        self._client = client
+        self._gate = asyncio.Semaphore(IN_FLIGHT)
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
+        """Make a store with a client of its own, which `aclose` closes. See `RedisStore.from_url`."""
+        try:
+            client = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), **_options(timeout))
+        except (ValueError, TypeError) as error:
+            raise _unreadable(url, error) from None
+        store = cls(client, prefix=prefix, timeout=timeout)
+        store._owned = True
+        return store
+
+    async def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
+        """See `RedisStore.decide`."""
+        return await self._run(self._decide(requests, charging))
+
+    async def forget(self, policy: SlidingWindow, key: str) -> None:
+        """See `RedisStore.forget`."""
+        await self._run(self._forget(policy, key))
+
+    async def aclose(self) -> None:
+        """Close the client, if this store made it."""
+        if self._owned:
+            await self._client.aclose()
+
+    async def _run(self, steps: _Steps[_Result]) -> _Result:
+        command = next(steps)
+        pool = self._client.connection_pool
+        sent = False
+        try:
+            async with asyncio.timeout(self._timeout), self._gate:
+                connection = await pool.get_connection()
+                try:
+                    sent = True
+                    return await _carry_async(connection, command, steps)
+                finally:
+                    await pool.release(connection)
+        except _REFUSALS as refusal:
+            raise _refused(refusal) from refusal
+        except (RedisError, OSError) as error:
+            why = str(error) or f"nothing came within {self._timeout} s"
+            raise (_lost(why) if sent else _unavailable(why)) from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def _carry_async(connection: Any, command: Arguments, steps: _Steps[_Result]) -> _Result:
+    try:
+        while True:
+            await connection.send_command(*command)
+            try:
+                reply = await connection.read_response()
+            except _REFUSALS as refusal:
+                command = steps.throw(refusal)
+            else:
+                command = steps.send(reply)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    except _REFUSALS:
+        raise
+    except BaseException:
+        await connection.disconnect(nowait=True)  # or the late reply would be read as the next call's
+        raise

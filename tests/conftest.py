@@ -1,0 +1,45 @@
+"""Fixtures for all tests: the shared servers, and the word at the end on what the run used."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import servers
+
+_health = (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture)
+for _name, _examples in (("fast", 25), ("thorough", 300)):
+    hypothesis.settings.register_profile(
+        _name, max_examples=_examples, stateful_step_count=30, deadline=None, suppress_health_check=_health
+    )
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="session", params=servers.kinds() or ["none"])
+def server(request: pytest.FixtureRequest) -> servers.Server:
+    """Each real server in turn, one process of each for the whole run."""
+    if request.param == "none":
+        pytest.skip(servers.HOW_TO_GET_ONE)
+    return servers.shared(request.param)
+
+
+@pytest.fixture
+def prefix(server: servers.Server) -> Iterator[str]:
+    """A prefix of the test's own on the shared server; its keys are gone afterwards."""
+    with servers.own_prefix(server) as text:
+        yield text
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    used = ", ".join(f"{server.version} ({server.kind})" for server in servers.used()) or "no server"
+    missing = [kind for kind in ("valkey", "redis") if kind not in servers.binaries()]
+    absent = f"; not on this machine: {', '.join(missing)}" if missing else ""
+    terminalreporter.write_line(f"ran on Python {platform.python_version()}, {used}{absent}")
+
+
+def pytest_unconfigure() -> None:
+    for server in servers.used():
+        server.stop()

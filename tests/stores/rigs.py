@@ -1,0 +1,144 @@
+"""One face for every store, so that one suite holds for all: memory or a real server, for threads or for tasks.
+
+The clock is the rig's own and moves only when it is told, so that edges are met to the microsecond. On a server the
+script's `now_us` reads it from a key in place of TIME (the scripts are otherwise the ones that ship), and PEXPIRE gives
+an hour more, so that real time does not take away what the rig's clock still holds. What the script asked for is kept,
+in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_real_time.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from headgate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore, SlidingWindow
+from headgate.store import Answer, Charge, Request
+from headgate.store.script import Script
+from headgate.testing import ManualClock
+
+START = 1_700_000_000.0
+
+_CLOCK = """
+local server = redis
+local redis = {pcall = server.pcall, call = function(command, key, ...)
+  if command ~= 'PEXPIRE' then return server.call(command, key, ...) end
+  server.call('SET', key .. ':ttl', ..., 'PX', 3600000)
+  return server.call(command, key, ... + 3600000)
+end}
+local function now_us() return tonumber(redis.call('GET', '%s')) end
+"""
+
+
+class Rig:
+    """A store with its clock, and limiters on it whose verbs are called the same way whatever the store.
+
+    Args:
+        kind: ``memory`` or ``redis``.
+        asynchronous: Whether tasks or threads use it.
+        client: Of the server, for a rig of kind ``redis``.
+        prefix: Of the stored keys.
+    """
+
+    def __init__(
+        self, kind: str, *, asynchronous: bool = False, client: redis.Redis | None = None, prefix: str = "test:", **options: Any
+    ) -> None:
+        self.kind = kind
+        self.client = client
+        self.prefix = prefix
+        self._runner = asyncio.Runner() if asynchronous else None
+        self._clock = ManualClock(START)
+        self.store: Any
+        if kind == "memory":
+            self.store = MemoryStore(clock=self._clock, **options)
+        else:
+            assert client is not None
+            # As a user may have it: with decoding in one form and without in the other.
+            settings = {**client.connection_pool.connection_kwargs, "decode_responses": asynchronous}
+            settings = {name: settings[name] for name in ("host", "port", "db", "decode_responses")}
+            own = redis.asyncio.Redis(**settings) if asynchronous else redis.Redis(**settings)
+            self.store = (AsyncRedisStore if asynchronous else RedisStore)(own, prefix=prefix)
+            self._close_client = own.aclose if asynchronous else own.close
+            clock = _CLOCK % self._clock_key
+            self.store._scripts = {charging: Script(charging=charging, clock=clock) for charging in (True, False)}
+            self._tell()
+
+    @property
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
+    def advance(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+        if self.kind == "redis":
+            self._tell()
+
+    def restart(self) -> None:
+        """Put the clock back to where it began; counters stay."""
+        self._clock = ManualClock(START)
+        self._tell()
+
+    def limiter(self, policy: SlidingWindow) -> Face:
+        limiter = (AsyncLimiter if self._runner else Limiter)(policy, store=self.store)
+        return Face(self, limiter)
+
+    def decide(self, *requests: Request, charging: bool = True) -> list[Answer]:
+        return self.run(self.store.decide(requests, charging=charging))
+
+    def run(self, result: Any) -> Any:
+        return self._runner.run(_await(result)) if self._runner and hasattr(result, "__await__") else result
+
+    def stored(self) -> dict[bytes, Any]:
+        """Read all counters from the server, as they lie there."""
+        assert self.client is not None
+        keys = [key for key in self.client.scan_iter(f"{self.prefix}*", count=10_000) if not key.endswith(b":ttl")]
+        return {key: self.client.lrange(key, 0, -1) for key in keys if key != self._clock_key.encode()}
+
+    def asked_ttl(self) -> float:
+        """Return the seconds that the script last gave to the one counter there is."""
+        assert self.client is not None
+        (key,) = self.stored()
+        return int(self.client.get(key + b":ttl")) / 1000
+
+    def close(self) -> None:
+        if self.kind == "redis":
+            self.run(self._close_client())
+        if self._runner:
+            self._runner.close()
+
+    @property
+    def _clock_key(self) -> str:
+        return f"{self.prefix}clock"
+
+    def _tell(self) -> None:
+        assert self.client is not None
+        self.client.set(self._clock_key, self._clock.now_us())
+
+
+async def _await(result: Any) -> Any:
+    return await result
+
+
+class Face:
+    """A limiter's verbs, whichever class it is."""
+
+    def __init__(self, rig: Rig, limiter: Limiter | AsyncLimiter) -> None:
+        self._rig, self._limiter = rig, limiter
+
+    def allow(self, key: str, cost: int = 1) -> bool:
+        return self._rig.run(self._limiter.allow(key, cost))
+
+    def take(self, key: str, cost: int = 1) -> Decision:
+        return self._rig.run(self._limiter.take(key, cost))
+
+    def peek(self, key: str, cost: int = 1) -> Decision:
+        return self._rig.run(self._limiter.peek(key, cost))
+
+    def forget(self, key: str) -> None:
+        self._rig.run(self._limiter.forget(key))
+
+
+def charges(*parts: tuple[SlidingWindow, str, int]) -> Sequence[Charge]:
+    return tuple(Charge(*part) for part in parts)
