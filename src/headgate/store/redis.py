@@ -36,8 +36,7 @@ from headgate.store.script import Arguments, Script, answers, arguments
 PREFIX = "headgate:"
 TIMEOUT = 0.5
 IN_FLIGHT = 32
-"""Calls under way at once from one store: more than the server or this process can use, and fewer than the 100
-connections at which a pool of redis-py raises."""
+"""Calls under way at once from one store, at most: more would be faster neither here nor on the server."""
 
 _Result = TypeVar("_Result")
 _Steps = Generator[Arguments, Any, _Result]
@@ -93,13 +92,22 @@ def _refused(error: Exception) -> StoreError:
     return StoreUnavailable(f"the store refused, nothing was taken: {text}")
 
 
+def _in_flight(client: Any) -> int:
+    """Return how many calls may be under way: what lies past it waits here, where a pool of redis-py would raise."""
+    return min(IN_FLIGHT, client.connection_pool.max_connections)
+
+
 def _unreadable(url: str, error: Exception) -> InvalidStore:
     return InvalidStore(f"store must be a URL that redis-py can read: {error}", store=url)
 
 
 def _options(timeout: float) -> dict[str, Any]:
-    """Return the settings of a client of our own, for redis-py's ``from_url``."""
-    return {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    """Return the settings of a client of our own, for redis-py's ``from_url``.
+
+    RESP2: under RESP3 redis-py's pools hand out a connection that the server has closed meanwhile, if it has
+    maintenance notifications on (8.1); the first call after a restart would be lost.
+    """
+    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
 
 
 class RedisStore(_Body):
@@ -122,7 +130,7 @@ class RedisStore(_Body):
         if not isinstance(client, redis.Redis):
             raise InvalidStore(f"client must be a redis.Redis, got {shown(client)}", store=client)
         self._client = client
-        self._gate = threading.BoundedSemaphore(IN_FLIGHT)
+        self._gate = threading.BoundedSemaphore(_in_flight(client))
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
@@ -161,7 +169,7 @@ class RedisStore(_Body):
     def _run(self, steps: _Steps[_Result]) -> _Result:
         command = next(steps)
         if not self._gate.acquire(timeout=self._timeout):
-            raise _unavailable(f"{IN_FLIGHT} calls are under way, and none ended within {self._timeout} s")
+            raise _unavailable(f"as many calls as may be are under way, and none ended within {self._timeout} s")
         pool = self._client.connection_pool
         sent = False
         try:
@@ -225,7 +233,7 @@ class AsyncRedisStore(_Body):
         if not isinstance(client, redis.asyncio.Redis):
             raise InvalidStore(f"client must be a redis.asyncio.Redis, got {shown(client)}", store=client)
         self._client = client
-        self._gate = asyncio.Semaphore(IN_FLIGHT)
+        self._gate = asyncio.Semaphore(_in_flight(client))
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:

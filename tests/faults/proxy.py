@@ -1,0 +1,83 @@
+"""A TCP proxy on loopback that can cut, hold or count what passes, in a thread with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Self
+
+
+class Proxy:
+    """Stands before a server. Its switches may be turned at any time from the test's thread.
+
+    Attributes:
+        sent: All bytes that clients have sent so far.
+        cut_reply: How many replies are still to be cut: the server gets the request, its answer never arrives and the
+            connection is closed.
+        hold: While true nothing passes back.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.sent = b""
+        self.cut_reply = 0
+        self.hold = False
+        self._upstream = port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._server = self._call(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def drop(self) -> None:
+        """Close all connections, as a server that restarts does."""
+        self._call(self._drop())
+
+    def _call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
+
+    async def _drop(self) -> None:
+        for writer in list(self._writers):
+            writer.close()
+        await asyncio.sleep(0.05)
+
+    async def _stop(self) -> None:
+        self._server.close()
+        await self._drop()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        self._writers |= {writer, up_writer}
+        await asyncio.gather(self._up(reader, up_writer), self._down(up_reader, writer), return_exceptions=True)
+        for each in (writer, up_writer):
+            each.close()
+            self._writers.discard(each)
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            self.sent += data
+            writer.write(data)
+        writer.close()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            while self.hold:
+                await asyncio.sleep(0.01)
+            if self.cut_reply:
+                self.cut_reply -= 1
+                break
+            writer.write(data)
+        writer.close()

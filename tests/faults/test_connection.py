@@ -1,0 +1,287 @@
+"""What a call does when the server, or the way to it, fails: no call is sent twice, and it says what is known."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+import redis
+import redis.asyncio
+import servers
+from faults.proxy import Proxy
+
+from headgate import (
+    AsyncLimiter,
+    AsyncRedisStore,
+    Limiter,
+    RedisStore,
+    SlidingWindow,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+)
+
+POLICY = SlidingWindow(100, window=60)
+
+
+class Client:
+    """A limiter over a URL or over a client of one's own, for threads or for tasks: the same verbs for both."""
+
+    def __init__(self, form: str, url: str, prefix: str, *, timeout: float = 0.5, given: bool = False) -> None:
+        self.runner = asyncio.Runner() if form == "async" else None
+        self.client = None
+        if given:  # with redis-py's own settings: ten retries
+            self.client = (redis.asyncio.Redis if self.runner else redis.Redis).from_url(url)
+            self.store = (AsyncRedisStore if self.runner else RedisStore)(self.client, prefix=prefix)
+        else:
+            self.store = (AsyncRedisStore if self.runner else RedisStore).from_url(url, prefix=prefix, timeout=timeout)
+        self.limiter = (AsyncLimiter if self.runner else Limiter)(POLICY, store=self.store)
+
+    def take(self, key: str = "a"):
+        return self._run(self.limiter.take(key))
+
+    def peek(self, key: str = "a"):
+        return self._run(self.limiter.peek(key))
+
+    def rest(self) -> None:
+        """Give an event loop the time that it has in a program that runs, to see what happened meanwhile."""
+        if self.runner:
+            self.runner.run(asyncio.sleep(0.02))
+
+    def close(self) -> None:
+        if self.runner is None:
+            self.store.close()
+            if self.client:
+                self.client.close()
+        else:
+            self.runner.run(self._aclose())
+            self.runner.close()
+
+    async def _aclose(self) -> None:
+        await self.store.aclose()
+        if self.client:
+            await self.client.aclose()
+
+    def _run(self, result):
+        return self.runner.run(_await(result)) if self.runner else result
+
+
+async def _await(result):
+    return await result
+
+
+@contextlib.contextmanager
+def client(*args, **options):
+    made = Client(*args, **options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def form(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def proxy(server: servers.Server):
+    with Proxy(server.port) as made:
+        yield made
+
+
+def url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own-client", "given-client"])
+def test_a_lost_reply_is_an_unknown_outcome_and_the_call_is_not_sent_again(
+    form: str, proxy: Proxy, prefix: str, given: bool
+):
+    with client(form, url(proxy.port), prefix, given=given) as limiter:
+        assert limiter.take().remaining == 99
+        before = proxy.sent.count(b"EVALSHA")
+        proxy.cut_reply = 1
+        with pytest.raises(StoreTimeout, match="the cost may have been taken") as caught:
+            limiter.take()
+        assert caught.value.__cause__ is not None
+        assert proxy.sent.count(b"EVALSHA") == before + 1
+        assert limiter.take().remaining == 97  # it was counted, once
+
+
+def test_a_late_reply_is_never_read_as_the_answer_to_another_call(form: str, proxy: Proxy, prefix: str):
+    with client(form, url(proxy.port), prefix, timeout=0.2) as limiter:
+        assert limiter.take("a").remaining == 99
+        proxy.hold = True
+        with pytest.raises(StoreTimeout):
+            limiter.take("a")
+        proxy.hold = False
+        for taken in range(1, 6):
+            assert limiter.take("b").remaining == 100 - taken
+        assert limiter.peek("a").remaining == 98
+
+
+def test_a_connection_that_was_closed_while_idle_costs_no_call(form: str, proxy: Proxy, prefix: str):
+    with client(form, url(proxy.port), prefix) as limiter:
+        for taken in range(1, 4):
+            assert limiter.take().remaining == 100 - taken
+            proxy.drop()
+            limiter.rest()
+
+
+def test_script_flush_is_survived_without_a_second_charge(form: str, server: servers.Server, prefix: str):
+    with client(form, server.url, prefix) as limiter:
+        for taken in range(1, 4):
+            assert limiter.take().remaining == 100 - taken
+            assert limiter.peek().remaining == 100 - taken
+            server.client.script_flush()
+
+
+def test_with_no_server_the_call_says_at_once_that_nothing_was_taken(form: str):
+    with client(form, url(servers._free_port()), "test:") as limiter:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="nothing was taken") as caught:
+            limiter.take()
+        assert time.monotonic() - began < 1
+        assert isinstance(caught.value.__cause__, redis.exceptions.ConnectionError)
+
+
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_a_paused_server_is_answered_for_within_the_timeout_and_comes_back(form: str, kind: str):
+    with servers.running(kind) as own, client(form, own.url, "test:", timeout=0.3) as limiter:
+        assert limiter.take().remaining == 99
+        os.kill(own.process.pid, signal.SIGSTOP)
+        try:
+            for _ in range(2):
+                began = time.monotonic()
+                with pytest.raises(StoreError):
+                    limiter.take()
+                assert time.monotonic() - began < 1
+        finally:
+            os.kill(own.process.pid, signal.SIGCONT)
+        assert limiter.take().remaining in (97, 98)  # what was sent before the time-out may have been counted
+
+
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_a_server_that_is_killed_and_started_again_is_used_again_without_a_restart(form: str, kind: str):
+    own = servers.start(kind)
+    with client(form, own.url, "test:") as limiter:
+        assert limiter.take().remaining == 99
+        port = own.port
+        own.stop()
+        with pytest.raises(StoreError):
+            limiter.take()
+        again = servers.start(kind, port=port)
+        try:
+            assert limiter.take().remaining == 99
+        finally:
+            again.stop()
+
+
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_what_the_server_refuses_takes_nothing_and_says_why(form: str, kind: str):
+    with servers.running(kind) as own, client(form, own.url, "test:") as limiter:
+        limiter.take()
+        for setting, value, normal, words in (
+            ("maxmemory", "1", "0", "maxmemory"),
+            ("min-replicas-to-write", "1", "0", "NOREPLICAS|replicas"),
+        ):
+            own.client.config_set(setting, value)
+            with pytest.raises(StoreUnavailable, match=words):
+                limiter.take()
+            own.client.config_set(setting, normal)
+        own.client.replicaof("127.0.0.1", 1)
+        with pytest.raises(StoreUnavailable, match="(?i)read.only|replica"):
+            limiter.take()
+        own.client.replicaof("NO", "ONE")
+        assert limiter.take().remaining == 98
+
+
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_a_wrong_password_is_said_and_not_shown(form: str, kind: str):
+    with servers.running(kind) as own, client(form, own.url.replace("//", "//:s3cret@"), "test:") as limiter:
+        own.client.config_set("requirepass", "another")
+        with pytest.raises(StoreUnavailable, match="nothing was taken") as caught:
+            limiter.take()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_512_tasks_on_one_limiter_are_all_answered(server: servers.Server, prefix: str):
+    async def main() -> list[bool]:
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+            limiter = AsyncLimiter(SlidingWindow(1000, window=60), store=store)
+            return await asyncio.gather(*(limiter.allow("a") for _ in range(512 * 3)))
+
+    assert sum(asyncio.run(main())) == 1000
+
+
+def test_512_tasks_over_a_clients_own_small_pool_are_all_answered(server: servers.Server, prefix: str):
+    async def main() -> list[bool]:
+        async with redis.asyncio.Redis.from_url(server.url, max_connections=3) as own:
+            limiter = AsyncLimiter(SlidingWindow(500, window=60), store=AsyncRedisStore(own, prefix=prefix, timeout=5))
+            return await asyncio.gather(*(limiter.allow("a") for _ in range(512)))
+
+    assert sum(asyncio.run(main())) == 500
+
+
+def test_cancelled_tasks_harm_no_other(server: servers.Server, prefix: str):
+    async def main() -> tuple[int, int]:
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+            limiter = AsyncLimiter(SlidingWindow(1000, window=60), store=store)
+            tasks = [asyncio.create_task(limiter.allow("a")) for _ in range(400)]
+            await asyncio.sleep(0.005)
+            for task in tasks[::3]:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert {type(result) for result in results} <= {bool, asyncio.CancelledError}
+            answered = sum(result is True for result in results)
+            counted = 1000 - (await limiter.peek("a")).remaining
+            assert all(await asyncio.gather(*(limiter.allow("b") for _ in range(200))))
+            return answered, counted
+
+    answered, counted = asyncio.run(main())
+    assert answered <= counted <= 400
+
+
+def test_a_client_that_was_given_is_never_closed(form: str, server: servers.Server, prefix: str):
+    if form == "sync":
+        own = redis.Redis.from_url(server.url)
+        with RedisStore(own, prefix=prefix) as store, Limiter(POLICY, store=store) as limiter:
+            limiter.take("a")
+        (connection,) = own.connection_pool._available_connections
+        assert connection.is_connected
+        own.close()
+        return
+
+    async def main() -> None:
+        async with redis.asyncio.Redis.from_url(server.url) as own:
+            async with AsyncRedisStore(own, prefix=prefix) as store, AsyncLimiter(POLICY, store=store) as limiter:
+                await limiter.take("a")
+            (connection,) = own.connection_pool._available_connections
+            assert connection.is_connected
+
+    asyncio.run(main())
+
+
+def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Server):
+    before = len(server.client.client_list())
+    if form == "sync":
+        with Limiter(POLICY, store=server.url) as limiter:
+            limiter.peek("a")
+            assert len(server.client.client_list()) == before + 1
+    else:
+
+        async def main() -> None:
+            async with AsyncLimiter(POLICY, store=server.url) as limiter:
+                await limiter.peek("a")
+                assert len(server.client.client_list()) == before + 1
+
+        asyncio.run(main())
+    end = time.monotonic() + 5
+    while len(server.client.client_list()) > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(server.client.client_list()) == before

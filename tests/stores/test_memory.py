@@ -1,0 +1,202 @@
+"""The store in memory: threads, the bound on keys, and idle keys that are given back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from headgate import Limiter, MemoryStore, SlidingWindow
+from headgate.testing import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def test_sixteen_threads_on_one_key_get_the_limit_and_not_one_more():
+    limiter = Limiter(SlidingWindow(1000, window=3600))
+    counts, start = [], threading.Barrier(16)
+
+    def work() -> None:
+        start.wait()
+        counts.append(sum(limiter.allow("a") for _ in range(500)))
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 1000
+
+
+def test_idle_keys_are_given_back_by_the_calls_that_come_anyway(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    for n in range(5000):
+        limiter.allow(f"gone-{n}")
+    assert len(store) == 5000
+    clock.advance(61)
+    for n in range(1300):
+        limiter.take(f"new-{n}")
+    clock.advance(1)
+    assert len(store) <= 1400
+
+
+def test_idle_keys_of_one_policy_are_given_back_by_the_traffic_of_another(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    first, second = (Limiter(SlidingWindow(5, window=window), store=store) for window in (1, 60))
+    for n in range(1000):
+        first.allow(f"gone-{n}")
+    clock.advance(2)
+    for _ in range(600):
+        second.take("a")
+    assert len(store) == 1
+
+
+def test_a_key_in_use_is_never_given_back(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(100, window=60), store=store)
+    taken = 0
+    for _ in range(590):
+        clock.advance(0.1)
+        taken += limiter.allow("busy")
+        limiter.take("other")
+    assert limiter.peek("busy").remaining == 0
+    assert taken == 100
+
+
+def test_no_call_pauses_to_give_back_a_hundred_thousand_keys(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    for n in range(100_000):
+        limiter.allow(str(n))
+    clock.advance(120)
+    held = [len(store)]
+    for n in range(300):
+        limiter.take(f"new-{n}")
+        held.append(len(store))
+    assert max(before - after for before, after in zip(held, held[1:], strict=False)) <= 4
+    assert held[-1] < 100_000
+
+
+def test_the_store_never_holds_more_than_max_keys(clock: ManualClock):
+    store = MemoryStore(clock=clock, max_keys=100)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    for n in range(5000):
+        limiter.allow(str(n))
+        assert len(store) <= 100
+
+
+def test_when_the_store_is_full_idle_keys_go_first(clock: ManualClock):
+    store = MemoryStore(clock=clock, max_keys=50)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    limiter.allow("idle")
+    clock.advance(1)
+    for n in range(49):
+        limiter.allow(f"live-{n}")
+    clock.advance(59)  # the first is idle at this very moment, all others in a second
+    limiter.take("fresh", 5)
+    assert store.overflowed == 0
+    assert not limiter.allow("fresh")
+
+
+def test_spraying_keys_never_frees_a_throttled_one(clock: ManualClock, caplog: pytest.LogCaptureFixture):
+    store = MemoryStore(clock=clock, max_keys=100)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    assert sum(limiter.allow("attacker") for _ in range(10)) == 5
+    with caplog.at_level(logging.WARNING, "headgate"):
+        for n in range(1100):
+            limiter.allow(f"spray-{n}")
+            assert not limiter.allow("attacker")
+    assert [record.message for record in caplog.records] == [
+        "all 100 keys of this memory store are live: fresh keys share counters from now on, and may be denied early; "
+        "raise max_keys, or limit what a key can be"
+    ]
+    assert store.overflowed == 1001
+
+
+def test_a_key_that_shares_a_counter_is_never_over_its_limit_also_when_room_comes(clock: ManualClock):
+    store = MemoryStore(clock=clock, max_keys=10)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    for n in range(10):
+        limiter.allow(f"first-{n}")
+    clock.advance(30)
+    assert sum(limiter.allow("late") for _ in range(9)) == 5  # in a shared counter
+    clock.advance(30)  # the first ten are idle: there is room, and "late" still has five in its window
+    assert limiter.allow("fresh")
+    assert sum(limiter.allow("late") for _ in range(9)) == 0
+    clock.advance(30)
+    assert sum(limiter.allow("late") for _ in range(9)) == 5
+
+
+def test_forgetting_a_key_that_shares_a_counter_frees_nobody(clock: ManualClock):
+    store = MemoryStore(clock=clock, max_keys=1)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    limiter.allow("own")
+    limiter.take("shares", 5)
+    limiter.forget("shares")
+    assert not limiter.allow("shares")
+
+
+def test_a_set_of_charges_on_fresh_keys_keeps_to_max_keys_too(clock: ManualClock):
+    from stores.rigs import charges
+
+    store = MemoryStore(clock=clock, max_keys=3)
+    policy = SlidingWindow(5, window=60)
+    for n in range(5):
+        store.decide([charges((policy, f"a{n}", 1), (policy, f"b{n}", 1))])
+        assert len(store) <= 3
+
+
+def test_forgetting_and_taking_again_does_not_grow_the_store(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    for _ in range(1000):
+        limiter.allow("a")
+        limiter.forget("a")
+    (table,) = store._tables.values()
+    assert len(store) == 1
+    assert sum(map(len, table._ring)) == 1
+
+
+def test_a_long_key_is_held_as_a_digest(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    limiter.take("k" * 10**6, 5)
+    assert not limiter.allow("k" * 10**6)
+    (table,) = store._tables.values()
+    assert [len(name) for name in table.states] == [32]
+
+
+def test_the_quick_way_of_allow_gives_the_answers_of_the_whole_decision(clock: ManualClock):
+    quick, whole = (Limiter(SlidingWindow(30, window=1), store=MemoryStore(clock=clock)) for _ in range(2))
+    for n in range(5000):
+        clock.advance(n % 7 * 0.003)
+        key, cost = f"k{n % 3}", 1 + n % 11 // 10 * 4
+        assert quick.allow(key, cost) == whole.take(key, cost).allowed
+    assert quick.peek("k0") == whole.peek("k0")
+
+
+def test_a_slow_key_of_a_huge_limit_keeps_no_more_than_two_windows_of_entries(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(10**9, window=1), store=store)
+    for _ in range(5000):
+        limiter.allow("a")
+        clock.advance(0.01)
+    (table,) = store._tables.values()
+    assert len(table.states["a"].stamps) <= 2 * 201
+
+
+@pytest.mark.parametrize("max_keys", [0, -1, 1.5, True, "10", None])
+def test_a_max_keys_that_is_no_whole_number_is_refused(max_keys):
+    with pytest.raises(ValueError, match="max_keys must be a whole number of 1 or more, got "):
+        MemoryStore(max_keys=max_keys)
+
+
+def test_the_process_clock_decides_when_none_is_given():
+    limiter = Limiter(SlidingWindow(1, window=3600))
+    assert limiter.allow("a")
+    assert 3599 < limiter.take("a").retry_after <= 3600
