@@ -124,14 +124,13 @@ def start(kind: str, *options: str, port: int | None = None, environment: Mappin
         chosen = port or _free_port()
         directory = tempfile.mkdtemp(prefix="headgate-test-")
         command = [binaries()[kind], "--port", str(chosen), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
-        log = Path(directory, "log").open("wb")
-        process = subprocess.Popen(
-            [*command, "--appendonly", "no", *options],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-        )
-        log.close()
+        with Path(directory, "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--appendonly", "no", *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+            )
         server = Server(kind, f"redis://127.0.0.1:{chosen}/0", process, directory)
         if _answers(server):
             return server

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from headgate.algorithms import Allow
 from headgate.decision import Decision, decision_of
-from headgate.errors import InvalidPolicy, InvalidStore, shown
+from headgate.errors import InvalidPolicy, shown
 from headgate.keys import checked_key
 from headgate.policy import SlidingWindow, checked_cost
 from headgate.store import Answer, AsyncStore, Charge, MemoryStore, Request, Store

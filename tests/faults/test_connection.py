@@ -11,9 +11,9 @@ import time
 import pytest
 import redis
 import redis.asyncio
+
 import servers
 from faults.proxy import Proxy
-
 from headgate import (
     AsyncLimiter,
     AsyncRedisStore,
@@ -195,7 +195,7 @@ def test_what_the_server_refuses_takes_nothing_and_says_why(form: str, kind: str
                 limiter.take()
             own.client.config_set(setting, normal)
         own.client.replicaof("127.0.0.1", 1)
-        with pytest.raises(StoreUnavailable, match="(?i)read.only|replica"):
+        with pytest.raises(StoreUnavailable, match=r"(?i)read.only|replica"):
             limiter.take()
         own.client.replicaof("NO", "ONE")
         assert limiter.take().remaining == 98

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-import servers
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+import servers
+from headgate import algorithms
 from properties.oracle import COSTS, ORACLES, POLICIES, spans_us
 from stores.rigs import Rig, charges
-
-from headgate import algorithms
 
 KEYS = st.sampled_from(["alice", "bob", "{c}:%", "x" * 300])
 

@@ -9,15 +9,15 @@ import re
 import uuid
 
 import pytest
-import servers
 from hypothesis import given
 from hypothesis import strategies as st
-from properties.oracle import COSTS, ORACLES, POLICIES, spans_us
-from stores.rigs import Rig, charges
 
+import servers
 from headgate import algorithms
 from headgate.decision import Verdict
 from headgate.store import script
+from properties.oracle import COSTS, ORACLES, POLICIES, spans_us
+from stores.rigs import Rig, charges
 
 YEAR_US = 365 * 86400 * 1_000_000
 
@@ -84,7 +84,9 @@ def test_the_header_of_each_lua_file_lists_the_arguments_that_its_body_reads():
         source = algorithms.lua(name)
         comment = "\n".join(line for line in source.splitlines() if line.startswith("--"))
         body = "\n".join(line.split("--")[0] for line in source.splitlines())
-        listed, read = (sorted(set(re.findall(r"ARGV\[(a(?: ?\+ ?\d)?)\]", text.replace(" + ", "+")))) for text in (comment, body))
+        listed, read = (
+            sorted(set(re.findall(r"ARGV\[(a(?: ?\+ ?\d)?)\]", text.replace(" + ", "+")))) for text in (comment, body)
+        )
         assert listed == read, name
         assert int(re.search(r"argc = (\d+)", body)[1]) == len(listed), name
 

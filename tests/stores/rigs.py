@@ -44,7 +44,13 @@ class Rig:
     """
 
     def __init__(
-        self, kind: str, *, asynchronous: bool = False, client: redis.Redis | None = None, prefix: str = "test:", **options: Any
+        self,
+        kind: str,
+        *,
+        asynchronous: bool = False,
+        client: redis.Redis | None = None,
+        prefix: str = "test:",
+        **options: Any,
     ) -> None:
         self.kind = kind
         self.client = client
@@ -96,11 +102,12 @@ class Rig:
         keys = [key for key in self.client.scan_iter(f"{self.prefix}*", count=10_000) if not key.endswith(b":ttl")]
         return {key: self.client.lrange(key, 0, -1) for key in keys if key != self._clock_key.encode()}
 
-    def asked_ttl(self) -> float:
-        """Return the seconds that the script last gave to the one counter there is."""
+    def ttl_told(self) -> float | None:
+        """Return the seconds that the script gave to the one counter there is, if it did since this was last asked."""
         assert self.client is not None
         (key,) = self.stored()
-        return int(self.client.get(key + b":ttl")) / 1000
+        told = self.client.getdel(key + b":ttl")
+        return None if told is None else int(told) / 1000
 
     def close(self) -> None:
         if self.kind == "redis":

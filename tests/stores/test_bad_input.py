@@ -8,12 +8,28 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from stores.rigs import Rig
 
 from headgate import InvalidCost, InvalidKey, InvalidPolicy, SlidingWindow
+from stores.rigs import Rig
 
 NOT_WHOLE = [0, -1, -5, 10**11 + 1, 1.0, 1.5, math.nan, math.inf, -math.inf, True, False, "1", "", None, [], Decimal(1)]
-NOT_A_WINDOW = [0, -1, -0.5, 1e-7, 4e-7, math.nan, math.inf, -math.inf, True, False, "60", None, [], 10 * 366 * 86400 + 1, 1e300]
+NOT_A_WINDOW = [
+    0,
+    -1,
+    -0.5,
+    1e-7,
+    4e-7,
+    math.nan,
+    math.inf,
+    -math.inf,
+    True,
+    False,
+    "60",
+    None,
+    [],
+    10 * 366 * 86400 + 1,
+    1e300,
+]
 NOT_TEXT = [None, 1, 1.5, True, b"alice", ["alice"], {"user": "alice"}, {"a"}, ("a",), object]
 SURROGATES = ["\ud800", "a\udfffb", "\udc80", "ab" * 200 + "\ud83d"]
 

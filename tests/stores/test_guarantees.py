@@ -6,9 +6,9 @@ import itertools
 import math
 
 import pytest
-from stores.rigs import Rig, charges
 
 from headgate import SlidingWindow
+from stores.rigs import Rig, charges
 
 US = 0.000001
 

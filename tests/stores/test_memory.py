@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 
@@ -78,7 +79,7 @@ def test_no_call_pauses_to_give_back_a_hundred_thousand_keys(clock: ManualClock)
     for n in range(300):
         limiter.take(f"new-{n}")
         held.append(len(store))
-    assert max(before - after for before, after in zip(held, held[1:], strict=False)) <= 4
+    assert max(before - after for before, after in itertools.pairwise(held)) <= 4
     assert held[-1] < 100_000
 
 
@@ -111,10 +112,7 @@ def test_spraying_keys_never_frees_a_throttled_one(clock: ManualClock, caplog: p
         for n in range(1100):
             limiter.allow(f"spray-{n}")
             assert not limiter.allow("attacker")
-    assert [record.message for record in caplog.records] == [
-        "all 100 keys of this memory store are live: fresh keys share counters from now on, and may be denied early; "
-        "raise max_keys, or limit what a key can be"
-    ]
+    assert [record.message.split(":")[0] for record in caplog.records] == ["all 100 keys of this memory store are live"]
     assert store.overflowed == 1001
 
 

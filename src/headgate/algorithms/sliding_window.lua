@@ -10,7 +10,7 @@
 -- ARGV[a+2]  window: µs (integer > 0)
 -- ARGV[a+3]  grain: µs (integer > 0); stamps are rounded up to a multiple of it, 1 for exact
 --
--- Returns    {look, charge, argc}, to decide.lua.
+-- Returns    {look, argc}, to decide.lua.
 -- Cost       O(1) for a unit cost: one LINDEX to look, one LSET or RPUSH to charge, and one LINDEX more where the
 --            oldest entry has left. A dearer request that is denied searches: O(log n) reads.
 --
@@ -18,9 +18,10 @@
 -- a charge. See docs/adr/0003.
 local HEADER, ENTRY, FULL = 19, 12, 20
 local WRAP = 1099511627776 -- 2^40: the totals' modulus; a limit and a cost are at most 10^11 each
+local call, pack, unpack = redis.call, struct.pack, struct.unpack
 
 local function entry(page, n)
-  return struct.unpack('>I7I5', page, HEADER + ENTRY * n + 1)
+  return unpack('>I7I5', page, HEADER + ENTRY * n + 1)
 end
 
 local function entries(page)
@@ -32,10 +33,10 @@ end
 local function seek(log, past)
   local low, high, page = -1, 0, log.page
   if log.paged then
-    local last = redis.call('LLEN', log.key) - 1
+    local last = call('LLEN', log.key) - 1
     local function at(index)
       if index == last then return log.page end
-      return redis.call('LINDEX', log.key, index)
+      return call('LINDEX', log.key, index)
     end
     local function reaches(index)
       if index == last then return true end
@@ -64,11 +65,11 @@ end
 local function age(log, cutoff)
   if log.newest <= cutoff then
     log.base, log.first = log.total, nil
-  elseif log.first <= cutoff then
+  else
     local index, page, place = seek(log, function(stamp) return stamp > cutoff end)
     local gone, before = page, place - 1
     if place == 0 then -- the first entry is gone, so there is a page before
-      gone = redis.call('LINDEX', log.key, index - 1)
+      gone = call('LINDEX', log.key, index - 1)
       before = entries(gone) - 1
     end
     log.first = entry(page, place)
@@ -84,87 +85,89 @@ end
 -- entry is now. Rare, so it may cost O(n).
 local function mend(log, now)
   local ahead = log.newest - now
-  for index, page in ipairs(redis.call('LRANGE', log.key, 0, -1)) do
-    local birth, base, first = struct.unpack('>I7I5I7', page)
-    local moved = {struct.pack('>I7I5I7', birth, base, math.max(first - ahead, 0))}
+  for index, page in ipairs(call('LRANGE', log.key, 0, -1)) do
+    local birth, base, first = unpack('>I7I5I7', page)
+    local moved = {pack('>I7I5I7', birth, base, math.max(first - ahead, 0))}
     for n = 0, entries(page) - 1 do
       local stamp, total = entry(page, n)
-      moved[n + 2] = struct.pack('>I7I5', math.max(stamp - ahead, 0), total)
+      moved[n + 2] = pack('>I7I5', math.max(stamp - ahead, 0), total)
     end
     log.page = table.concat(moved)
-    redis.call('LSET', log.key, index - 1, log.page)
+    call('LSET', log.key, index - 1, log.page)
   end
   log.first, log.newest = log.first - ahead, now
 end
 
+-- Charges a log that was looked at in this script. Returns remaining and reset_after µs.
+local function charge(log, now)
+  local window, page = log.window, log.page
+  -- Never below the newest: the log stays sorted when the clock steps back.
+  local stamp = math.max(math.ceil(now / log.grain) * log.grain, log.newest)
+  local written = pack('>I7I5', stamp, (log.total + log.cost) % WRAP)
+  local header = pack('>I7I5I7', log.birth, log.base, log.first or stamp)
+  if not page then
+    call('RPUSH', log.key, header .. written)
+  elseif not log.first then -- all of it has left
+    if log.paged then call('LTRIM', log.key, -1, -1) end
+    call('LSET', log.key, -1, header .. written)
+  else
+    local from, to = HEADER + ENTRY * log.cut + 1, #page
+    if stamp == log.newest then to = to - ENTRY end -- one entry for all of one stamp
+    if to - from + 1 < FULL * ENTRY then
+      call('LSET', log.key, -1, header .. string.sub(page, from, to) .. written)
+    else
+      call('RPUSH', log.key, header .. written)
+    end
+    if log.drop > 0 then call('LTRIM', log.key, log.drop, -1) end
+  end
+  -- The key must outlive its newest stamp's window. It is told so once in an eighth of the window, an eighth too long,
+  -- and not at each charge.
+  local eighth = math.ceil(window / 8)
+  if not page or log.mended or math.floor(stamp / eighth) ~= math.floor(log.newest / eighth) then
+    call('PEXPIRE', log.key, math.ceil((stamp + window + eighth - now) / 1000) + 1)
+  end
+  return log.remaining - log.cost, stamp + window - now
+end
+
 -- Returns the log's state and the verdict on the charge, or nil and what is wrong with the key.
 local function look(key, now, a)
-  local cost, limit, window = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
-  local log = {key = key, cost = cost, window = window, grain = tonumber(ARGV[a + 3])}
+  local cost, limit, window, grain = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
   local page = redis.pcall('LINDEX', key, -1)
-  local used, reset = 0, 0
+  local birth, base, first, oldest, newest, total = now, 0, nil, 0, 0, 0 -- oldest: in this page
   if page then
     if type(page) == 'table' then return nil, page.err end
     if #page < HEADER + ENTRY or (#page - HEADER) % ENTRY ~= 0 then return nil, 'ERR not a log of headgate' end
-    log.page = page
-    local oldest -- in this page
-    log.birth, log.base, log.first, oldest = struct.unpack('>I7I5I7I7', page)
-    log.paged = log.first < oldest
-    log.newest, log.total = entry(page, entries(page) - 1)
-    if log.newest > now + window then
+    birth, base, first, oldest = unpack('>I7I5I7I7', page)
+    newest, total = entry(page, entries(page) - 1)
+  end
+  -- All fields at once: a table that grows field by field costs as much as the calls.
+  local log = {
+    key = key, cost = cost, window = window, grain = tonumber(grain), charge = charge, page = page, birth = birth,
+    base = base, first = first, newest = newest, total = total, paged = first and first < oldest, drop = 0, cut = 0,
+    mended = false, remaining = limit,
+  }
+  local reset = 0
+  if page then
+    if newest > now + window then
       log.mended = true
-      if CHARGING then mend(log, now) else now = log.newest end
+      if CHARGING then mend(log, now) else now = newest end
     end
-    age(log, now - window)
-    used = (log.total - log.base) % WRAP
+    if log.first <= now - window then age(log, now - window) end
+    log.remaining = math.max(limit - (total - log.base) % WRAP, 0)
     reset = math.max(log.newest + window - now, 0)
   end
-  log.remaining = math.max(limit - used, 0)
-  local need = used + cost - limit -- units that would have to leave first
+  local need = (total - log.base) % WRAP + cost - limit -- units that would have to leave first
   if need <= 0 then return log, true, log.remaining, 0, reset end
   if cost > limit then return log, false, log.remaining, -1, reset end
   local leaving = log.first
   if need > 1 then
     local cutoff = now - window
-    local _, holder, place = seek(log, function(stamp, total)
-      return stamp > cutoff and (total - log.base) % WRAP >= need
+    local _, holder, place = seek(log, function(stamp, upto)
+      return stamp > cutoff and (upto - log.base) % WRAP >= need
     end)
     leaving = entry(holder, place)
   end
   return log, false, log.remaining, leaving + window - now, reset
 end
 
--- Charges a log that was looked at in this script. Returns remaining and reset_after µs.
-local function charge(log, now)
-  local window = log.window
-  -- Never below the newest: the log stays sorted when the clock steps back.
-  local stamp = math.max(math.ceil(now / log.grain) * log.grain, log.newest or 0)
-  local written = struct.pack('>I7I5', stamp, ((log.total or 0) + log.cost) % WRAP)
-  local header = struct.pack('>I7I5I7', log.birth or now, log.base or 0, log.first or stamp)
-  if not log.first then -- all of it has left, or there was none
-    if log.page then
-      if log.paged then redis.call('LTRIM', log.key, -1, -1) end
-      redis.call('LSET', log.key, -1, header .. written)
-    else
-      redis.call('RPUSH', log.key, header .. written)
-    end
-  else
-    local from, to = HEADER + ENTRY * (log.cut or 0) + 1, #log.page
-    if stamp == log.newest then to = to - ENTRY end -- one entry for all of one stamp
-    if to - from + 1 < FULL * ENTRY then
-      redis.call('LSET', log.key, -1, header .. string.sub(log.page, from, to) .. written)
-    else
-      redis.call('RPUSH', log.key, header .. written)
-    end
-    if log.drop and log.drop > 0 then redis.call('LTRIM', log.key, log.drop, -1) end
-  end
-  -- The key must outlive its newest stamp's window. It is told so once in an eighth of the window, an eighth too long,
-  -- and not at each charge.
-  local eighth = math.ceil(window / 8)
-  if not log.page or log.mended or math.floor(stamp / eighth) ~= math.floor(log.newest / eighth) then
-    redis.call('PEXPIRE', log.key, math.ceil((stamp + window + eighth - now) / 1000) + 1)
-  end
-  return log.remaining - log.cost, stamp + window - now
-end
-
-return {look = look, charge = charge, argc = 4}
+return {look = look, argc = 4}

@@ -17,20 +17,21 @@ local a, k = 1, 1
 
 while ARGV[a] do
   local charges = tonumber(ARGV[a])
-  local logs, answer, fault, all = {}, {}, nil, true
+  local logs, answer, fault, all = {}, nil, nil, true
   a = a + 1
   for c = 1, charges do
     local algorithm = algorithms[ARGV[a]]
     local log, allowed, remaining, retry_after, reset_after = algorithm.look(KEYS[k], now, a + 1)
     if log then
-      log.charge = algorithm.charge
-      logs[c] = log
       if log.mended then answers[1] = answers[1] + 1 end
-      answer[4 * c - 3] = allowed and 1 or 0
-      answer[4 * c - 2] = remaining
-      answer[4 * c - 1] = retry_after
-      answer[4 * c] = reset_after
+      logs[c] = log
       all = all and allowed
+      if answer then
+        local n = 4 * c
+        answer[n - 3], answer[n - 2], answer[n - 1], answer[n] = allowed and 1 or 0, remaining, retry_after, reset_after
+      else
+        answer = {allowed and 1 or 0, remaining, retry_after, reset_after}
+      end
     else
       fault = allowed
     end

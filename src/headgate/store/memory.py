@@ -207,9 +207,8 @@ class _Table:
         """
         idle_at = self.algorithm.idle_at
         for _ in range(steps):
-            if not self._due:
-                if not self._next_slot(now_us, early):
-                    return
+            if not self._due and not self._next_slot(now_us, early):
+                return
             if self._due:
                 name = self._due.pop()
                 state = self.states[name]

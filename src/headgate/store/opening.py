@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ def open_store(store: Store | str | None) -> Store:
         return RedisStore.from_url(_driver_url(store))
     if hasattr(store, "aclose"):
         raise InvalidStore(f"store is to be awaited: give it to an AsyncLimiter, got {shown(store)}", store=store)
-    if not isinstance(store, Store):
+    if isinstance(store, type) or not isinstance(store, Store):
         raise InvalidStore(f"store must be {_EXPECTED}, got {shown(store)}", store=store)
     return store
 
@@ -48,13 +49,13 @@ def open_async_store(store: AsyncStore | MemoryStore | str | None) -> tuple[Asyn
 
         opened = AsyncRedisStore.from_url(_driver_url(store))
         return opened, opened
-    if isinstance(store, Store) and not hasattr(store, "aclose"):
+    if isinstance(store, type) or not hasattr(store, "decide"):
+        raise InvalidStore(f"store must be {_EXPECTED}, got {shown(store)}", store=store)
+    if not hasattr(store, "aclose"):
         raise InvalidStore(
             f"store would block the event loop: give an AsyncLimiter an AsyncRedisStore, got {shown(store)}",
             store=store,
         )
-    if not hasattr(store, "decide"):
-        raise InvalidStore(f"store must be {_EXPECTED}, got {shown(store)}", store=store)
     return store, store
 
 
@@ -75,12 +76,25 @@ class _Awaited:
 
 
 def _driver_url(url: str) -> str:
-    """Return the URL in the driver's own words. The message leaves out what may be a password."""
+    """Return the URL in the driver's own words. No message quotes it: any part of it may be a password's."""
     scheme, _, rest = url.partition("://")
     if not rest or scheme not in _SCHEMES:
         raise InvalidStore(f"store must be {_EXPECTED}, got one that begins with {shown(scheme)}", store=url)
-    try:
-        urlsplit(url).port  # noqa: B018 - raises for a port that is no number
-    except ValueError as error:
-        raise InvalidStore(f"store must be {_EXPECTED}: {error}", store=url) from None
+    if scheme != "unix":
+        _check_address(url)
     return f"{_SCHEMES[scheme]}://{rest}"
+
+
+def _check_address(url: str) -> None:
+    # redis-py takes a database that is no number for the first one, without a word.
+    parts = urlsplit(url)
+    try:
+        readable = parts.port != 0
+    except ValueError:
+        readable = False
+    if not readable or not re.fullmatch(r"/?\d*", parts.path):
+        raise InvalidStore(
+            "store must be a URL such as redis://user:password@host:6379/0, with a port from 1 to 65535 and a database "
+            "number; what is no letter or digit in a password has to be percent-encoded",
+            store=url,
+        )

@@ -94,20 +94,23 @@ def _refused(error: Exception) -> StoreError:
 
 def _in_flight(client: Any) -> int:
     """Return how many calls may be under way: what lies past it waits here, where a pool of redis-py would raise."""
-    return min(IN_FLIGHT, client.connection_pool.max_connections)
+    return min(IN_FLIGHT, int(client.connection_pool.max_connections))
 
 
-def _unreadable(url: str, error: Exception) -> InvalidStore:
-    return InvalidStore(f"store must be a URL that redis-py can read: {error}", store=url)
-
-
-def _options(timeout: float) -> dict[str, Any]:
-    """Return the settings of a client of our own, for redis-py's ``from_url``.
+def _client(kind: Any, url: str, timeout: float, no_retry: object) -> Any:
+    """Make a client of our own, by redis-py's ``from_url``.
 
     RESP2: under RESP3 redis-py's pools hand out a connection that the server has closed meanwhile, if it has
     maintenance notifications on (8.1); the first call after a restart would be lost.
     """
-    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
+    settings = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": no_retry}
+    try:
+        client = kind.from_url(url, **settings)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # an option it does not know would else fail the first call
+    except (ValueError, TypeError) as error:
+        raise InvalidStore(f"store must be a URL that redis-py can read: {error}", store=url) from None
+    return client
 
 
 class RedisStore(_Body):
@@ -145,10 +148,7 @@ class RedisStore(_Body):
         Raises:
             InvalidStore: The URL cannot be read.
         """
-        try:
-            client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(timeout))
-        except (ValueError, TypeError) as error:
-            raise _unreadable(url, error) from None
+        client = _client(redis.Redis, url, timeout, Retry(NoBackoff(), 0))
         store = cls(client, prefix=prefix, timeout=timeout)
         store._owned = True
         return store
@@ -238,10 +238,7 @@ class AsyncRedisStore(_Body):
     @classmethod
     def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
         """Make a store with a client of its own, which `aclose` closes. See `RedisStore.from_url`."""
-        try:
-            client = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), **_options(timeout))
-        except (ValueError, TypeError) as error:
-            raise _unreadable(url, error) from None
+        client = _client(redis.asyncio.Redis, url, timeout, AsyncRetry(NoBackoff(), 0))
         store = cls(client, prefix=prefix, timeout=timeout)
         store._owned = True
         return store
@@ -265,7 +262,7 @@ class AsyncRedisStore(_Body):
         sent = False
         try:
             async with asyncio.timeout(self._timeout), self._gate:
-                connection = await pool.get_connection()
+                connection = await pool.get_connection()  # type: ignore[no-untyped-call]
                 try:
                     sent = True
                     return await _carry_async(connection, command, steps)

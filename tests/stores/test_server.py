@@ -1,0 +1,189 @@
+"""What lies on a real server, under its real clock: TTLs, sizes, keys of a wrong type."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+import servers
+from headgate import Limiter, RedisStore, SlidingWindow, StoreUnavailable
+from headgate.policy import MAX_WINDOW_US
+from stores.rigs import Rig, charges
+
+
+@pytest.fixture
+def store(server: servers.Server, prefix: str):
+    with RedisStore.from_url(server.url, prefix=prefix) as made:
+        yield made
+
+
+@pytest.fixture
+def driven(server: servers.Server, prefix: str):
+    """A store whose clock the test moves, so that days of traffic take seconds."""
+    rig = Rig("redis", client=server.client, prefix=prefix)
+    yield rig
+    rig.close()
+
+
+def keys(server: servers.Server, prefix: str) -> list[bytes]:
+    return list(server.client.scan_iter(f"{prefix}*", count=10_000))
+
+
+@pytest.mark.parametrize("buckets", [None, 1, 7])
+@pytest.mark.parametrize("window", [2, 60, 86400, MAX_WINDOW_US / 1_000_000])
+def test_g7_every_key_has_a_ttl_and_outlives_the_wait_that_it_told(
+    server: servers.Server, prefix: str, store: RedisStore, window: float, buckets: int | None
+):
+    limiter = Limiter(SlidingWindow(3, window=window, buckets=buckets), store=store)
+    for _ in range(5):
+        decision = limiter.take("a")
+        asked = time.monotonic()
+        left = server.client.pttl(keys(server, prefix)[0]) / 1000
+        spent = time.monotonic() - asked + 0.05  # since the decision: the clock runs on
+        assert left + spent >= max(decision.retry_after, decision.reset_after)
+        assert left <= window * (1 + 1 / 8 + 1 / (buckets or 10**9)) + 0.005
+
+
+@pytest.mark.parametrize("buckets", [None, 30])
+def test_g7_at_every_moment_of_steady_traffic_the_key_outlives_its_newest_stamp(driven: Rig, buckets: int | None):
+    limiter = driven.limiter(SlidingWindow(100, window=10, buckets=buckets))
+    expires, times_told = 0.0, 0
+    for _ in range(400):
+        decision = limiter.take("a")
+        told = driven.ttl_told()
+        now = driven.now_us / 1_000_000
+        if told is not None:
+            expires, times_told = now + told, times_told + 1
+        assert expires >= now + decision.reset_after
+        driven.advance(0.13)
+    assert 40 <= times_told <= 45  # once in an eighth of the window, and not at each charge
+
+
+def test_g7_a_key_is_gone_when_its_window_is_over(server: servers.Server, prefix: str, store: RedisStore):
+    limiter = Limiter(SlidingWindow(5, window=0.2), store=store)
+    limiter.take("a", 5)
+    assert len(keys(server, prefix)) == 1
+    time.sleep(0.2 * 9 / 8 + 0.15)
+    assert keys(server, prefix) == []
+
+
+def test_the_servers_real_clock_decides(store: RedisStore):
+    limiter = Limiter(SlidingWindow(5, window=0.3), store=store)
+    assert [limiter.allow("a") for _ in range(6)] == [True] * 5 + [False]
+    wait = limiter.take("a").retry_after
+    assert 0 < wait <= 0.3
+    time.sleep(wait)
+    assert limiter.allow("a")
+
+
+def test_a_key_of_a_wrong_type_fails_its_own_request_alone(server: servers.Server, prefix: str, store: RedisStore):
+    policy = SlidingWindow(5, window=60)
+    limiter = Limiter(policy, store=store)
+    limiter.take("bad")
+    (bad,) = keys(server, prefix)
+    for spoil in (
+        lambda: server.client.set(bad, "text"),
+        lambda: server.client.sadd(bad, "member"),
+        lambda: server.client.rpush(bad, "no page of ours"),
+        lambda: server.client.rpush(bad, b"x" * 20),
+    ):
+        server.client.delete(bad)
+        spoil()
+        before = server.client.dump(bad)
+        limiter.forget("good")
+        answers = store.decide(
+            [
+                charges((policy, "good", 1)),
+                charges((policy, "bad", 1)),
+                charges((policy, "good2", 1), (policy, "bad", 1)),
+                charges((policy, "good", 1)),
+            ]
+        )
+        assert [type(answer) for answer in answers] == [list, StoreUnavailable, StoreUnavailable, list]
+        assert limiter.peek("good").remaining == 3
+        assert limiter.peek("good2").remaining == 5
+        for ask in (limiter.take, limiter.peek, limiter.allow):
+            with pytest.raises(StoreUnavailable, match="holds something else on the server, nothing was taken"):
+                ask("bad")
+        assert server.client.dump(bad) == before
+    limiter.forget("bad")
+    assert limiter.allow("bad")
+
+
+def test_a_cost_of_100_000_is_one_entry(server: servers.Server, prefix: str, store: RedisStore):
+    Limiter(SlidingWindow(10**6, window=60), store=store).take("a", 100_000)
+    (key,) = keys(server, prefix)
+    assert [len(page) for page in server.client.lrange(key, 0, -1)] == [19 + 12]
+    assert server.client.memory_usage(key, samples=0) <= 300
+
+
+@pytest.mark.slow
+def test_10_000_requests_in_a_window_take_at_most_24_bytes_each_and_a_sorted_set_many_more(driven: Rig):
+    limiter = driven.limiter(SlidingWindow(10**6, window=10))
+    sizes = []
+    for n in range(30_000):
+        assert limiter.allow("a")
+        driven.advance(0.001)
+        if n >= 10_000 and n % 97 == 0:
+            sizes.append(_size(driven) / 10_000)
+    assert sum(sizes) / len(sizes) <= 16
+    assert max(sizes) <= 18
+    rival = f"{driven.prefix}sorted-set"
+    driven.client.zadd(rival, {f"{n}:{n % 7}": n for n in range(10_000)})
+    assert driven.client.memory_usage(rival, samples=0) / 10_000 >= 3 * max(sizes)
+
+
+def test_a_million_a_day_in_600_buckets_takes_less_than_10_kilobytes(driven: Rig):
+    limiter = driven.limiter(SlidingWindow(10**6, window=86400, buckets=600))
+    sizes = []
+    for n in range(3 * 2000):  # three days; 500 requests at a time stand for as many one by one: they share entries
+        limiter.take("a", 500)
+        driven.advance(86400 / 2000)
+        if n % 50 == 0:
+            sizes.append(_size(driven))
+    assert max(sizes) < 10_000
+    assert max(sizes) > 5_000  # it really held them
+
+
+def _size(driven: Rig) -> int:
+    (key,) = driven.stored()
+    return driven.client.memory_usage(key, samples=0)
+
+
+def test_keys_lie_under_the_prefix_with_the_subject_as_hash_tag(server: servers.Server, prefix: str, store: RedisStore):
+    Limiter(SlidingWindow(5, window=60), store=store).take("alice}{")
+    Limiter(SlidingWindow(5, window=0.25, name="api"), store=store).take("alice")
+    assert sorted(keys(server, prefix)) == sorted(
+        [
+            f"{prefix}{{alice%7D%7B}}:sliding-window:sliding-window-60s:60000000".encode(),
+            f"{prefix}{{alice}}:sliding-window:api:250000".encode(),
+        ]
+    )
+
+
+def test_a_peek_runs_on_a_read_only_replica_and_a_decision_does_not():
+    for kind in servers.binaries():
+        with servers.running(kind, "--repl-diskless-sync-delay", "0") as primary, servers.running(kind) as replica:
+            with RedisStore.from_url(primary.url) as store:
+                Limiter(SlidingWindow(5, window=60), store=store).take("a", 2)
+            replica.client.replicaof("127.0.0.1", primary.port)
+            end = time.monotonic() + 10
+            while replica.client.info("replication").get("master_link_status") != "up" and time.monotonic() < end:
+                time.sleep(0.02)
+            with RedisStore.from_url(replica.url) as store:
+                limiter = Limiter(SlidingWindow(5, window=60), store=store)
+                assert limiter.peek("a").remaining == 3
+                with pytest.raises(StoreUnavailable, match="nothing was taken"):
+                    limiter.take("a")
+
+
+@pytest.mark.parametrize("decoding", [False, True])
+def test_a_client_of_ones_own_serves_in_either_mode_of_decoding(server: servers.Server, prefix: str, decoding: bool):
+    with redis.Redis.from_url(server.url, decode_responses=decoding) as own:
+        limiter = Limiter(SlidingWindow(2, window=60), store=RedisStore(own, prefix=prefix))
+        assert [limiter.allow("☃") for _ in range(3)] == [True, True, False]
+        own.set(keys(server, prefix)[0], "spoilt")
+        with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+            limiter.take("☃")

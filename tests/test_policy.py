@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from datetime import timedelta
+
+import pytest
+
+from headgate import AsyncLimiter, InvalidPolicy, InvalidStore, Limiter, MemoryStore, SlidingWindow
+
+
+@pytest.mark.parametrize(
+    ("window", "name"),
+    [
+        (60, "sliding-window-60s"),
+        (60.0, "sliding-window-60s"),
+        (timedelta(minutes=1), "sliding-window-60s"),
+        (0.5, "sliding-window-0.5s"),
+        (1e-6, "sliding-window-0.000001s"),
+        (86400, "sliding-window-86400s"),
+        (1.1, "sliding-window-1.1s"),
+    ],
+)
+def test_a_policy_without_a_name_is_named_after_its_window_and_never_its_limit(window, name: str):
+    assert SlidingWindow(7, window=window).name == name == SlidingWindow(8, window=window).name
+
+
+def test_a_policy_is_a_value_that_cannot_change():
+    policy = SlidingWindow(100, window=60)
+    assert policy == SlidingWindow.per_minute(100) == SlidingWindow(100, window=timedelta(seconds=60))
+    assert policy != SlidingWindow(101, window=60)
+    assert policy != SlidingWindow(100, window=60, buckets=6)
+    assert len({policy, SlidingWindow.per_minute(100)}) == 1
+    assert pickle.loads(pickle.dumps(policy)) == copy.deepcopy(policy) == policy
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        policy.limit = 5
+    assert repr(policy) == "SlidingWindow(limit=100, window=60.0, buckets=None, name='sliding-window-60s')"
+
+
+@pytest.mark.parametrize(
+    ("policy", "window"),
+    [
+        (SlidingWindow.per_second(5), 1),
+        (SlidingWindow.per_minute(5), 60),
+        (SlidingWindow.per_hour(5, buckets=60), 3600),
+        (SlidingWindow.per_day(5, name="day"), 86400),
+    ],
+)
+def test_the_named_windows_are_what_they_say(policy: SlidingWindow, window: float):
+    assert (policy.limit, policy.window) == (5, window)
+
+
+@pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
+def test_two_policies_without_a_name_that_differ_only_in_their_limit_are_refused(limiter):
+    store = MemoryStore()
+    limiter(SlidingWindow(5, window=60), store=store)
+    limiter(SlidingWindow(5, window=60), store=store)  # the same one, for two callers
+    limiter(SlidingWindow(6, window=61), store=store)
+    limiter(SlidingWindow(6, window=60, name="six"), store=store)
+    with pytest.raises(InvalidPolicy, match=r"sliding-window-60s, with limits 5 and 6: .* give each a name="):
+        limiter(SlidingWindow(6, window=60), store=store)
+    limiter(SlidingWindow(6, window=60), store=MemoryStore())
+
+
+@pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
+@pytest.mark.parametrize("policy", [None, 5, "100/minute", SlidingWindow], ids=repr)
+def test_what_is_no_policy_is_refused(limiter, policy):
+    with pytest.raises(InvalidPolicy, match="policy must be one such as SlidingWindow"):
+        limiter(policy)
+
+
+@pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
+@pytest.mark.parametrize(
+    "store", ["", "localhost", "http://x", "redis", "redis://", "redis://h:port/0", 5, object(), MemoryStore], ids=repr
+)
+def test_what_is_no_store_is_refused(limiter, store):
+    with pytest.raises(InvalidStore, match="store must be "):
+        limiter(SlidingWindow(5, window=60), store=store)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret@h:port/0",
+        "http://:s3cret@h/0",
+        "redis://:s3cret@h/zero",
+        "redis://:s3cret/x@h/0",
+        "redis://:s3cret@h?socket_timeout=soon",
+        "redis://:s3cret@h?nonsense=1",
+    ],
+)
+def test_a_password_in_a_url_is_never_shown(url: str):
+    with pytest.raises(InvalidStore) as caught:
+        Limiter(SlidingWindow(5, window=60), store=url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "rediss://h:1/2", "valkey://h", "valkeys://h", "unix:///tmp/s", "memory://"]
+)
+def test_every_scheme_that_is_promised_is_read(url: str):
+    Limiter(SlidingWindow(5, window=60), store=url).close()
+
+
+def test_a_store_of_the_wrong_form_is_refused_with_the_right_one_named():
+    from headgate import AsyncRedisStore, RedisStore
+
+    with pytest.raises(InvalidStore, match="to be awaited: give it to an AsyncLimiter"):
+        Limiter(SlidingWindow(5, window=60), store=AsyncRedisStore.from_url("redis://h"))
+    with pytest.raises(InvalidStore, match="would block the event loop: give an AsyncLimiter an AsyncRedisStore"):
+        AsyncLimiter(SlidingWindow(5, window=60), store=RedisStore.from_url("redis://h"))
+
+
+def test_a_client_of_the_wrong_form_is_refused():
+    import redis
+    import redis.asyncio
+
+    from headgate import AsyncRedisStore, RedisStore
+
+    for store, client in ((RedisStore, redis.asyncio.Redis()), (AsyncRedisStore, redis.Redis()), (RedisStore, "h")):
+        with pytest.raises(InvalidStore, match="client must be a redis"):
+            store(client)
+    with pytest.raises(ValueError, match="timeout must be seconds above 0, got 0"):
+        RedisStore(redis.Redis(), timeout=0)
+    with pytest.raises(ValueError, match="prefix must be text"):
+        RedisStore(redis.Redis(), prefix="")

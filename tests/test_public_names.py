@@ -1,0 +1,82 @@
+"""The one door of the package, and what it needs to open."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import headgate
+
+PACKAGE = Path(headgate.__file__).parent
+
+
+def test_every_public_name_can_be_imported_and_no_other_is_listed():
+    for name in headgate.__all__:
+        assert getattr(headgate, name).__module__.startswith("headgate."), name
+    assert sorted(headgate.__all__) == headgate.__all__
+    assert dir(headgate) == headgate.__all__
+    with pytest.raises(AttributeError, match="module 'headgate' has no attribute 'Bucket'"):
+        headgate.Bucket  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["headgate.errors", "headgate.testing"])
+def test_the_all_of_a_module_is_true(module: str):
+    made = importlib.import_module(module)
+    public = {
+        name for name, value in vars(made).items() if getattr(value, "__module__", "") == module and name[0] != "_"
+    }
+    assert set(made.__all__) <= public
+
+
+def test_the_core_needs_no_dependency():
+    code = (
+        "import sys; before = set(sys.modules); import headgate; headgate.Limiter(headgate.SlidingWindow(1, window=1))"
+        ".allow('a'); print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == ["headgate"]
+
+
+def test_without_the_driver_the_redis_stores_say_which_extra_to_install():
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        "import headgate\n"
+        "for ask in (lambda: headgate.RedisStore, lambda: headgate.Limiter(headgate.SlidingWindow(1, window=1), "
+        "store='redis://localhost')):\n"
+        "    try: ask()\n"
+        "    except ImportError as error: print(error)\n"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == ["the Redis stores need redis-py: pip install 'headgate[redis]'"] * 2
+
+
+# Arrows point inward: what each room may import, of the rooms of this package.
+NOUNS = {"clock", "decision", "errors", "keys", "policy", "testing"}
+ROOMS = {
+    "algorithms": {"algorithms"} | NOUNS,
+    "store": {"store", "algorithms"} | NOUNS,
+    "limiter": {"store", "algorithms"} | NOUNS,
+    "web": {"web", "limiter"} | NOUNS,
+}
+
+
+def test_arrows_point_inward():
+    for file in PACKAGE.rglob("*.py"):
+        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("headgate"):
+                names = (
+                    [node.module] if node.module != "headgate" else [f"headgate.{alias.name}" for alias in node.names]
+                )
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names if alias.name.startswith("headgate")]
+            for name in names:
+                assert name.split(".")[1] in ROOMS.get(room, NOUNS), f"{file.name} imports {name}"
