@@ -9,6 +9,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from typing import Any, Protocol, cast
@@ -23,6 +24,24 @@ States = dict[str | bytes, State | None]
 
 Allow = Callable[[str, int], bool]
 """The brief's verb: key and cost in, allowed or not out."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """What a store in memory lends to the quick way through an algorithm.
+
+    Attributes:
+        lock: To be held around all of it.
+        ticks: The store's clock, as it counts; a function in C where there is one.
+        ticks_per_us: How many of its ticks are a microsecond.
+        wake_us: The time from which the next call must go the whole way, so that the store gets its turn to give back
+            idle keys.
+    """
+
+    lock: AbstractContextManager[Any]
+    ticks: Callable[[], int]
+    ticks_per_us: int
+    wake_us: int = 0
 
 
 class Algorithm(Protocol):
@@ -46,16 +65,18 @@ class Algorithm(Protocol):
         """Bring back what a clock step left in the future; tell whether there was need."""
         ...
 
+    def trim(self, state: State, policy: Any, now_us: int) -> None:
+        """Give back memory that no verdict depends on. Called about once a window for a key in use."""
+        ...
+
     def idle_at(self, state: State, policy: Any) -> int:
         """Return the time, µs, from which the state may be dropped."""
         ...
 
-    def quick(
-        self, policy: Any, states: States, lock: AbstractContextManager[Any], now_us: Callable[[], int], slow: Allow
-    ) -> Allow | None:
-        """Return look and charge in one step, under ``lock``, for the common case; None where there is none.
+    def quick(self, policy: Any, states: States, bench: Bench, slow: Allow) -> Allow | None:
+        """Return look and charge in one step for the common case, for a store in memory; None where there is none.
 
-        ``slow`` is called with the lock held, for every other case.
+        ``slow`` is the whole way, for every other case. It is called with the lock held.
         """
         ...
 

@@ -17,10 +17,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
 
-from headgate.algorithms import Allow, States
+from headgate.algorithms import Allow, Bench, States
 from headgate.decision import NEVER, Verdict
 from headgate.policy import SlidingWindow
 
@@ -76,6 +74,12 @@ def mend(log: Log, policy: SlidingWindow, now_us: int) -> bool:
     return True
 
 
+def trim(log: Log, policy: SlidingWindow, now_us: int) -> None:
+    """Cut what has left the window, but for the newest entry: a log is never empty."""
+    head, base = _aged(log, min(now_us - policy.window_us, log.newest - 1))
+    _cut(log, head, base)
+
+
 def look(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Verdict:
     """Judge a charge of ``cost`` units, 1 or more, and change nothing."""
     limit, window_us = policy.limit, policy.window_us
@@ -101,7 +105,7 @@ def charge(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Lo
     stamp = -(-now_us // policy.grain_us) * policy.grain_us
     if log is None:
         return Log(stamp, cost)
-    head, log.base = _aged(log, now_us - policy.window_us)
+    head, base = _aged(log, now_us - policy.window_us)
     log.total += cost
     if stamp <= log.newest:
         log.totals[-1] = log.total
@@ -109,12 +113,7 @@ def charge(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Lo
         log.stamps.append(stamp)
         log.totals.append(log.total)
         log.newest = stamp
-    if head > len(log.stamps) // 2:
-        # Cut only once half is dead weight, so that each entry is moved at most once.
-        del log.stamps[:head], log.totals[:head]
-        head = 0
-    log.head = head
-    log.first = log.stamps[head]
+    _cut(log, head, base)
     return log
 
 
@@ -126,18 +125,27 @@ def _aged(log: Log, cutoff: int) -> tuple[int, int]:
     return head, log.totals[head - 1]
 
 
-def quick(
-    policy: SlidingWindow, logs: States, lock: AbstractContextManager[Any], now_us: Callable[[], int], slow: Allow
-) -> Allow | None:
+def _cut(log: Log, head: int, base: int) -> None:
+    if head > len(log.stamps) // 2:
+        # Moved only once half is dead weight: so each entry is moved at most once, on average.
+        del log.stamps[:head], log.totals[:head]
+        head = 0
+    log.head = head
+    log.base = base
+    log.first = log.stamps[head]
+
+
+def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> Allow | None:
     """Return `look` and `charge` in one step.
 
     Speed alone is its reason: it serves a known key, an exact window, a cost of 1 and a clock that moves on, and leaves
-    everything else to ``slow``, which gives the same answers. It does not cut what has left until the log seems full or
-    is two windows long; what is counted never depends on it.
+    everything else to ``slow``, which gives the same answers. It cuts what has left only when the log seems full: until
+    then that is left to `trim`.
     """
     if policy.buckets is not None:
         return None
-    limit, window_us, stale_us, one, known = policy.limit, policy.window_us, 2 * policy.window_us, 1, logs.get
+    limit, window_us, one = policy.limit, policy.window_us, 1
+    lock, known, ticks, ticks_per_us = bench.lock, logs.get, bench.ticks, bench.ticks_per_us
 
     def allow(key: str, cost: int = 1) -> bool:
         with lock:
@@ -145,18 +153,26 @@ def quick(
                 log = known(key)
             except TypeError:  # unhashable: no key at all, and `slow` says so
                 log = None
-            if log is None:
-                return slow(key, cost)
-            now = now_us()
-            if now <= log.newest or log.first <= now - stale_us or cost is not one:
+            now = ticks() // ticks_per_us
+            if log is None or cost is not one or not log.newest <= now < bench.wake_us:
                 return slow(key, cost)
             total = log.total + 1
             if total - log.base > limit:
-                return log.first <= now - window_us and slow(key, cost)
+                cutoff = now - window_us
+                if log.first > cutoff:
+                    return False
+                if log.newest <= cutoff:
+                    return slow(key, cost)
+                _cut(log, *_aged(log, cutoff))
+                if total - log.base > limit:
+                    return False
             log.total = total
-            log.newest = now
-            log.stamps.append(now)
-            log.totals.append(total)
+            if now == log.newest:
+                log.totals[-1] = total
+            else:
+                log.newest = now
+                log.stamps.append(now)
+                log.totals.append(total)
             return True
 
     return allow

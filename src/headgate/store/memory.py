@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import time
 from collections.abc import Sequence
 from threading import Lock
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from headgate.algorithms import BY_NAME, Allow, States
-from headgate.clock import Clock, MonotonicClock
+from headgate.algorithms import BY_NAME, Allow, Bench, States
+from headgate.clock import Clock
 from headgate.decision import Verdict
 from headgate.keys import checked_key, held
 from headgate.policy import SlidingWindow, checked_cost
@@ -27,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 _SLOTS = 64  # of a window: a key is given back at most a 64th of its window late
 _SHARED = 1024  # states for the keys that found no room, for each namespace
-_STEP = 4  # keys looked at on each call that is not the quick one
+_STEP = 16  # keys looked at in one turn: what giving back can add to a call
+_TURN_US = 1_000  # between two turns, where all calls are quick ones
 _SEARCH = 64  # keys looked at for a place before a fresh key has to share
 
 
@@ -51,11 +53,11 @@ class MemoryStore:
             raise ValueError(f"max_keys must be a whole number of 1 or more, got {max_keys!r}")
         self.overflowed = 0
         self.mended = 0
-        self._now_us = (clock or MonotonicClock()).now_us
         self._max_keys = max_keys
         self._lock = Lock()
         self._tables: dict[str, _Table] = {}
         self._served = 0
+        self._bench = Bench(self._lock, clock.now_us, 1) if clock else Bench(self._lock, time.monotonic_ns, 1000)
 
     def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
         """Decide a batch; see `headgate.store.Store.decide`. Never raises a `StoreError`."""
@@ -87,7 +89,7 @@ class MemoryStore:
             with self._lock:
                 return slow(key, cost)
 
-        return table.algorithm.quick(policy, table.states, self._lock, self._now_us, slow) or locked
+        return table.algorithm.quick(policy, table.states, self._bench, slow) or locked
 
     def close(self) -> None:
         """Forget all keys."""
@@ -111,6 +113,9 @@ class MemoryStore:
         self.close()
 
     # What follows is called with the lock held.
+
+    def _now_us(self) -> int:
+        return self._bench.ticks() // self._bench.ticks_per_us
 
     def _decide(self, request: Request, now_us: int, charging: bool) -> list[Verdict]:
         places: list[_Place] = []
@@ -162,7 +167,8 @@ class MemoryStore:
         return False
 
     def _sweep(self, now_us: int) -> None:
-        """Give back a few idle keys of one namespace, the next one at each call."""
+        """Give back a few idle keys of one namespace, the next one at each turn."""
+        self._bench.wake_us = now_us + _TURN_US
         tables = list(self._tables.values())
         if tables:
             self._served = (self._served + 1) % len(tables)
@@ -214,6 +220,7 @@ class _Table:
                 state = self.states[name]
                 at_us = now_us if state is None else idle_at(state, self._policy)
                 if at_us > now_us:
+                    self.algorithm.trim(state, self._policy, now_us)
                     self.enter(name, at_us)
                 else:
                     del self.states[name]
