@@ -42,13 +42,13 @@ def measured(title: str, contenders: Mapping[str, Callable[[], float]], rounds: 
     return {name: Spread(statistics.median(all_), min(all_), max(all_)) for name, all_ in seen.items()}
 
 
-def loop(call: Callable[[], object], times: int) -> Callable[[], float]:
-    """Time ``call`` by repeating it; the loop's own cost is in it, for all contenders alike."""
+def loop(call: Callable[[str], object], key: str, times: int) -> Callable[[], float]:
+    """Time ``call(key)`` by repeating it; the loop's own cost is in it, for all contenders alike."""
 
     def run() -> float:
         began = time.perf_counter()
         for _ in range(times):
-            call()
+            call(key)
         return (time.perf_counter() - began) / times
 
     return run
@@ -62,11 +62,11 @@ class Report:
         self._data: dict[str, object] = {"machine": _machine(), "tables": {}}
         self._console.print(_machine())
 
-    def table(self, title: str, floor: str, spreads: Mapping[str, Spread], extra: Mapping[str, str] | None = None) -> None:
-        table = Table("", "median (spread)", f"times {floor}", *(["", ] if extra else []), title=title, title_justify="left")
+    def table(self, title: str, floor: str, spreads: Mapping[str, Spread]) -> None:
+        """Show all spreads, each also as so many times the floor's median."""
+        table = Table("", "median (spread)", f"times {floor}", title=title, title_justify="left")
         for name, spread in spreads.items():
-            ratio = f"{spread.median / spreads[floor].median:.2f}"
-            table.add_row(name, str(spread), ratio, *([extra.get(name, "")] if extra else []))
+            table.add_row(name, str(spread), f"{spread.median / spreads[floor].median:.2f}")
         self._console.print(table)
         self._data["tables"][title] = {name: asdict(spread) for name, spread in spreads.items()}  # type: ignore[index]
 

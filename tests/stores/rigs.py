@@ -66,7 +66,7 @@ class Rig:
             settings = {**client.connection_pool.connection_kwargs, "decode_responses": asynchronous}
             settings = {name: settings[name] for name in ("host", "port", "db", "decode_responses")}
             own = redis.asyncio.Redis(**settings) if asynchronous else redis.Redis(**settings)
-            self.store = (AsyncRedisStore if asynchronous else RedisStore)(own, prefix=prefix)
+            self.store = (AsyncRedisStore if asynchronous else RedisStore)(own, prefix=prefix, timeout=10)
             self._close_client = own.aclose if asynchronous else own.close
             clock = _CLOCK % self._clock_key
             self.store._scripts = {charging: Script(charging=charging, clock=clock) for charging in (True, False)}

@@ -15,7 +15,7 @@ from stores.rigs import Rig, charges
 
 @pytest.fixture
 def store(server: servers.Server, prefix: str):
-    with RedisStore.from_url(server.url, prefix=prefix) as made:
+    with RedisStore.from_url(server.url, prefix=prefix, timeout=5) as made:
         yield made
 
 

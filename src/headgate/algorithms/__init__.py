@@ -76,7 +76,7 @@ class Algorithm(Protocol):
     def quick(self, policy: Any, states: States, bench: Bench, slow: Allow) -> Allow | None:
         """Return look and charge in one step for the common case, for a store in memory; None where there is none.
 
-        ``slow`` is the whole way, for every other case. It is called with the lock held.
+        ``slow`` is the whole way, for every other case. It is called without the lock.
         """
         ...
 

@@ -81,6 +81,12 @@ local function age(log, cutoff)
   end
 end
 
+-- The key must outlive its newest stamp, `ahead` µs from now, by a window. It is told so when the stamps enter a new
+-- eighth of the window, an eighth too long, and not at each charge.
+local function expire(log, ahead)
+  call('PEXPIRE', log.key, math.ceil((ahead + log.window + log.eighth) / 1000) + 1)
+end
+
 -- A stamp more than a window ahead can only come from a clock that was stepped: move the log back, so that its newest
 -- entry is now. Rare, so it may cost O(n).
 local function mend(log, now)
@@ -96,6 +102,7 @@ local function mend(log, now)
     call('LSET', log.key, index - 1, log.page)
   end
   log.first, log.newest = log.first - ahead, now
+  expire(log, 0)
 end
 
 -- Charges a log that was looked at in this script. Returns remaining and reset_after µs.
@@ -120,11 +127,8 @@ local function charge(log, now)
     end
     if log.drop > 0 then call('LTRIM', log.key, log.drop, -1) end
   end
-  -- The key must outlive its newest stamp's window. It is told so once in an eighth of the window, an eighth too long,
-  -- and not at each charge.
-  local eighth = math.ceil(window / 8)
-  if not page or log.mended or math.floor(stamp / eighth) ~= math.floor(log.newest / eighth) then
-    call('PEXPIRE', log.key, math.ceil((stamp + window + eighth - now) / 1000) + 1)
+  if not page or math.floor(stamp / log.eighth) ~= math.floor(log.newest / log.eighth) then
+    expire(log, stamp - now)
   end
   return log.remaining - log.cost, stamp + window - now
 end
@@ -142,9 +146,9 @@ local function look(key, now, a)
   end
   -- All fields at once: a table that grows field by field costs as much as the calls.
   local log = {
-    key = key, cost = cost, window = window, grain = tonumber(grain), charge = charge, page = page, birth = birth,
-    base = base, first = first, newest = newest, total = total, paged = first and first < oldest, drop = 0, cut = 0,
-    mended = false, remaining = limit,
+    key = key, cost = cost, window = window, eighth = math.ceil(window / 8), grain = tonumber(grain), charge = charge,
+    page = page, birth = birth, base = base, first = first, newest = newest, total = total,
+    paged = first and first < oldest, drop = 0, cut = 0, mended = false, remaining = limit,
   }
   local reset = 0
   if page then

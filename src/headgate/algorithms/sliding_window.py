@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 
 from headgate.algorithms import Allow, Bench, States
 from headgate.decision import NEVER, Verdict
@@ -154,25 +153,23 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
             except TypeError:  # unhashable: no key at all, and `slow` says so
                 log = None
             now = ticks() // ticks_per_us
-            if log is None or cost is not one or not log.newest <= now < bench.wake_us:
-                return slow(key, cost)
-            total = log.total + 1
-            if total - log.base > limit:
-                cutoff = now - window_us
-                if log.first > cutoff:
-                    return False
-                if log.newest <= cutoff:
-                    return slow(key, cost)
-                _cut(log, *_aged(log, cutoff))
+            if log is not None and cost is one and log.newest <= now < bench.wake_us:
+                total = log.total + 1
                 if total - log.base > limit:
-                    return False
-            log.total = total
-            if now == log.newest:
-                log.totals[-1] = total
-            else:
-                log.newest = now
-                log.stamps.append(now)
-                log.totals.append(total)
-            return True
+                    cutoff = now - window_us
+                    if log.first > cutoff:
+                        return False
+                    if log.newest > cutoff:
+                        _cut(log, *_aged(log, cutoff))
+                if total - log.base <= limit:
+                    log.total = total
+                    if now == log.newest:
+                        log.totals[-1] = total
+                    else:
+                        log.newest = now
+                        log.stamps.append(now)
+                        log.totals.append(total)
+                    return True
+        return slow(key, cost)
 
     return allow

@@ -31,6 +31,10 @@ _SHARED = 1024  # states for the keys that found no room, for each namespace
 _STEP = 16  # keys looked at in one turn: what giving back can add to a call
 _TURN_US = 1_000  # between two turns, where all calls are quick ones
 _SEARCH = 64  # keys looked at for a place before a fresh key has to share
+_CROWDED = (
+    "all %d keys of this memory store are live: fresh keys share counters from now on, and may be denied early; "
+    "raise max_keys, or limit what a key can be"
+)
 
 
 class MemoryStore:
@@ -53,6 +57,7 @@ class MemoryStore:
             raise ValueError(f"max_keys must be a whole number of 1 or more, got {max_keys!r}")
         self.overflowed = 0
         self.mended = 0
+        self._crowded = self._told = False
         self._max_keys = max_keys
         self._lock = Lock()
         self._tables: dict[str, _Table] = {}
@@ -61,10 +66,17 @@ class MemoryStore:
 
     def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
         """Decide a batch; see `headgate.store.Store.decide`. Never raises a `StoreError`."""
+        return list(self._verdicts(requests, charging=charging))
+
+    def _verdicts(self, requests: Sequence[Request], *, charging: bool = True) -> list[list[Verdict]]:
         with self._lock:
             now_us = self._now_us()
             self._sweep(now_us)
-            return [self._decide(request, now_us, charging) for request in requests]
+            verdicts = [self._decide(request, now_us, charging) for request in requests]
+        if self._crowded and not self._told:
+            self._told = True  # not under the lock: what a log handler does takes its time, and may ask a limiter
+            logger.warning(_CROWDED, self._max_keys)
+        return verdicts
 
     def forget(self, policy: SlidingWindow, key: str) -> None:
         """Drop the counter of ``key`` under ``policy``. A key that shares its counter keeps it: it is not its own."""
@@ -76,20 +88,14 @@ class MemoryStore:
 
         It checks key and cost itself, and raises `InvalidKey` and `InvalidCost`.
         """
+
+        def slow(key: str, cost: int = 1) -> bool:
+            ((verdict,),) = self._verdicts(((Charge(policy, checked_key(key), checked_cost(cost)),),))
+            return verdict.allowed
+
         with self._lock:
             table = self._table(policy)
-
-        def slow(key: str, cost: int) -> bool:
-            charge = Charge(policy, checked_key(key), checked_cost(cost))
-            now_us = self._now_us()
-            self._sweep(now_us)
-            return self._decide((charge,), now_us, charging=True)[0].allowed
-
-        def locked(key: str, cost: int = 1) -> bool:
-            with self._lock:
-                return slow(key, cost)
-
-        return table.algorithm.quick(policy, table.states, self._bench, slow) or locked
+        return table.algorithm.quick(policy, table.states, self._bench, slow) or slow
 
     def close(self) -> None:
         """Forget all keys."""
@@ -158,12 +164,7 @@ class MemoryStore:
             table.sweep(now_us, _SEARCH, early=True)
             if len(self) < most:
                 return True
-        if not self.overflowed:
-            logger.warning(
-                "all %d keys of this memory store are live: fresh keys share counters from now on, and may be denied "
-                "early; raise max_keys, or limit what a key can be",
-                self._max_keys,
-            )
+        self._crowded = True
         return False
 
     def _sweep(self, now_us: int) -> None:
