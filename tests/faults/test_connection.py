@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 import time
+import uuid
 
 import pytest
 import redis
@@ -123,6 +125,23 @@ def test_a_late_reply_is_never_read_as_the_answer_to_another_call(form: str, pro
         for taken in range(1, 6):
             assert limiter.take("b").remaining == 100 - taken
         assert limiter.peek("a").remaining == 98
+
+
+def test_an_interrupt_between_request_and_reply_leaves_no_reply_for_another_call(
+    proxy: Proxy, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    with client("sync", url(proxy.port), prefix, timeout=2) as limiter:
+        limiter.take("a")
+        proxy.hold = True
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(redis.connection.Connection, "read_response", interrupted)
+            limiter.take("a")
+        threading.Timer(0.1, lambda: setattr(proxy, "hold", False)).start()
+        assert limiter.take("b").remaining == 99
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_connection_that_was_closed_while_idle_costs_no_call(form: str, proxy: Proxy, prefix: str):
@@ -268,20 +287,25 @@ def test_a_client_that_was_given_is_never_closed(form: str, server: servers.Serv
 
 
 def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Server):
-    before = len(server.client.client_list())
+    name = uuid.uuid4().hex
+    named = f"{server.url}?client_name={name}"
+
+    def connections() -> int:
+        return sum(client["name"] == name for client in server.client.client_list())
+
     if form == "sync":
-        with Limiter(POLICY, store=server.url) as limiter:
+        with Limiter(POLICY, store=named) as limiter:
             limiter.peek("a")
-            assert len(server.client.client_list()) == before + 1
+            assert connections() == 1
     else:
 
         async def main() -> None:
-            async with AsyncLimiter(POLICY, store=server.url) as limiter:
+            async with AsyncLimiter(POLICY, store=named) as limiter:
                 await limiter.peek("a")
-                assert len(server.client.client_list()) == before + 1
+                assert connections() == 1
 
         asyncio.run(main())
     end = time.monotonic() + 5
-    while len(server.client.client_list()) > before and time.monotonic() < end:
+    while connections() and time.monotonic() < end:
         time.sleep(0.01)
-    assert len(server.client.client_list()) == before
+    assert connections() == 0

@@ -171,7 +171,7 @@ def test_g5_the_wait_is_exact_in_a_log_of_many_pages(rig: Rig):
     for _ in range(200):
         assert limiter.allow("a")
         rig.advance(0.001)
-    for cost in (1, 19, 20, 21, 40, 139, 200):
+    for cost in range(1, 201):
         denied = limiter.take("a", cost)
         assert not denied.allowed
         assert denied.retry_after == pytest.approx(0.8 + (cost - 1) * 0.001, abs=US / 2)
