@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
 import servers
 
 _health = (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture)
