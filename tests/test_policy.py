@@ -88,6 +88,11 @@ def test_what_is_no_store_is_refused(limiter, store):
         "redis://:s3cret/x@h/0",
         "redis://:s3cret@h?socket_timeout=soon",
         "redis://:s3cret@h?nonsense=1",
+        "redis://:s3cret@h?protocol=9",
+        "redis://:s3cret@h?retry_on_error=1",
+        "rediss://:s3cret@h?ssl_cert_reqs=xx",
+        "redis://:s3cret@[::1",
+        "redis://:s3cret@\u2100@x/0",
     ],
 )
 def test_a_password_in_a_url_is_never_shown(url: str):

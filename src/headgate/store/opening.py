@@ -87,12 +87,12 @@ def _driver_url(url: str) -> str:
 
 def _check_address(url: str) -> None:
     # redis-py takes a database that is no number for the first one, without a word.
-    parts = urlsplit(url)
     try:
-        readable = parts.port != 0
+        parts = urlsplit(url)
+        readable = parts.port != 0 and re.fullmatch(r"/?\d*", parts.path)
     except ValueError:
         readable = False
-    if not readable or not re.fullmatch(r"/?\d*", parts.path):
+    if not readable:
         raise InvalidStore(
             "store must be a URL such as redis://user:password@host:6379/0, with a port from 1 to 65535 and a database "
             "number; what is no letter or digit in a password has to be percent-encoded",

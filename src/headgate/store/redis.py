@@ -16,6 +16,7 @@ import threading
 from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 try:
     import redis
@@ -105,10 +106,12 @@ def _client(kind: Any, url: str, timeout: float, no_retry: object) -> Any:
     """
     settings = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": no_retry}
     try:
+        if any(option.startswith("retry") for option in parse_qs(urlsplit(url).query)):
+            raise ValueError("it asks for retries, and no call is sent twice")
         client = kind.from_url(url, **settings)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # an option it does not know would else fail the first call
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RedisError) as error:
         raise InvalidStore(f"store must be a URL that redis-py can read: {error}", store=url) from None
     return client
 
@@ -141,7 +144,7 @@ class RedisStore(_Body):
 
         Args:
             url: As redis-py reads it, ``redis://[[user]:[password]@]host[:port][/db][?option=value]``. An option
-                named in it wins over those set here.
+                named in it wins over those set here; retries are refused.
             prefix: See `RedisStore`.
             timeout: Seconds, each, to wait for a free connection, to connect, and for the reply.
 

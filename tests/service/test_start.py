@@ -1,0 +1,302 @@
+"""How the service starts and stops: on bad settings, and on a server that is away, comes, hangs or goes.
+
+Each `serving` is a process of its own, as a user starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import servers
+from app.config import CANNOT_START, Settings, load, masked
+
+ROOT = Path(__file__).parents[2]
+UVICORN = [str(Path(sys.executable).with_name("uvicorn"))]
+PYTHON_M = [sys.executable, "-m", "uvicorn"]
+NAMES = tuple(name.upper() for name in Settings.model_fields)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.upper() not in NAMES} | settings
+
+
+@pytest.fixture
+def bad(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Return what is printed when the service is to start with these settings."""
+
+    def lines(**settings: str) -> list[str]:
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as stopped:
+            load()
+        assert stopped.value.code == CANNOT_START
+        return capsys.readouterr().err.splitlines()
+
+    return lines
+
+
+# Settings
+
+
+def test_without_any_settings_it_allows_ten_a_minute_in_memory(monkeypatch: pytest.MonkeyPatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    settings = load()
+    assert (settings.rate_limit_backend, settings.redis_url) == ("memory", "redis://localhost:6379/0")
+    assert (settings.policy.limit, settings.policy.window, settings.store) == (10, 60.0, None)
+
+
+def test_the_backend_switches_to_the_url(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RATE_LIMIT_BACKEND", "redis")
+    monkeypatch.setenv("REDIS_URL", "redis://somewhere:6380/3")
+    assert load().store == "redis://somewhere:6380/3"
+
+
+def test_a_window_may_be_a_fraction_of_a_second(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RATE_LIMIT_WINDOW_SECONDS", "0.25")
+    assert load().policy.window_us == 250_000
+
+
+@pytest.mark.parametrize("value", ["abc", "", "0", "-1", "1.5", "true", "nan", "inf", "100000000001"])
+def test_a_limit_that_makes_no_sense_is_one_line(bad, value: str):
+    expected = f"RATE_LIMIT_REQUESTS={value!r}: expected a whole number from 1 to 100000000000"
+    assert bad(RATE_LIMIT_REQUESTS=value) == [expected]
+
+
+@pytest.mark.parametrize("value", ["abc", "", "0", "-1", "0.0000001", "true", "nan", "inf", "1e400", "316224001"])
+def test_a_window_that_makes_no_sense_is_one_line(bad, value: str):
+    expected = "expected a number of seconds from 0.000001 to 316224000 (ten years)"
+    assert bad(RATE_LIMIT_WINDOW_SECONDS=value) == [f"RATE_LIMIT_WINDOW_SECONDS={value!r}: {expected}"]
+
+
+@pytest.mark.parametrize("name", ["rate_limit_requests", "rate_limit_window_seconds"])
+def test_a_bool_is_no_number(name: str):
+    with pytest.raises(ValueError, match="bool"):
+        Settings(**{name: True})
+
+
+def test_an_unknown_backend_is_one_line(bad):
+    assert bad(RATE_LIMIT_BACKEND="sqlite") == ["RATE_LIMIT_BACKEND='sqlite': expected memory or redis"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:6379",
+        "http://localhost",
+        "redis://",
+        "redis://h:port",
+        "redis://h:99999",
+        "redis://h/0?socket_timeout=x",
+        "memory://",
+        "memory://x",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_one_line_when_it_is_used(bad, url: str):
+    (line,) = bad(RATE_LIMIT_BACKEND="redis", REDIS_URL=url)
+    assert line.startswith("REDIS_URL='")
+    assert "': expected a URL such as redis://" in line
+
+
+def test_a_url_that_is_not_used_is_not_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RATE_LIMIT_BACKEND", "memory")
+    monkeypatch.setenv("REDIS_URL", "no URL at all")
+    assert load().store is None
+
+
+def test_each_bad_setting_has_a_line_of_its_own(bad):
+    lines = bad(RATE_LIMIT_REQUESTS="ten", RATE_LIMIT_WINDOW_SECONDS="a minute", RATE_LIMIT_BACKEND="disk")
+    assert sorted(line.split("=")[0] for line in lines) == [
+        "RATE_LIMIT_BACKEND",
+        "RATE_LIMIT_REQUESTS",
+        "RATE_LIMIT_WINDOW_SECONDS",
+    ]
+
+
+def test_a_value_of_many_lines_is_still_one_line(bad):
+    (line,) = bad(RATE_LIMIT_REQUESTS="1\n2" + "x" * 1000)
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("http://ann:hunter2@host:1/x", "http://***@host:1/x"),
+        ("redis://:hunter2@host", "redis://***@host"),
+        ("ann:hunter2@host:6379", "***@host:6379"),
+        ("redis://host/0?password=hunter2", "redis://host/0?***"),
+        ("redis://host/0?password=a@hunter2", "redis://***"),
+        ("redis://:a@hunter2@host", "redis://***"),
+        ("redis://:12/hunter2@host", "redis://***"),
+        ("redis://ann:12?hunter2@host", "redis://***"),
+        ("redis://ann:12#hunter2@host", "redis://***"),
+        ("redis://ann:hunter2", "redis://***"),
+        ("ann:hunter/2@host", "***"),
+    ],
+)
+def test_what_may_be_a_password_is_masked(url: str, shown: str):
+    assert masked(url) == shown
+
+
+def test_a_password_is_not_in_the_line(bad):
+    (line,) = bad(RATE_LIMIT_BACKEND="redis", REDIS_URL="http://ann:hunter2@host:6379/0")
+    assert line.startswith("REDIS_URL='http://***@host:6379/0': expected ")
+
+
+# Processes
+
+
+@dataclass
+class Service:
+    process: subprocess.Popen[bytes]
+    log: Path
+    url: str = ""
+
+    def ping(self) -> int:
+        """Return the status, having checked that it came within a second."""
+        began_at = time.monotonic()
+        status = httpx2.get(f"{self.url}/ping?user_id=alice", timeout=5).status_code
+        assert time.monotonic() - began_at < 1
+        return status
+
+    def ready(self) -> int:
+        return httpx2.get(f"{self.url}/readyz", timeout=5).status_code
+
+    def comes_to(self, status: int) -> bool:
+        return within(5, lambda: self.ping() == status)
+
+
+def within(seconds: float, happened) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if happened():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@contextmanager
+def serving(directory: Path, **settings: str) -> Iterator[Service]:
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*PYTHON_M, "app.main:app", "--port", "0"],
+            cwd=ROOT,
+            env=environment(**settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    service = Service(process, log)
+    try:
+        assert within(15, lambda: "Uvicorn running on" in log.read_text() or process.poll() is not None)
+        service.url = re.search(r"running on (http://\S+)", log.read_text())[1]
+        yield service
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [UVICORN, PYTHON_M], ids=["uvicorn", "python -m uvicorn"])
+def test_a_bad_setting_stops_the_start_with_a_line_and_no_traceback(command: list[str]):
+    ended = subprocess.run(
+        [*command, "app.main:app", "--port", "0"],
+        cwd=ROOT,
+        env=environment(RATE_LIMIT_REQUESTS="abc", RATE_LIMIT_BACKEND="redis", REDIS_URL="x://:hunter2@h"),
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert ended.returncode != 0
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("REDIS_URL='x://***@h': expected a URL such as redis://")
+    assert second == "RATE_LIMIT_REQUESTS='abc': expected a whole number from 1 to 100000000000"
+    assert ended.stdout == ""
+
+
+@pytest.mark.slow
+def test_several_workers_with_a_bad_setting_end_and_do_not_start_again_for_ever():
+    ended = subprocess.run(
+        [*PYTHON_M, "app.main:app", "--port", "0", "--workers", "2"],
+        cwd=ROOT,
+        env=environment(RATE_LIMIT_REQUESTS="abc"),
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert ended.stderr.count("RATE_LIMIT_REQUESTS='abc'") == 2
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_it_starts_and_stops_as_it_comes(tmp_path: Path):
+    with serving(tmp_path) as service:
+        assert [service.ping() for _ in range(11)] == [200] * 10 + [429]
+    assert service.process.returncode in (0, -signal.SIGTERM)
+    assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_it_starts_before_its_server_and_answers_when_that_comes(tmp_path: Path, kind: str):
+    with servers.running(kind) as reserved:
+        port = reserved.port
+    with serving(tmp_path, RATE_LIMIT_BACKEND="redis", REDIS_URL=f"redis://127.0.0.1:{port}/0") as service:
+        assert (service.ping(), service.ready()) == (503, 503)
+        with servers.running(kind, port=port):
+            assert within(5, lambda: service.ready() == 200)
+            assert service.ping() == 200
+        assert service.ping() == 503
+        with servers.running(kind, port=port):
+            assert service.comes_to(200)
+    log = service.log.read_text()
+    assert "Traceback" not in log
+    assert str(port) not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_while_its_server_hangs_it_answers_503_and_then_goes_on(tmp_path: Path, kind: str):
+    with (
+        servers.running(kind) as server,
+        serving(tmp_path, RATE_LIMIT_BACKEND="redis", REDIS_URL=server.url) as service,
+    ):
+        assert service.ping() == 200
+        os.kill(server.process.pid, signal.SIGSTOP)
+        try:
+            assert [service.ping() for _ in range(3)] == [503] * 3
+            assert service.ready() == 200  # once ready, it stays so
+            assert httpx2.get(f"{service.url}/healthz").status_code == 200
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+        assert service.comes_to(200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_a_restart_of_the_service_does_not_give_a_fresh_limit(tmp_path: Path, kind: str):
+    with servers.running(kind) as server:
+        settings = {"RATE_LIMIT_BACKEND": "redis", "REDIS_URL": server.url, "RATE_LIMIT_REQUESTS": "3"}
+        with serving(tmp_path, **settings) as service:
+            assert [service.ping() for _ in range(2)] == [200] * 2
+        with serving(tmp_path, **settings) as service:
+            assert [service.ping() for _ in range(2)] == [200, 429]
