@@ -106,14 +106,18 @@ def _client(kind: Any, url: str, timeout: float, no_retry: object) -> Any:
     """
     settings = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": no_retry}
     try:
-        if any(option.startswith("retry") for option in parse_qs(urlsplit(url).query)):
-            raise ValueError("it asks for retries, and no call is sent twice")
+        _refuse_retries(url)
         client = kind.from_url(url, **settings)
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # an option it does not know would else fail the first call
     except (ValueError, TypeError, RedisError) as error:
         raise InvalidStore(f"store must be a URL that redis-py can read: {error}", store=url) from None
     return client
+
+
+def _refuse_retries(url: str) -> None:
+    if any(option.startswith("retry") for option in parse_qs(urlsplit(url).query)):
+        raise ValueError("it asks for retries, and no call is sent twice")
 
 
 class RedisStore(_Body):
