@@ -4,45 +4,49 @@
 -- ARGV[a]  for each request: the number of its charges (integer > 0); then for each charge: its algorithm, and the
 --          arguments that algorithm's file lists
 --
--- Returns  {mended, answer, answer, ...}, one answer for each request: for each of its charges {allowed 0|1,
---          remaining, retry_after µs (-1: never), reset_after µs}, one after the other; or a string, the error of the
---          key that made this one request fail. mended counts the logs whose clock step was mended (G8).
+-- Returns  {mended, ...}, flat, as a nested reply costs as much as a decision: how many logs' clock step was mended
+--          (G8), then for each request and each of its charges allowed 0|1, remaining, retry_after µs (-1: never),
+--          reset_after µs; or for a whole request one string, the error of the key that made it alone fail.
 -- Clock    clock.lua, once for the batch.
 --
 -- Written into the script before this file: CHARGING (false: look, and change nothing), now_us and algorithms.
 -- All of a request is read before any of it is written: a script that fails is not rolled back.
 local now = now_us()
-local answers = {0}
+local answers, n = {0}, 1
 local a, k = 1, 1
 
 while ARGV[a] do
   local charges = tonumber(ARGV[a])
-  local logs, answer, fault, all = {}, nil, nil, true
+  local alone, first, allowed_ones, enters, fault = charges == 1, n, 0, nil, nil
   a = a + 1
   for c = 1, charges do
     local algorithm = algorithms[ARGV[a]]
-    local log, allowed, remaining, retry_after, reset_after = algorithm.look(KEYS[k], now, a + 1)
-    if log then
-      if log.mended then answers[1] = answers[1] + 1 end
-      logs[c] = log
-      all = all and allowed
-      if answer then
-        local n = 4 * c
-        answer[n - 3], answer[n - 2], answer[n - 1], answer[n] = allowed and 1 or 0, remaining, retry_after, reset_after
-      else
-        answer = {allowed and 1 or 0, remaining, retry_after, reset_after}
+    local allowed, remaining, retry_after, reset_after, enter = algorithm.look(KEYS[k], now, a + 1, alone)
+    a, k = a + 1 + algorithm.argc, k + 1
+    if allowed then
+      answers[n + 1], answers[n + 2], answers[n + 3], answers[n + 4] = allowed, remaining, retry_after, reset_after
+      n = n + 4
+      allowed_ones = allowed_ones + allowed
+      if enter then
+        enters = enters or {}
+        enters[c] = enter
       end
     else
-      fault = allowed
+      fault = remaining
     end
-    a, k = a + 1 + algorithm.argc, k + 1
   end
-  if all and CHARGING and not fault then
+  if fault then
+    while n > first do
+      answers[n], n = nil, n - 1
+    end
+    n = n + 1
+    answers[n] = fault
+  elseif enters and allowed_ones == charges then -- one alone was charged when it was looked at
     for c = 1, charges do
-      answer[4 * c - 2], answer[4 * c] = logs[c]:charge(now)
+      answers[first + 4 * c - 2], answers[first + 4 * c] = enters[c]()
     end
   end
-  answers[#answers + 1] = fault or answer
 end
 
+answers[1] = mended
 return answers

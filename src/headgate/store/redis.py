@@ -70,7 +70,7 @@ class _Body:
             reply = yield ["EVALSHA", script.sha, *asked]
         except NoScriptError:  # a new server, a failover, a SCRIPT FLUSH: it ran nothing, so this is the first sending
             reply = yield ["EVAL", script.source, *asked]
-        mended, answered = answers(reply)
+        mended, answered = answers(requests, reply)
         self.mended += mended
         return answered
 

@@ -36,7 +36,7 @@ class Script:
         # The flags line makes a full server, a replica or a wrong slot refuse the script before it has written.
         parts = [
             "#!lua" if charging else "#!lua flags=no-writes",
-            f"local CHARGING = {str(charging).lower()}",
+            f"local CHARGING, mended = {str(charging).lower()}, 0",
             clock or _file("clock.lua"),
             "local algorithms = {}",
             *(f"algorithms['{name}'] = (function()\n{algorithms.lua(name)}end)()" for name in algorithms.BY_NAME),
@@ -59,16 +59,21 @@ def arguments(prefix: str, requests: Sequence[Request]) -> Arguments:
     return [len(keys), *keys, *rest]
 
 
-def answers(reply: list[Any]) -> tuple[int, list[Answer]]:
-    """Read what ``decide.lua`` returns: how many logs it mended, and an answer for each request."""
-    mended, *raw = reply
-    return mended, [list(_verdicts(answer)) if isinstance(answer, list) else _refused(answer) for answer in raw]
+def answers(requests: Sequence[Request], reply: list[Any]) -> tuple[int, list[Answer]]:
+    """Read what ``decide.lua`` returns for these requests: how many logs it mended, and an answer for each."""
+    numbers = iter(reply)
+    mended = next(numbers)
+    return mended, [_answer(len(request), numbers) for request in requests]
 
 
-def _verdicts(numbers: list[int]) -> Iterator[Verdict]:
-    for at in range(0, len(numbers), 4):
-        allowed, remaining, retry_after_us, reset_after_us = numbers[at : at + 4]
-        yield Verdict(allowed == 1, remaining, retry_after_us, reset_after_us)
+def _answer(charges: int, numbers: Iterator[Any]) -> Answer:
+    verdicts = []
+    for _ in range(charges):
+        allowed = next(numbers)
+        if not isinstance(allowed, int):
+            return _refused(allowed)
+        verdicts.append(Verdict(allowed == 1, next(numbers), next(numbers), next(numbers)))
+    return verdicts
 
 
 def _refused(error: bytes | str) -> StoreUnavailable:
