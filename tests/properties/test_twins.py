@@ -93,6 +93,6 @@ def test_the_header_of_each_lua_file_lists_the_arguments_that_its_body_reads():
 
 def test_the_header_of_decide_lua_lists_what_its_body_is_given():
     comment, body = script._file("decide.lua").split("\nlocal ", 1)
-    for given_to_it in ("KEYS[k]", "ARGV[a]", "CHARGING", "now_us", "algorithms"):
+    for given_to_it in ("KEYS[k]", "ARGV[a]", "mended", "now_us", "algorithms"):
         assert given_to_it in comment
         assert given_to_it in body

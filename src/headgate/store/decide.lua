@@ -9,8 +9,9 @@
 --          reset_after µs; or for a whole request one string, the error of the key that made it alone fail.
 -- Clock    clock.lua, once for the batch.
 --
--- Written into the script before this file: CHARGING (false: look, and change nothing), now_us and algorithms.
--- All of a request is read before any of it is written: a script that fails is not rolled back.
+-- Written into the script before this file: CHARGING (false: look, and change nothing; the algorithms heed it), mended,
+-- now_us and algorithms.
+-- All of a set is read before any of it is written: a script that fails is not rolled back.
 local now = now_us()
 local answers, n = {0}, 1
 local a, k = 1, 1
