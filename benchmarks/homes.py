@@ -88,7 +88,8 @@ class Home:
     def run(self, command: list[Any]) -> list[list[int]]:
         """Return allowed, remaining, retry_after and reset_after for each charge."""
         reply = self.client.execute_command(*command)
-        return reply[1:] if self.name == SHIPS else reply
+        numbers = reply[1:] if self.name == SHIPS else reply
+        return [numbers[at : at + 4] for at in range(0, len(numbers), 4)]
 
     def traffic(self, policy: SlidingWindow, name: str, costs: Iterable[int]) -> None:
         """Charge one log with one cost after the other, at the pace."""

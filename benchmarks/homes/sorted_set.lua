@@ -34,17 +34,18 @@ local function decide(key, now, limit, window, cost)
   if used + cost <= limit then
     if cost == 1 then call('ZADD', key, now, pack('>I7I5', now, used + 1)) else add(key, now, used, cost) end
     call('PEXPIRE', key, ceil(window / 1000) + 1)
-    return {1, limit - used - cost, 0, window}
+    return 1, limit - used - cost, 0, window
   end
   local remaining = max(limit - used, 0)
   local reset = used > 0 and score(key, -1) + window - now or 0
-  if cost > limit then return {0, remaining, -1, reset} end
-  return {0, remaining, score(key, used + cost - limit - 1) + window - now, reset}
+  if cost > limit then return 0, remaining, -1, reset end
+  return 0, remaining, score(key, used + cost - limit - 1) + window - now, reset
 end
 
 local now = now_us()
 local answers = {}
 for k = 1, #KEYS do
-  answers[k] = decide(KEYS[k], now, tonumber(ARGV[3 * k - 2]), tonumber(ARGV[3 * k - 1]), tonumber(ARGV[3 * k]))
+  answers[4 * k - 3], answers[4 * k - 2], answers[4 * k - 1], answers[4 * k] =
+    decide(KEYS[k], now, tonumber(ARGV[3 * k - 2]), tonumber(ARGV[3 * k - 1]), tonumber(ARGV[3 * k]))
 end
 return answers

@@ -102,11 +102,11 @@ local function decide(key, now, limit, window, cost)
         if floor(stamp / eighth) ~= floor(newest / eighth) then call('PEXPIRE', key, ttl) end
       end
     end
-    return {1, limit - used - cost, 0, stamp + window - now}
+    return 1, limit - used - cost, 0, stamp + window - now
   end
 
   local remaining, reset = max(limit - used, 0), max(newest + window - now, 0)
-  if cost > limit then return {0, remaining, -1, reset} end
+  if cost > limit then return 0, remaining, -1, reset end
   local need = used + cost - limit -- units that would have to leave first
   if need > 1 then
     -- No entry is of less than one unit, so what is sought is less than need entries away.
@@ -114,12 +114,13 @@ local function decide(key, now, limit, window, cost)
     local function enough(_, upto) return (upto - base) % WRAP >= need end
     oldest = entry(key, head, seek(key, head, gone - 1, high, enough))
   end
-  return {0, remaining, oldest + window - now, reset}
+  return 0, remaining, oldest + window - now, reset
 end
 
 local now = now_us()
 local answers = {}
 for k = 1, #KEYS do
-  answers[k] = decide(KEYS[k], now, tonumber(ARGV[3 * k - 2]), tonumber(ARGV[3 * k - 1]), tonumber(ARGV[3 * k]))
+  answers[4 * k - 3], answers[4 * k - 2], answers[4 * k - 1], answers[4 * k] =
+    decide(KEYS[k], now, tonumber(ARGV[3 * k - 2]), tonumber(ARGV[3 * k - 1]), tonumber(ARGV[3 * k]))
 end
 return answers
