@@ -1,10 +1,10 @@
 -- sliding_window.lua: look at one cumulative log, and charge it, under an exact sliding window.
 --
 -- KEYS[k]    the log: a list of pages, oldest first; absent when idle.
---            page   birth µs (7 bytes), base (5), first µs (7), then 1 to 20 entries of
+--            page   birth µs (7 bytes), base (5), first µs (7), gone (1), then 1 to 20 entries of
 --            entry  stamp µs (7), total (5): all units ever allowed, this entry's included, modulo 2^40.
---            Only the last page's header counts: base is the total of what has been cut away, first the stamp of the
---            oldest entry that has not. Every page but the last is full.
+--            Only the last page's header counts: base is the total of all that had left at the last charge, first the
+--            stamp of the oldest entry that had not, gone how many had in its page. Every page but the last is full.
 -- ARGV[a]    cost: units this request takes (integer > 0)
 -- ARGV[a+1]  limit: units per window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
@@ -16,9 +16,10 @@
 --
 -- Why pages: a string doubles when it grows and is read or cut whole, a list of single entries needs five calls for
 -- a charge. See docs/adr/0003.
-local HEADER, ENTRY, FULL = 19, 12, 20
+local HEADER, ENTRY, FULL = 20, 12, 20
 local WRAP = 1099511627776 -- 2^40: the totals' modulus; a limit and a cost are at most 10^11 each
-local call, pack, unpack_, ceil, floor, max = redis.call, struct.pack, struct.unpack, math.ceil, math.floor, math.max
+local call, pack, unpack_ = redis.call, struct.pack, struct.unpack
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 
 -- Entry n of a page, from 0: its stamp and its total.
 local function entry(page, n)
@@ -29,55 +30,63 @@ local function entries(page)
   return (#page - HEADER) / ENTRY
 end
 
--- The place in a page of the first entry that has not left by cutoff and whose total is need or more above base.
--- There must be one.
-local function place_in(page, cutoff, base, need)
-  local from, to = 0, entries(page) - 1
-  while from < to do
-    local middle = floor((from + to) / 2)
-    local stamp, total = entry(page, middle)
-    if stamp > cutoff and (total - base) % WRAP >= need then to = middle else from = middle + 1 end
-  end
-  return from
+-- Whether entry n of a page has not left by cutoff, and its total is need or more above base. Along a log this is
+-- false, then true; `place_in` and `seek` find the first for which it is, and there must be one.
+local function past(page, n, cutoff, base, need)
+  local stamp, total = entry(page, n)
+  return stamp > cutoff and (total - base) % WRAP >= need
 end
 
--- The same in the whole log, whose last page is given: the index of the entry's page, the page, and its place there.
--- Gallops from the oldest page, as what is sought is near it.
-local function seek(key, tail, paged, cutoff, base, need)
-  if not paged then return 0, tail, place_in(tail, cutoff, base, need) end
-  local function reaches(page)
-    local stamp, total = entry(page, entries(page) - 1)
-    return stamp > cutoff and (total - base) % WRAP >= need
+-- Its place in a page. Gallops from `low`, a place known to be before it (-1 for none): it is near.
+local function place_in(page, low, cutoff, base, need)
+  local high, last = low + 1, entries(page) - 1
+  while high < last and not past(page, high, cutoff, base, need) do
+    low, high = high, min(2 * high - low, last)
   end
-  local low, high, page = -1, 0, call('LINDEX', key, 0)
-  if not reaches(page) then
-    local last = call('LLEN', key) - 1
-    repeat
-      low, high = high, math.min(2 * high + 1, last)
-      page = high < last and call('LINDEX', key, high) or tail
-    until high == last or reaches(page)
-    while high - low > 1 do
-      local middle = floor((low + high) / 2)
-      local candidate = call('LINDEX', key, middle)
-      if reaches(candidate) then high, page = middle, candidate else low = middle end
+  while high - low > 1 do
+    local middle = floor((low + high) / 2)
+    if past(page, middle, cutoff, base, need) then high = middle else low = middle end
+  end
+  return high
+end
+
+-- The index of its page, the page, and its place there, in the log whose last page is given. Gallops, too, from the
+-- oldest page, where `low` is known to be before it.
+local function seek(key, tail, paged, low, cutoff, base, need)
+  local page = paged and call('LINDEX', key, 0) or tail
+  if not paged or past(page, entries(page) - 1, cutoff, base, need) then
+    return 0, page, place_in(page, low, cutoff, base, need)
+  end
+  local below, index, last = 0, 0, call('LLEN', key) - 1
+  repeat
+    below, index = index, min(2 * index + 1, last)
+    page = index < last and call('LINDEX', key, index) or tail
+  until index == last or past(page, entries(page) - 1, cutoff, base, need)
+  while index - below > 1 do
+    local middle = floor((below + index) / 2)
+    local candidate = call('LINDEX', key, middle)
+    if past(candidate, entries(candidate) - 1, cutoff, base, need) then
+      index, page = middle, candidate
+    else
+      below = middle
     end
   end
-  return high, page, place_in(page, cutoff, base, need)
+  return index, page, place_in(page, -1, cutoff, base, need)
 end
 
--- What is left once all up to cutoff has gone: the new base, the stamp of the oldest entry left, whether that lies
--- before the last page, how many pages are gone, and how many entries of the last one.
-local function aged(key, tail, paged, cutoff)
-  local index, page, place = seek(key, tail, paged, cutoff, 0, 0)
-  local gone, before = page, place - 1
-  if place == 0 then -- the oldest entry is gone, so there is a page before
-    gone = call('LINDEX', key, index - 1)
-    before = entries(gone) - 1
+-- What is left once all up to cutoff has gone, `gone` entries of the oldest page having gone before: the new base, the
+-- stamp of the oldest entry left, whether its page is not the last one, how many pages are before that, and how many
+-- entries before it there.
+local function aged(key, tail, paged, gone, cutoff)
+  local index, page, place = seek(key, tail, paged, gone, cutoff, 0, 0)
+  local left, before = page, place - 1
+  if place == 0 then -- the oldest entry has left, so there is a page before
+    left = call('LINDEX', key, index - 1)
+    before = entries(left) - 1
   end
-  local _, base = entry(gone, before)
+  local _, base = entry(left, before)
   local first = entry(page, place)
-  if page == tail then return base, first, false, index, place end
-  return base, first, true, index, 0
+  return base, first, page ~= tail, index, place
 end
 
 -- The key must outlive its newest stamp, `ahead` µs from now, by a window. It is told so when the stamps enter a new
@@ -91,8 +100,8 @@ end
 local function mend(key, ahead, window)
   local last
   for index, page in ipairs(call('LRANGE', key, 0, -1)) do
-    local birth, base, first = unpack_('>I7I5I7', page)
-    local moved = {pack('>I7I5I7', birth, base, max(first - ahead, 0))}
+    local birth, base, first, gone = unpack_('>I7I5I7B', page)
+    local moved = {pack('>I7I5I7B', birth, base, max(first - ahead, 0), gone)}
     for n = 0, entries(page) - 1 do
       local stamp, total = entry(page, n)
       moved[n + 2] = pack('>I7I5', max(stamp - ahead, 0), total)
@@ -106,10 +115,10 @@ local function mend(key, ahead, window)
 end
 
 -- Enters a cost that was looked at at the same time; `first` is nil when nothing is left. Returns reset_after µs.
-local function charge(now, key, cost, window, grain, tail, birth, base, first, newest, total, paged, drop, cut)
+local function charge(now, key, cost, window, grain, tail, birth, base, first, newest, total, paged, drop, gone)
   -- Never below the newest: the log stays sorted when the clock steps back.
   local stamp = max(ceil(now / grain) * grain, newest)
-  local written = pack('>I7I5I7', birth, base, first or stamp)
+  local written = pack('>I7I5I7B', birth, base, first or stamp, paged and gone or 0)
   local added = pack('>I7I5', stamp, (total + cost) % WRAP)
   if not tail then
     call('RPUSH', key, written .. added)
@@ -117,7 +126,8 @@ local function charge(now, key, cost, window, grain, tail, birth, base, first, n
     if paged then call('LTRIM', key, -1, -1) end
     call('LSET', key, -1, written .. added)
   else
-    local from, to = HEADER + ENTRY * cut + 1, #tail
+    local from, to = HEADER + 1, #tail
+    if not paged then from = from + ENTRY * gone end
     if stamp == newest then to = to - ENTRY end -- one entry for all of one stamp
     if to - from + 1 < FULL * ENTRY then
       call('LSET', key, -1, written .. string.sub(tail, from, to) .. added)
@@ -137,7 +147,7 @@ end
 local function look(key, now, a, alone)
   local cost, limit, window, grain = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
   local tail = redis.pcall('LINDEX', key, -1)
-  local birth, base, first, newest, total, paged, drop, cut = now, 0, nil, 0, 0, false, 0, 0
+  local birth, base, first, newest, total, paged, drop, gone = now, 0, nil, 0, 0, false, 0, 0
   local used, reset, cutoff = 0, 0, now - window
   if tail then
     if type(tail) == 'table' then return nil, tail.err end
@@ -153,12 +163,12 @@ local function look(key, now, a, alone)
       end
     end
     local oldest -- in the last page
-    birth, base, first, oldest = unpack_('>I7I5I7I7', tail)
+    birth, base, first, gone, oldest = unpack_('>I7I5I7BI7', tail)
     paged = first < oldest
     if newest <= cutoff then
-      base, first = total, nil
+      base, first, gone = total, nil, 0
     elseif first <= cutoff then
-      base, first, paged, drop, cut = aged(key, tail, paged, cutoff)
+      base, first, paged, drop, gone = aged(key, tail, paged, gone, cutoff)
     end
     used = (total - base) % WRAP
     reset = max(newest - cutoff, 0)
@@ -169,7 +179,7 @@ local function look(key, now, a, alone)
     if cost > limit then return 0, remaining, -1, reset end
     local leaving = first
     if need > 1 then
-      local _, page, place = seek(key, tail, paged, cutoff, base, need)
+      local _, page, place = seek(key, tail, paged, -1, cutoff, base, need)
       leaving = entry(page, place)
     end
     return 0, remaining, leaving - cutoff, reset
@@ -177,11 +187,11 @@ local function look(key, now, a, alone)
   if not CHARGING then return 1, remaining, 0, reset end
   if alone then
     return 1, remaining - cost, 0,
-      charge(now, key, cost, window, tonumber(grain), tail, birth, base, first, newest, total, paged, drop, cut)
+      charge(now, key, cost, window, tonumber(grain), tail, birth, base, first, newest, total, paged, drop, gone)
   end
   return 1, remaining, 0, reset, function()
     return remaining - cost,
-      charge(now, key, cost, window, tonumber(grain), tail, birth, base, first, newest, total, paged, drop, cut)
+      charge(now, key, cost, window, tonumber(grain), tail, birth, base, first, newest, total, paged, drop, gone)
   end
 end
 
