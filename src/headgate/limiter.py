@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from headgate.algorithms import Allow
 from headgate.decision import Decision, decision_of
 from headgate.errors import InvalidPolicy, shown
 from headgate.keys import checked_key
@@ -66,7 +65,9 @@ class Limiter(_Base[Store]):
         opened = open_store(store)
         _refuse_twins(policy, opened)
         super().__init__(policy, opened, owned=opened is not store)
-        self._allow: Allow = opened.bind(policy) if isinstance(opened, MemoryStore) else self._taken
+        if isinstance(opened, MemoryStore) and type(self).allow is Limiter.allow:
+            # The same verb, in one step and without a frame of its own: that is a quarter of its time.
+            self.allow = opened.bind(policy)  # type: ignore[assignment, method-assign]
 
     def allow(self, key: str, cost: int = 1) -> bool:
         """Take ``cost`` units for ``key`` if there is room. True when they were taken; a denial takes nothing.
@@ -81,7 +82,7 @@ class Limiter(_Base[Store]):
             StoreUnavailable: The store could not be asked. Nothing was taken.
             StoreTimeout: The answer was lost. The cost may have been taken.
         """
-        return self._allow(key, cost)
+        return self.take(key, cost).allowed
 
     def take(self, key: str, cost: int = 1) -> Decision:
         """Do as `allow` does, and return the whole decision."""
@@ -99,9 +100,6 @@ class Limiter(_Base[Store]):
         """Close the store, if this limiter made it."""
         if self._owned:
             self._store.close()
-
-    def _taken(self, key: str, cost: int) -> bool:
-        return self.take(key, cost).allowed
 
     def __enter__(self) -> Self:
         return self

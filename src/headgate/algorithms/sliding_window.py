@@ -2,7 +2,7 @@
 
 The log has one entry for each allowed request: its stamp, and the total of all units ever allowed, its own included.
 What is in the window is then a difference of two totals: the last one, and the base, the total of what has left. A
-request of any cost is one entry; those of one stamp share it. An entry with stamp s has left at s + window: windows
+request of any cost is one entry. An entry with stamp s has left at s + window: windows
 are half-open, (t - window, t].
 
 Nothing here reads a clock or knows of keys. Times are whole microseconds on the store's clock; they may step back, and
@@ -29,19 +29,19 @@ class Log:
 
     Attributes:
         stamps: Microseconds, rising; one for each entry, those before ``head`` having left.
-        totals: Units allowed up to and with each entry.
-        head: Place of the oldest entry that had not left at the last charge.
+        totals: Units allowed up to and with each entry. None while each entry is one unit: its place then says it.
+        head: Place of the oldest entry that had not left when the log was last cut.
         base: The total of what had left by then.
         first: ``stamps[head]``.
         newest: ``stamps[-1]``.
-        total: ``totals[-1]``.
+        total: All units ever allowed.
     """
 
     __slots__ = ("base", "first", "head", "newest", "stamps", "total", "totals")
 
     def __init__(self, stamp: int, cost: int) -> None:
         self.stamps = array("q", (stamp,))
-        self.totals = array("q", (cost,))
+        self.totals = None if cost == 1 else array("q", (cost,))
         self.head = 0
         self.base = 0
         self.first = self.newest = stamp
@@ -95,7 +95,7 @@ def look(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Verd
         return Verdict(True, remaining, 0, reset_after_us)
     if cost > limit:
         return Verdict(False, remaining, NEVER, reset_after_us)
-    leaving = bisect_left(log.totals, base + need, head)
+    leaving = head + need - 1 if log.totals is None else bisect_left(log.totals, base + need, head)
     return Verdict(False, remaining, log.stamps[leaving] + window_us - now_us, reset_after_us)
 
 
@@ -105,13 +105,18 @@ def charge(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Lo
     if log is None:
         return Log(stamp, cost)
     head, base = _aged(log, now_us - policy.window_us)
+    if log.totals is None and (cost > 1 or policy.buckets):
+        log.totals = array("q", range(log.total - len(log.stamps) + 1, log.total + 1))
     log.total += cost
-    if stamp <= log.newest:
+    if log.totals is None:
+        log.newest = max(stamp, log.newest)
+        log.stamps.append(log.newest)
+    elif stamp <= log.newest:  # one entry for all of one stamp
         log.totals[-1] = log.total
     else:
+        log.newest = stamp
         log.stamps.append(stamp)
         log.totals.append(log.total)
-        log.newest = stamp
     _cut(log, head, base)
     return log
 
@@ -121,13 +126,15 @@ def _aged(log: Log, cutoff: int) -> tuple[int, int]:
     if log.first > cutoff:
         return log.head, log.base
     head = bisect_right(log.stamps, cutoff, log.head)
-    return head, log.totals[head - 1]
+    return head, log.base + head - log.head if log.totals is None else log.totals[head - 1]
 
 
 def _cut(log: Log, head: int, base: int) -> None:
     if head > len(log.stamps) // 2:
         # Moved only once half is dead weight: so each entry is moved at most once, on average.
-        del log.stamps[:head], log.totals[:head]
+        del log.stamps[:head]
+        if log.totals is not None:
+            del log.totals[:head]
         head = 0
     log.head = head
     log.base = base
@@ -144,30 +151,30 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
     if policy.buckets is not None:
         return None
     limit, window_us, one = policy.limit, policy.window_us, 1
-    lock, known, ticks, ticks_per_us = bench.lock, logs.get, bench.ticks, bench.ticks_per_us
+    lock, ticks, ticks_per_us = bench.lock, bench.ticks, bench.ticks_per_us
 
     def allow(key: str, cost: int = 1) -> bool:
         with lock:
             try:
-                log = known(key)
-            except TypeError:  # unhashable: no key at all, and `slow` says so
+                log = logs[key]
+            except (KeyError, TypeError):  # fresh; or unhashable, so no key at all, and `slow` says so
                 log = None
             now = ticks() // ticks_per_us
             if log is not None and cost is one and log.newest <= now < bench.wake_us:
                 total = log.total + 1
-                if total - log.base > limit:
+                full = total - log.base > limit
+                if full:
                     cutoff = now - window_us
                     if log.first > cutoff:
                         return False
                     if log.newest > cutoff:
                         _cut(log, *_aged(log, cutoff))
-                if total - log.base <= limit:
+                        full = total - log.base > limit
+                if not full:
                     log.total = total
-                    if now == log.newest:
-                        log.totals[-1] = total
-                    else:
-                        log.newest = now
-                        log.stamps.append(now)
+                    log.newest = now
+                    log.stamps.append(now)
+                    if log.totals is not None:
                         log.totals.append(total)
                     return True
         return slow(key, cost)
