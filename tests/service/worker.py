@@ -1,0 +1,51 @@
+"""A process of a fleet: it asks the library over Redis as fast as it can, and prints what it was answered.
+
+Its task is its one argument, in JSON: ``url``, ``prefix``, ``limit``, ``window``, ``keys``, ``threads``, ``seconds``.
+Once it is ready it prints what its wall clock reads, begins when a line comes in, and ends with its records.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from headgate import Limiter, RedisStore, SlidingWindow
+
+
+def hammer(limiter: Limiter, keys: Sequence[str], seconds: float, threads: int = 1) -> list[list]:
+    """Ask without a pause, each thread for one key after the other. Returns the fields of `judge.Record`."""
+    records, failures, end_at = [], [], time.monotonic() + seconds
+
+    def run(first: int) -> None:
+        try:
+            for key in itertools.islice(itertools.cycle(keys), first, None):
+                start = time.monotonic()
+                if start >= end_at:
+                    return
+                allowed = limiter.allow(key)
+                records.append([start, time.monotonic(), key, 1, allowed])
+        except BaseException as failure:  # noqa: BLE001 - it is raised again, by who started the threads
+            failures.append(failure)
+
+    running = [threading.Thread(target=run, args=(n * len(keys) // threads,)) for n in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return records
+
+
+if __name__ == "__main__":
+    task = json.loads(sys.argv[1])
+    with RedisStore.from_url(task["url"], prefix=task["prefix"], timeout=5) as store:
+        its_limiter = Limiter(SlidingWindow(task["limit"], window=task["window"]), store=store)
+        its_limiter.peek("connect")
+        print(json.dumps(time.time()), flush=True)
+        sys.stdin.readline()
+        json.dump(hammer(its_limiter, task["keys"], task["seconds"], task["threads"]), sys.stdout)

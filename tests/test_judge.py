@@ -1,0 +1,169 @@
+"""The judge of recorded answers: what it must catch, what it must let pass, and the same by brute force."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judge import Record, Span, over, spans, unjustified
+
+
+def at(instant: float, *, allowed: bool = True, cost: int = 1, key: str = "a", took: float = 0.0) -> Record:
+    return Record(instant, instant + took, key, cost, allowed)
+
+
+# Over the limit
+
+
+def test_a_burst_on_both_sides_of_the_edge_of_a_fixed_window_is_over():
+    burst = [at(59 + n / 100, took=0.001) for n in range(10)] + [at(60 + n / 100, took=0.001) for n in range(10)]
+    assert over(burst, 10, 60)
+    assert max(span.units for span in spans(burst, 60)) == 20
+    assert not over(burst[:10], 10, 60)
+
+
+def test_one_unit_more_than_the_limit_is_over():
+    records = [at(n / 10, took=0.01) for n in range(6)]
+    assert over(records, 5, 1) == [Span("a", 0.0, 6)]
+    assert not over(records, 6, 1)
+
+
+def test_one_dear_request_is_over_by_its_cost():
+    assert over([at(0, cost=11)], 10, 1) == [Span("a", 0, 11)]
+    assert over([at(0, cost=6), at(0.5, cost=5)], 10, 1) == [Span("a", 0, 11)]
+
+
+def test_exactly_at_the_edge_a_unit_is_free_again():
+    assert not over([at(0), at(1)], 1, 1)
+    assert over([at(0), at(0.999)], 1, 1)
+
+
+def test_each_key_has_a_limit_of_its_own_and_denials_are_not_counted():
+    assert not over([at(0, key="a"), at(0, key="b"), at(0, allowed=False)], 1, 1)
+
+
+def test_what_may_have_fallen_outside_the_window_is_not_counted():
+    # The first may have been decided at 0.0 and the second at 1.05: a window apart.
+    assert not over([at(0, took=0.1), at(0.95, took=0.1)], 1, 1)
+    assert over([at(0, took=0.1), at(0.85, took=0.1)], 1, 1)
+
+
+def test_a_request_that_took_longer_than_the_window_proves_nothing():
+    assert not over([at(0, took=5, cost=10), at(2), at(2.1)], 2, 1)
+    assert over([at(0, took=5, cost=10), at(2), at(2.1), at(2.2)], 2, 1) == [Span("a", 2, 3)]
+
+
+# Denied though there was room
+
+
+def test_a_denial_with_room_is_unjustified():
+    denied = at(0.5, allowed=False, took=0.01)
+    assert unjustified([at(0), at(0.1), denied], 3, 1) == [denied]
+    assert unjustified([at(0), at(0.1), at(0.2), denied], 3, 1) == []
+
+
+def test_a_denial_after_the_window_has_passed_is_unjustified():
+    late = at(1.0, allowed=False)
+    assert unjustified([at(0), late], 1, 1) == [late]
+    assert unjustified([at(0), at(0.999, allowed=False)], 1, 1) == []
+
+
+def test_a_denied_cost_needs_room_for_all_of_it():
+    assert unjustified([at(0, cost=6), at(0.5, cost=5, allowed=False)], 10, 1) == []
+    denied = at(0.5, cost=4, allowed=False)
+    assert unjustified([at(0, cost=6), denied], 10, 1) == [denied]
+    assert unjustified([at(0, cost=11, allowed=False)], 10, 1) == []
+
+
+def test_another_keys_units_justify_no_denial():
+    denied = at(0.5, allowed=False)
+    assert unjustified([at(0, key="b"), denied], 1, 1) == [denied]
+
+
+def test_a_request_under_way_at_the_same_time_may_have_come_first():
+    assert unjustified([at(0.5, took=0.2), at(0.4, allowed=False, took=0.2)], 1, 1) == []
+    # It ended within the window of the instant at which the denial began, wherever both were decided.
+    assert unjustified([at(0, took=0.2), at(1.1, allowed=False, took=0.2)], 1, 1) == []
+
+
+# Against brute force, on a coarse grid so that edges meet
+
+_RECORDS = st.lists(
+    st.builds(
+        lambda start, took, key, cost, allowed: Record(start, start + took, key, cost, allowed),
+        st.integers(0, 30),
+        st.integers(0, 12),
+        st.sampled_from("ab"),
+        st.integers(1, 4),
+        st.booleans(),
+    ),
+    max_size=14,
+)
+
+
+@given(_RECORDS, st.integers(1, 8), st.integers(1, 10))
+def test_it_agrees_with_brute_force(records: list[Record], limit: int, window: int):
+    found = {(span.key, span.start): span.units for span in over(records, limit, window)}
+    worst: dict[str, int] = {}
+    for first, last in itertools.product([record for record in records if record.allowed], repeat=2):
+        begin, end = first.start, last.end
+        if first.key != last.key or not 0 <= end - begin < window:
+            continue
+        inside = [r for r in records if r.allowed and r.key == first.key and begin <= r.start and r.end <= end]
+        worst[first.key] = max(worst.get(first.key, 0), sum(r.cost for r in inside))
+    for key in "ab":
+        units = [units for (of, _), units in found.items() if of == key]
+        assert max(units, default=None) == (worst[key] if worst.get(key, 0) > limit else None)
+
+    room = [
+        denied
+        for denied in records
+        if not denied.allowed
+        and limit - denied.cost
+        >= sum(
+            r.cost
+            for r in records
+            if r.allowed and r.key == denied.key and r.start <= denied.end and r.end > denied.start - window
+        )
+    ]
+    assert sorted(unjustified(records, limit, window)) == sorted(room)
+
+
+_TRAFFIC = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 9), st.integers(1, 4)), max_size=60)
+
+
+def limited(traffic: list[tuple[int, int, int, int]], limit: int, window: int) -> list[Record]:
+    """An exact sliding window, seen from outside: each decision somewhere within its interval."""
+    now, log, records = 0, [], []
+    for gap, before, after, cost in traffic:
+        now += gap
+        allowed = sum(units for stamp, units in log if now - window < stamp) + cost <= limit
+        if allowed:
+            log.append((now, cost))
+        records.append(Record(now - before, now + after, "a", cost, allowed))
+    return records
+
+
+@given(_TRAFFIC, st.integers(1, 8), st.integers(1, 12))
+def test_of_an_exact_limiter_it_finds_nothing_whatever_the_delays(traffic, limit: int, window: int):
+    records = limited(traffic, limit, window)
+    assert over(records, limit, window) == []
+    assert unjustified(records, limit, window) == []
+
+
+@given(st.integers(1, 8), st.integers(2, 12), st.integers(0, 30))
+def test_of_a_limiter_that_is_off_by_one_it_finds_it_at_once(limit: int, window: int, began: int):
+    demand = [(began, 0, 0, 1), *[(0, 0, 0, 1)] * 10]
+    assert over(limited(demand, limit + 1, window), limit, window)
+    assert unjustified(limited(demand, limit, window), limit + 1, window)
+
+
+def test_half_a_million_records_are_judged_in_seconds():
+    records = [at(n / 50_000, key=str(n % 20), took=0.005, allowed=n % 50 == 0) for n in range(500_000)]
+    began = time.monotonic()
+    assert not over(records, 1000, 1)
+    assert len(unjustified(records, 1001, 1)) == 490_000
+    assert time.monotonic() - began < 20
