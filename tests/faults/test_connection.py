@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import threading
 import time
 import uuid
+import warnings
 
 import pytest
 import redis
@@ -237,6 +239,38 @@ def test_512_tasks_on_one_limiter_are_all_answered(server: servers.Server, prefi
             return await asyncio.gather(*(limiter.allow("a") for _ in range(512 * 3)))
 
     assert sum(asyncio.run(main())) == 1000
+
+
+def test_a_limiter_made_from_a_url_serves_one_event_loop_after_the_other(server: servers.Server, prefix: str):
+    store = AsyncRedisStore.from_url(server.url, prefix=prefix)
+    limiter = AsyncLimiter(POLICY, store=store)
+
+    async def burst() -> int:
+        return sum(await asyncio.gather(*(limiter.allow("a") for _ in range(60))))
+
+    async def last() -> int:
+        async with store:
+            return await burst()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the first loop was closed with its connections open
+        assert [asyncio.run(burst()), asyncio.run(last())] == [60, 40]
+        gc.collect()
+
+
+def test_a_store_of_another_event_loop_says_so(server: servers.Server, prefix: str):
+    async def other(limiter: AsyncLimiter) -> None:
+        with pytest.raises(StoreUnavailable, match="belongs to another event loop, nothing was taken"):
+            await limiter.allow("a")
+
+    async def main() -> None:
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix) as store:
+            limiter = AsyncLimiter(POLICY, store=store)
+            assert await limiter.allow("a")
+            await asyncio.to_thread(asyncio.run, other(limiter))
+            assert (await limiter.peek("a")).remaining == 99
+
+    asyncio.run(main())
 
 
 def test_512_tasks_over_a_clients_own_small_pool_are_all_answered(server: servers.Server, prefix: str):

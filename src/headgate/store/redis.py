@@ -222,7 +222,7 @@ def _carry(connection: Any, command: Arguments, steps: _Steps[_Result]) -> _Resu
 
 
 class AsyncRedisStore(_Body):
-    """Counters on a Redis or Valkey server, for tasks of one event loop. See `RedisStore`.
+    """Counters on a Redis or Valkey server, for the tasks of one event loop at a time. See `RedisStore`.
 
     A call that is cancelled while it waits for its turn takes nothing; one that was sent may have been counted.
 
@@ -240,7 +240,7 @@ class AsyncRedisStore(_Body):
         if not isinstance(client, redis.asyncio.Redis):
             raise InvalidStore(f"client must be a redis.asyncio.Redis, got {shown(client)}", store=client)
         self._client = client
-        self._gate = asyncio.Semaphore(_in_flight(client))
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
@@ -264,6 +264,7 @@ class AsyncRedisStore(_Body):
             await self._client.aclose()
 
     async def _run(self, steps: _Steps[_Result]) -> _Result:
+        self._settle_in()
         command = next(steps)
         pool = self._client.connection_pool
         sent = False
@@ -280,6 +281,20 @@ class AsyncRedisStore(_Body):
         except (RedisError, OSError) as error:
             why = str(error) or f"nothing came within {self._timeout} s"
             raise (_lost(why) if sent else _unavailable(why)) from error
+
+    def _settle_in(self) -> None:
+        """Make sure that the connections are of the loop that runs: those of another one cannot be awaited here."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop is not None:
+            if not (self._owned and self._loop.is_closed()):
+                raise StoreUnavailable(
+                    "this store belongs to another event loop, nothing was taken: make a store for each loop"
+                )
+            self._client.connection_pool.reset()  # type: ignore[no-untyped-call] # they died with their loop
+        self._loop = loop
+        self._gate = asyncio.Semaphore(_in_flight(self._client))
 
     async def __aenter__(self) -> Self:
         return self
