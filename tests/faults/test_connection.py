@@ -117,8 +117,9 @@ def test_a_lost_reply_is_an_unknown_outcome_and_the_call_is_not_sent_again(
         assert limiter.take().remaining == 97  # it was counted, once
 
 
+@pytest.mark.slow
 def test_a_late_reply_is_never_read_as_the_answer_to_another_call(form: str, proxy: Proxy, prefix: str):
-    with client(form, url(proxy.port), prefix, timeout=1) as limiter:
+    with client(form, url(proxy.port), prefix, timeout=2) as limiter:
         assert limiter.take("a").remaining == 99
         proxy.hold = True
         with pytest.raises(StoreTimeout):

@@ -41,10 +41,14 @@ def test_two_instances_of_the_service_allow_each_user_the_limit_and_not_one_more
 ):
     with service(own_server.url, tmp_path / "one") as one, service(own_server.url, tmp_path / "two") as two:
         answers = asyncio.run(hit([one, two]))
-    judge([record for record, _ in answers], source="two instances of the service")
-    for record, retry_after in answers:
-        assert (retry_after == b"") == record.allowed
-        assert record.allowed or (retry_after.isdigit() and int(retry_after) >= 1)
+    assert {status for status, _, _ in answers} <= {200, 429, 503}
+    for status, _, retry_after in answers:
+        assert retry_after == b"" if status == 200 else retry_after.isdigit() and int(retry_after) >= 1
+    decided = [record for status, record, _ in answers if status != 503]
+    # No answer from the store within its half second, on a busy machine: the unit may have been taken, or not.
+    undecided = [record for status, record, _ in answers if status == 503]
+    assert len(undecided) <= len(answers) / 1000
+    judge(decided, undecided, source="two instances of the service")
 
 
 def test_four_processes_that_use_the_library_allow_each_user_the_limit_and_not_one_more(
@@ -61,11 +65,14 @@ def test_four_processes_that_use_the_library_allow_each_user_the_limit_and_not_o
             each.stdin.flush()
         records = [Record(*fields) for each in workers for fields in json.load(each.stdout)]
         assert [each.wait() for each in workers] == [0] * 4
-    judge(records, source="four processes")
+    judge(records, [], source="four processes")
 
 
-def judge(records: list[Record], *, source: str) -> None:
-    """Hold all that was answered to the limit, from above and from below; and refuse to say so of too little."""
+def judge(records: list[Record], undecided: list[Record], *, source: str) -> None:
+    """Hold all that was answered to the limit, from above and from below; and refuse to say so of too little.
+
+    What is undecided is none of the units allowed, but may be what a denial was for.
+    """
     allowed = Counter(record.key for record in records if record.allowed)
     denied = Counter(record.key for record in records if not record.allowed)
     fullest = max(span.units for span in spans(records, WINDOW))
@@ -74,7 +81,8 @@ def judge(records: list[Record], *, source: str) -> None:
         f"{min(allowed.values())} to {max(allowed.values())}, and certainly at most {fullest} in less than a window"
     )
     assert over(records, LIMIT, WINDOW)[:3] == []
-    assert unjustified(records, LIMIT, WINDOW)[:3] == []
+    may_be_allowed = [record._replace(allowed=True) for record in undecided]
+    assert unjustified([*records, *may_be_allowed], LIMIT, WINDOW)[:3] == []
 
     full = LIMIT * SECONDS // WINDOW
     too_slow = f"{len(records)} decisions in {SECONDS} s are too few to prove anything: is the machine slow, or busy?"
@@ -148,9 +156,9 @@ class Connection:
         return int(first.split()[1]), fields
 
 
-async def hit(ports: Sequence[int]) -> list[tuple[Record, bytes]]:
-    """Let many clients ask without a pause, each for one user after the other. Returns records and Retry-After."""
-    answers: list[tuple[Record, bytes]] = []
+async def hit(ports: Sequence[int]) -> list[tuple[int, Record, bytes]]:
+    """Let many clients ask without a pause, each for one user after the other. Returns status, record, Retry-After."""
+    answers: list[tuple[int, Record, bytes]] = []
     end_at = time.monotonic() + SECONDS
 
     async def client(number: int) -> None:
@@ -160,9 +168,8 @@ async def hit(ports: Sequence[int]) -> list[tuple[Record, bytes]]:
                 if start >= end_at:
                     return
                 status, fields = await connection.get(f"/ping?user_id={user}")
-                assert status in (200, 429), f"{status} {fields}"
                 record = Record(start, time.monotonic(), user, 1, status == 200)
-                answers.append((record, fields.get(b"retry-after", b"")))
+                answers.append((status, record, fields.get(b"retry-after", b"")))
 
     async with asyncio.TaskGroup() as group:
         for number in range(CLIENTS):
