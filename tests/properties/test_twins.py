@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import servers
-from headgate import algorithms
+from headgate import SlidingWindow, algorithms
 from headgate.decision import Verdict
 from headgate.store import script
 from properties.oracle import COSTS, ORACLES, POLICIES, spans_us
@@ -96,3 +97,19 @@ def test_the_header_of_decide_lua_lists_what_its_body_is_given():
     for given_to_it in ("KEYS[k]", "ARGV[a]", "mended", "now_us", "algorithms"):
         assert given_to_it in comment
         assert given_to_it in body
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_python_and_lua_agree_on_logs_of_many_pages_also_when_the_clock_steps_back(lua: Rig, seed: int):
+    """Hundreds of entries, some of them gone: pages, ageing and searches for a wait meet steps of the clock here."""
+    chance = Random(seed)
+    policy = SlidingWindow(chance.choice([45, 90, 300]), window=60, name="pages")
+    python, key = InPython(policy.algorithm), uuid.uuid4().hex
+    lua.restart()
+    for _ in range(1200):
+        lua.advance(chance.choice([1, 1, 1, 0.3, 5, -5, -40, 61] if chance.random() < 0.1 else [0.4]))
+        cost = chance.choice([1, 1, 1, 2, 3, policy.limit // 2, policy.limit])
+        if chance.random() < 0.7:
+            cost = 1
+        ((answer,),) = lua.decide(charges((policy, key, cost)))
+        assert answer == python.decide(policy, lua.now_us, cost, charging=True)

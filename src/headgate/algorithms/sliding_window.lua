@@ -99,7 +99,9 @@ end
 -- entry is now. Rare, so it may cost O(n). Returns the last page.
 local function mend(key, ahead, window)
   local last
-  for index, page in ipairs(call('LRANGE', key, 0, -1)) do
+  local pages = call('LRANGE', key, 0, -1)
+  call('DEL', key)
+  for _, page in ipairs(pages) do
     local birth, base, first, gone = unpack_('>I7I5I7B', page)
     local moved = {pack('>I7I5I7B', birth, base, max(first - ahead, 0), gone)}
     for n = 0, entries(page) - 1 do
@@ -107,7 +109,7 @@ local function mend(key, ahead, window)
       moved[n + 2] = pack('>I7I5', max(stamp - ahead, 0), total)
     end
     last = table.concat(moved)
-    call('LSET', key, index - 1, last)
+    call('RPUSH', key, last)
   end
   expire(key, 0, window)
   mended = mended + 1
@@ -154,16 +156,18 @@ local function look(key, now, a, alone)
     local count = entries(tail)
     if count < 1 or count % 1 ~= 0 then return nil, 'ERR not a log of headgate' end
     newest, total = entry(tail, count - 1)
+    local oldest -- in the last page
+    birth, base, first, gone, oldest = unpack_('>I7I5I7BI7', tail)
+    if first > newest or oldest > newest or gone >= FULL then return nil, 'ERR not a log of headgate' end
     if newest > now + window then
       if CHARGING then
-        tail = mend(key, newest - now, window)
-        newest = now
+        local ahead = newest - now
+        tail = mend(key, ahead, window)
+        first, oldest, newest = max(first - ahead, 0), max(oldest - ahead, 0), now
       else
         cutoff = newest - window -- as if mended: the log moved back is the clock moved on
       end
     end
-    local oldest -- in the last page
-    birth, base, first, gone, oldest = unpack_('>I7I5I7BI7', tail)
     paged = first < oldest
     if newest <= cutoff then
       base, first, gone = total, nil, 0
@@ -179,7 +183,8 @@ local function look(key, now, a, alone)
     if cost > limit then return 0, remaining, -1, reset end
     local leaving = first
     if need > 1 then
-      local _, page, place = seek(key, tail, paged, -1, cutoff, base, need)
+      -- From the oldest entry left on: before it totals lie below the base, and would seem to be far above it.
+      local _, page, place = seek(key, tail, paged, drop == 0 and gone - 1 or -1, cutoff, base, need)
       leaving = entry(page, place)
     end
     return 0, remaining, leaving - cutoff, reset
