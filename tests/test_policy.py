@@ -7,7 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from headgate import AsyncLimiter, InvalidPolicy, InvalidStore, Limiter, MemoryStore, SlidingWindow
+from headgate import (
+    AsyncLimiter,
+    HeadgateError,
+    InvalidCost,
+    InvalidPolicy,
+    InvalidStore,
+    Limiter,
+    MemoryStore,
+    SlidingWindow,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +72,65 @@ def test_two_policies_without_a_name_that_differ_only_in_their_limit_are_refused
     limiter(SlidingWindow(6, window=60), store=MemoryStore())
 
 
+def test_two_urls_that_are_one_store_are_told_from_two_stores():
+    with Limiter(SlidingWindow(5, window=60), store="redis://h:1/0"):
+        Limiter(SlidingWindow(6, window=60), store="redis://h:1/1").close()
+        with pytest.raises(InvalidPolicy, match="with limits 5 and 6"):
+            Limiter(SlidingWindow(6, window=60), store="redis://h:1/0")
+    with Limiter(SlidingWindow(6, window=60), store="redis://h:1/0"):
+        pass
+
+
+def test_the_limit_of_a_policy_without_a_name_can_change_once_its_limiter_is_closed():
+    store = MemoryStore()
+    first, second = (Limiter(SlidingWindow(5, window=60), store=store) for _ in range(2))
+    first.close()
+    first.close()
+    with pytest.raises(InvalidPolicy):
+        Limiter(SlidingWindow(6, window=60), store=store)
+    second.close()
+    Limiter(SlidingWindow(6, window=60), store=store)
+
+
+def test_errors_come_whole_through_a_pickle():
+    for attempt in (
+        lambda: SlidingWindow(0, window=1),
+        lambda: Limiter(SlidingWindow(1, window=1)).take("a", 0),
+        lambda: Limiter(SlidingWindow(1, window=1)).take(b"a"),
+        lambda: Limiter(SlidingWindow(1, window=1), store="nowhere"),
+    ):
+        with pytest.raises(HeadgateError) as caught:
+            attempt()
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (type(again), str(again), vars(again)) == (type(caught.value), str(caught.value), vars(caught.value))
+
+
+def test_a_verb_that_is_overridden_or_patched_is_the_one_that_is_asked(monkeypatch: pytest.MonkeyPatch):
+    class Deaf(Limiter):
+        def take(self, key, cost=1):
+            return super().peek(key, cost)
+
+    assert [Deaf(SlidingWindow(1, window=60)).allow("a") for _ in range(3)] == [True] * 3
+    monkeypatch.setattr(Limiter, "allow", lambda *_: "patched")
+    assert Limiter(SlidingWindow(1, window=60)).allow("a") == "patched"
+
+
+def test_allow_is_documented_on_every_limiter():
+    limiter = Limiter(SlidingWindow(1, window=60))
+    assert limiter.allow.__doc__ == Limiter.allow.__doc__
+    assert limiter.allow.__qualname__ == "Limiter.allow"
+
+
+@pytest.mark.parametrize("number", [10**5000, -(10**5000)], ids=["huge", "-huge"])
+def test_a_number_too_long_to_print_is_refused_like_any_other(number: int):
+    with pytest.raises(InvalidPolicy, match="bits"):
+        SlidingWindow(number, window=60)
+    with pytest.raises(InvalidPolicy, match="bits"):
+        SlidingWindow(1, window=number)
+    with pytest.raises(InvalidCost, match="bits"):
+        Limiter(SlidingWindow(1, window=60)).take("a", number)
+
+
 @pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
 @pytest.mark.parametrize("policy", [None, 5, "100/minute", SlidingWindow], ids=repr)
 def test_what_is_no_policy_is_refused(limiter, policy):
@@ -93,6 +161,8 @@ def test_what_is_no_store_is_refused(limiter, store):
         "rediss://:s3cret@h?ssl_cert_reqs=xx",
         "redis://:s3cret@[::1",
         "redis://:s3cret@\u2100@x/0",
+        "user:s3cret@localhost:6379",
+        "redis:/user:s3cret@localhost",
     ],
 )
 def test_a_password_in_a_url_is_never_shown(url: str):
@@ -126,7 +196,7 @@ def test_a_client_of_the_wrong_form_is_refused():
     for store, client in ((RedisStore, redis.asyncio.Redis()), (AsyncRedisStore, redis.Redis()), (RedisStore, "h")):
         with pytest.raises(InvalidStore, match="client must be a redis"):
             store(client)
-    with pytest.raises(ValueError, match="timeout must be seconds above 0, got 0"):
+    with pytest.raises(ValueError, match="timeout must be seconds above 0, an hour at most, got 0"):
         RedisStore(redis.Redis(), timeout=0)
-    with pytest.raises(ValueError, match="prefix must be text"):
+    with pytest.raises(ValueError, match="prefix must be printable text"):
         RedisStore(redis.Redis(), prefix="")

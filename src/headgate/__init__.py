@@ -1,5 +1,6 @@
 """Headgate: an exact rate limiter, in one process or across a fleet. This file only re-exports."""
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from headgate.decision import Decision
@@ -40,10 +41,14 @@ __all__ = [
     "StoreUnavailable",
 ]
 
+_NEED_THE_DRIVER = {"AsyncRedisStore", "RedisStore"}
+if find_spec("redis") is None:
+    __all__ = [name for name in __all__ if name not in _NEED_THE_DRIVER]  # or help(headgate) and * would fail
+
 
 def __getattr__(name: str) -> object:
     # The Redis stores come with their driver, which is an extra: it is imported by whoever asks for one of them.
-    if name in {"AsyncRedisStore", "RedisStore"}:
+    if name in _NEED_THE_DRIVER:
         from headgate.store import redis
 
         return getattr(redis, name)

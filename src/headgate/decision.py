@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 NEVER = -1
@@ -36,7 +36,7 @@ class Decision:
             be (its cost is above the limit). Exact: denied a microsecond before it ends, allowed when it ends, if
             nobody else took the unit and the clock did not step.
         reset_after: Seconds until the key is idle and the whole limit is back; 0.0 when it is.
-        source: Where the answer came from: ``store``, ``denial-cache`` or ``fallback``.
+        source: Where the answer came from: ``store``; in versions to come ``denial-cache`` or ``fallback``, too.
         decisions: One decision for each policy, in the limiter's order. In a denied request, a policy that had room
             says so here, and was not charged.
     """
@@ -48,7 +48,7 @@ class Decision:
     retry_after: float
     reset_after: float
     source: Source = "store"
-    _parts: tuple[Decision, ...] = ()
+    _parts: tuple[Decision, ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
         return self.allowed

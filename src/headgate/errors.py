@@ -27,10 +27,15 @@ __all__ = [
     "StoreUnavailable",
 ]
 
+
 # What came may be a megabyte of hostile text: a message quotes its head and tail, never all of it.
-_brief = Repr()
+class _Brief(Repr):
+    def repr_int(self, x: int, _level: int) -> str:
+        return repr(x) if x.bit_length() < 128 else f"a whole number of {x.bit_length()} bits"
+
+
+_brief = _Brief()
 _brief.maxstring = _brief.maxother = 60
-_brief.maxlong = 40
 
 
 def shown(value: object) -> str:
@@ -39,7 +44,16 @@ def shown(value: object) -> str:
 
 
 class HeadgateError(Exception):
-    """The root of all errors of Headgate."""
+    """The root of all errors of Headgate. All can be pickled, so that they come through from other processes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[HeadgateError], args: tuple[object, ...], attributes: dict[str, object]) -> HeadgateError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InvalidPolicy(HeadgateError, ValueError):

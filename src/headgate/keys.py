@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from headgate.errors import InvalidKey, shown
 
@@ -30,12 +31,16 @@ def checked_key(key: str) -> str:
     return key
 
 
-def held(key: str) -> str | bytes:
-    """Return what a process keeps of a checked key: itself, or the SHA-256 of a long one, so that memory is bounded.
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The SHA-256 of a long key. Of a type of its own, so that nothing a user can pass is equal to it."""
 
-    A digest is bytes, so it is never equal to a key.
-    """
-    return key if len(key) <= _LONGEST else hashlib.sha256(key.encode()).digest()
+    value: bytes
+
+
+def held(key: str) -> str | Digest:
+    """Return what a process keeps of a checked key: itself, or the digest of a long one, so that memory is bounded."""
+    return key if len(key) <= _LONGEST else Digest(hashlib.sha256(key.encode()).digest())
 
 
 def subject(key: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import update_wrapper
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 from weakref import WeakKeyDictionary
@@ -12,22 +14,24 @@ from headgate.errors import InvalidPolicy, shown
 from headgate.keys import checked_key
 from headgate.policy import SlidingWindow, checked_cost
 from headgate.store import Answer, AsyncStore, Charge, MemoryStore, Request, Store
-from headgate.store.opening import open_async_store, open_store
+from headgate.store.opening import Opened, open_async_store, open_store
 
 _Store = TypeVar("_Store", Store, AsyncStore)
 
-_unnamed: WeakKeyDictionary[object, dict[str, int]] = WeakKeyDictionary()
-"""The limits of policies without a name, by store and namespace: to refuse two that would share a counter unseen."""
+_unnamed: WeakKeyDictionary[object, Counter[tuple[str, int]]] = WeakKeyDictionary()
+"""Namespace and limit of the policies without a name, by where they count, until their limiters are closed."""
 
 
 class _Base(Generic[_Store]):
     """The body that both limiters share: from a key and a cost to a request, and from its answer to a decision."""
 
-    def __init__(self, policy: SlidingWindow, store: _Store, *, owned: bool) -> None:
+    def __init__(self, policy: SlidingWindow, opened: Opened[_Store]) -> None:
         self._policy = policy
         self._names, self._limits = (policy.name,), (policy.limit,)
-        self._store: _Store = store
-        self._owned = owned
+        self._store: _Store = opened.store
+        self._owned = opened.owned
+        _enter(policy, opened.where)
+        self._where: object | None = opened.where
 
     @property
     def policies(self) -> tuple[SlidingWindow, ...]:
@@ -42,6 +46,11 @@ class _Base(Generic[_Store]):
         if isinstance(answer, Exception):
             raise answer
         return decision_of(self._names, self._limits, answer)
+
+    def _leave(self) -> None:
+        if self._where is not None:
+            _leave(self._policy, self._where)
+            self._where = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._policy!r})"
@@ -62,12 +71,11 @@ class Limiter(_Base[Store]):
 
     def __init__(self, policy: SlidingWindow, *, store: Store | str | None = None) -> None:
         _check_policy(policy)
-        opened = open_store(store)
-        _refuse_twins(policy, opened)
-        super().__init__(policy, opened, owned=opened is not store)
-        if isinstance(opened, MemoryStore) and type(self).allow is Limiter.allow:
+        super().__init__(policy, open_store(store))
+        if type(self._store) is MemoryStore and (type(self).allow, type(self).take) == _VERBS:
             # The same verb, in one step and without a frame of its own: that is a quarter of its time.
-            self.allow = opened.bind(policy)  # type: ignore[assignment, method-assign]
+            bound = update_wrapper(self._store.bind(policy), Limiter.allow)
+            self.allow = bound  # type: ignore[assignment, method-assign]
 
     def allow(self, key: str, cost: int = 1) -> bool:
         """Take ``cost`` units for ``key`` if there is room. True when they were taken; a denial takes nothing.
@@ -97,7 +105,8 @@ class Limiter(_Base[Store]):
         self._store.forget(self._policy, checked_key(key))
 
     def close(self) -> None:
-        """Close the store, if this limiter made it."""
+        """Close the store, if this limiter made it. Do not use the limiter any more."""
+        self._leave()
         if self._owned:
             self._store.close()
 
@@ -108,6 +117,9 @@ class Limiter(_Base[Store]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_VERBS = (Limiter.allow, Limiter.take)  # as they are here: one that was overridden or patched is asked
 
 
 class AsyncLimiter(_Base[AsyncStore]):
@@ -124,9 +136,7 @@ class AsyncLimiter(_Base[AsyncStore]):
 
     def __init__(self, policy: SlidingWindow, *, store: AsyncStore | MemoryStore | str | None = None) -> None:
         _check_policy(policy)
-        opened, identity = open_async_store(store)
-        _refuse_twins(policy, identity)
-        super().__init__(policy, opened, owned=identity is not store)
+        super().__init__(policy, open_async_store(store))
 
     async def allow(self, key: str, cost: int = 1) -> bool:
         """See `Limiter.allow`. Cancelled after it was sent, the cost may have been taken."""
@@ -146,6 +156,7 @@ class AsyncLimiter(_Base[AsyncStore]):
 
     async def aclose(self) -> None:
         """See `Limiter.close`."""
+        self._leave()
         if self._owned:
             await self._store.aclose()
 
@@ -163,13 +174,26 @@ def _check_policy(policy: SlidingWindow) -> None:
         raise InvalidPolicy(f"policy must be one such as SlidingWindow(100, window=60), got {shown(policy)}")
 
 
-def _refuse_twins(policy: SlidingWindow, store: object) -> None:
+def _enter(policy: SlidingWindow, where: object) -> None:
+    """Refuse a policy that would share a counter with another one unseen; else note that it is in use."""
     if policy.named:
         return
-    limits = _unnamed.setdefault(store, {})
-    other = limits.setdefault(policy.namespace, policy.limit)
-    if other != policy.limit:
-        raise InvalidPolicy(
-            f"two policies without a name on one store, both {policy.name}, with limits {other} and {policy.limit}: "
-            f"they would share one counter; give each a name=, or both the same one if that is what you want"
-        )
+    try:
+        in_use = _unnamed.setdefault(where, Counter())
+    except TypeError:  # a store of the user's own that cannot be referred to weakly
+        return
+    for namespace, limit in in_use:
+        if namespace == policy.namespace and limit != policy.limit:
+            raise InvalidPolicy(
+                f"two policies without a name on one store, both {policy.name}, with limits {limit} and "
+                f"{policy.limit}: they would share one counter; give each a name=, or both the same one if that is "
+                f"what you want"
+            )
+    in_use[policy.namespace, policy.limit] += 1
+
+
+def _leave(policy: SlidingWindow, where: object) -> None:
+    in_use = _unnamed.get(where, Counter())
+    in_use.subtract([(policy.namespace, policy.limit)])
+    for gone in [each for each, times in in_use.items() if times <= 0]:
+        del in_use[gone]

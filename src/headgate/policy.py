@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -78,9 +77,10 @@ class SlidingWindow:
         set_(self, "buckets", buckets)
         # Rounded up: B grains must cover the window, or B + 1 entries would not.
         set_(self, "grain_us", 1 if buckets is None else -(-window_us // buckets))
-        set_(self, "name", _checked_name(name) if name is not None else f"{self.algorithm}-{_seconds(window_us)}s")
+        unnamed = f"{self.algorithm}-{_seconds(window_us)}s"
+        set_(self, "name", unnamed if name is None else _checked_name(name))
         set_(self, "namespace", f"{self.algorithm}:{self.name}:{window_us}")
-        set_(self, "named", name is not None)
+        set_(self, "named", self.name != unnamed)
 
     @classmethod
     def per_second(cls, limit: int, *, buckets: int | None = None, name: str | None = None) -> SlidingWindow:
@@ -105,8 +105,9 @@ class SlidingWindow:
 
 def _microseconds(window: float | timedelta) -> int:
     seconds = window.total_seconds() if isinstance(window, timedelta) else window
-    fits = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
-    window_us = round(seconds * 1_000_000) if fits else 0
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    # Compared before it is multiplied: NaN fails it, and an int too large for a float is no matter.
+    window_us = round(seconds * 1_000_000) if is_number and 0 < seconds <= MAX_WINDOW_US else 0
     if not 1 <= window_us <= MAX_WINDOW_US:
         raise InvalidPolicy(
             f"window must be a number of seconds (or a timedelta) from 0.000001 to {MAX_WINDOW_US // 1_000_000} "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 __all__ = ["ManualClock"]
 
 
@@ -23,12 +25,13 @@ class ManualClock:
         """Return the time, microseconds."""
         return self._now_us
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Move the clock by ``seconds``, rounded to the microsecond.
 
         A negative span steps it back, as a wall clock may be stepped: the store must not allow more for it.
         """
-        self._now_us += round(seconds * 1_000_000)
+        span = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        self._now_us += round(span * 1_000_000)
 
     def __repr__(self) -> str:
         return f"ManualClock({self._now_us / 1_000_000:.6f})"

@@ -7,10 +7,13 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
 import warnings
+from random import Random
 
 import pytest
 import redis
@@ -21,6 +24,7 @@ from faults.proxy import Proxy
 from headgate import (
     AsyncLimiter,
     AsyncRedisStore,
+    InvalidStore,
     Limiter,
     RedisStore,
     SlidingWindow,
@@ -261,7 +265,7 @@ def test_a_limiter_made_from_a_url_serves_one_event_loop_after_the_other(server:
 
 def test_a_store_of_another_event_loop_says_so(server: servers.Server, prefix: str):
     async def other(limiter: AsyncLimiter) -> None:
-        with pytest.raises(StoreUnavailable, match="belongs to another event loop, nothing was taken"):
+        with pytest.raises(InvalidStore, match="belongs to another event loop, nothing was taken"):
             await limiter.allow("a")
 
     async def main() -> None:
@@ -345,3 +349,66 @@ def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Serv
     while connections() and time.monotonic() < end:
         time.sleep(0.01)
     assert connections() == 0
+
+
+def test_a_child_forked_off_while_all_calls_were_under_way_is_answered(server: servers.Server, prefix: str):
+    code = (
+        "import os, sys\nfrom headgate import *\n"
+        "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=5)\n"
+        "limiter = Limiter(SlidingWindow(10**9, window=60), store=store)\n"
+        "limiter.take('a')\n"
+        "while store._gate.acquire(blocking=False): pass\n"  # as calls of other threads hold it
+        "store._client.connection_pool._lock.acquire()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    for _ in range(3): limiter.take('a')\n    os._exit(0)\n"
+        "os._exit(os.waitpid(child, 0)[1] and 1)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, server.url, prefix], check=True, timeout=30)
+
+
+def test_closing_on_another_event_loop_than_the_calls_works(server: servers.Server, prefix: str):
+    store = AsyncRedisStore.from_url(server.url, prefix=prefix)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.run(AsyncLimiter(POLICY, store=store).take("a"))
+        asyncio.run(store.aclose())
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    "option", ["?encoding=bogus", "?socket_timeout=-1", "?socket_connect_timeout=-1", "?protocol=nine"]
+)
+def test_whatever_a_url_asks_for_no_call_raises_an_unexpected_type(form: str, server: servers.Server, option: str):
+    try:
+        with client(form, server.url + option, "test:") as limiter:
+            limiter.peek()
+    except (InvalidStore, StoreError):
+        pass
+
+
+def test_a_host_that_cannot_be_one_is_an_unavailable_store(form: str):
+    with client(form, "redis://foo..bar/0", "test:") as limiter, pytest.raises(StoreUnavailable):
+        limiter.take()
+
+
+def test_tasks_cancelled_while_connections_are_renewed_lose_none_of_them(server: servers.Server, prefix: str):
+    async def main() -> None:
+        chance = Random(1)
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+            limiter, pool = AsyncLimiter(POLICY, store=store), store._client.connection_pool
+            for _ in range(40):
+                tasks = [asyncio.create_task(limiter.peek("a")) for _ in range(60)]
+                for connection in list(pool._available_connections) + list(pool._in_use_connections):
+                    connection.mark_for_reconnect()
+                for _ in range(chance.randrange(12)):
+                    await asyncio.sleep(0)
+                await asyncio.sleep(chance.random() * 0.01)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.1)
+            assert not pool._in_use_connections
+            await limiter.peek("a")
+
+    asyncio.run(main())

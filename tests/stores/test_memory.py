@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import logging
+import signal
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -11,7 +15,7 @@ from random import Random
 
 import pytest
 
-from headgate import Limiter, MemoryStore, SlidingWindow
+from headgate import InvalidKey, Limiter, MemoryStore, SlidingWindow
 from headgate.algorithms import sliding_window
 from headgate.testing import ManualClock
 
@@ -182,7 +186,7 @@ def test_a_long_key_is_held_as_a_digest(clock: ManualClock):
     limiter.take("k" * 10**6, 5)
     assert not limiter.allow("k" * 10**6)
     (table,) = store._tables.values()
-    assert [len(name) for name in table.states] == [32]
+    assert [len(name.value) for name in table.states] == [32]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 30])
@@ -245,3 +249,87 @@ def test_idle_keys_are_given_back_where_only_allow_is_called_on_one_hot_key(cloc
         clock.advance(0.1)
         limiter.allow("hot")
     assert len(store) == 1
+
+
+def test_bytes_are_never_taken_for_the_digest_of_a_long_key(clock: ManualClock):
+    limiter = Limiter(SlidingWindow(5, window=60), store=MemoryStore(clock=clock))
+    limiter.allow("k" * 300)
+    with pytest.raises(InvalidKey):
+        limiter.allow(hashlib.sha256(b"k" * 300).digest())
+    assert limiter.peek("k" * 300).remaining == 4
+
+
+def test_a_clock_that_was_a_year_ahead_does_not_stop_idle_keys_from_being_given_back(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    clock.advance(365 * 86400)
+    limiter.take("glitch")
+    clock.advance(-365 * 86400)
+    for n in range(3000):
+        limiter.take(f"gone-{n}")
+    for _ in range(600):
+        clock.advance(1)
+        limiter.take("a")
+    assert len(store) == 1
+
+
+@pytest.mark.parametrize("gap", [61.875, 30.9375, 20, 660])
+def test_idle_keys_are_given_back_whatever_the_pace_of_the_calls(clock: ManualClock, gap: float):
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(SlidingWindow(5, window=60), store=store)
+    for n in range(2000):
+        limiter.take(f"k{n}")
+        clock.advance(gap)
+    assert len(store) < 50
+
+
+@pytest.mark.parametrize("totals", [False, True], ids=["units", "totals"])
+def test_a_signal_that_ends_a_call_in_the_middle_never_lets_one_more_through(totals: bool):
+    class Enough(Exception):
+        pass
+
+    def enough(*_: object) -> None:
+        raise Enough
+
+    limiter = Limiter(SlidingWindow(10**9, window=3600))
+    limiter.take("a", 2 if totals else 1)
+    before = signal.signal(signal.SIGALRM, enough)
+    try:
+        for n in range(400):
+            with contextlib.suppress(Enough):
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + n % 50 * 1e-6)
+                while True:
+                    limiter.allow("a") if n % 3 else limiter.take("a")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    (log,) = [state for table in limiter._store._tables.values() for state in table.states.values()]
+    assert log.total >= len(log.stamps)  # never a stamp without its unit
+    if totals:
+        assert len(log.totals) >= len(log.stamps)
+        assert log.totals[-1] <= log.total
+
+
+def test_a_call_from_a_signals_handler_in_the_middle_of_another_does_not_hang():
+    code = (
+        "import signal, time\nfrom headgate import *\nlimiter = Limiter(SlidingWindow(10**9, window=60))\n"
+        "signal.signal(signal.SIGALRM, lambda *_: limiter.take('a'))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\nend = time.monotonic() + 0.3\n"
+        "while time.monotonic() < end: limiter.take('a')\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+
+
+def test_a_child_that_was_forked_off_while_threads_were_asking_is_answered():
+    code = (
+        "import os, threading, time\nfrom headgate import *\nlimiter = Limiter(SlidingWindow(10**9, window=60))\n"
+        "def ask():\n    while True: limiter.take('a')\n"
+        "for _ in range(2): threading.Thread(target=ask, daemon=True).start()\n"
+        "for _ in range(8):\n"
+        "    time.sleep(0.01)\n    child = os.fork()\n"
+        "    if child == 0:\n        limiter.allow('a')\n        os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=20)

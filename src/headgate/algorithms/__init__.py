@@ -19,8 +19,8 @@ from headgate.decision import Verdict
 State = Any
 """What an algorithm keeps of one key: known to its own file alone."""
 
-States = dict[str | bytes, State | None]
-"""The states of one namespace by key; None for one that was forgotten."""
+States = dict[Any, State | None]
+"""The states of one namespace by what is held of a key; None for one that was forgotten."""
 
 Allow = Callable[[str, int], bool]
 """The brief's verb: key and cost in, allowed or not out."""

@@ -115,8 +115,8 @@ def charge(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Lo
         log.totals[-1] = log.total
     else:
         log.newest = stamp
-        log.stamps.append(stamp)
         log.totals.append(log.total)
+        log.stamps.append(stamp)
     _cut(log, head, base)
     return log
 
@@ -171,11 +171,13 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
                         _cut(log, *_aged(log, cutoff))
                         full = total - log.base > limit
                 if not full:
+                    # The total first, the stamp last: a signal may end this at any call, and then a unit is held too
+                    # long. The other way round one too many would be allowed.
                     log.total = total
                     log.newest = now
-                    log.stamps.append(now)
                     if log.totals is not None:
                         log.totals.append(total)
+                    log.stamps.append(now)
                     return True
         return slow(key, cost)
 

@@ -1,6 +1,7 @@
 """Counters in this process: thread-safe, bounded, with no thread of their own.
 
-A lock guards all of it, held for microseconds and never across I/O. Idle keys are given back a few at a time by the
+A lock guards all of it, held for microseconds and never across I/O (longer by some 30 ns an entry once, when a log of
+single units meets its first dearer request, or a stepped clock). Idle keys are given back a few at a time by the
 calls that come anyway (`_Table.sweep`), so there is no pause and no background thread. When the store holds `max_keys`
 and all of them are live, a fresh key is counted in one of a fixed set of shared states, chosen by a keyed hash: never
 over its limit, perhaps under, and a throttled key is never freed to make room for one that somebody sprays.
@@ -13,15 +14,16 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from threading import Lock
+from threading import RLock
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from headgate.algorithms import BY_NAME, Allow, Bench, States
 from headgate.clock import Clock
 from headgate.decision import Verdict
-from headgate.keys import checked_key, held
+from headgate.keys import Digest, checked_key, held
 from headgate.policy import SlidingWindow, checked_cost
+from headgate.store.forking import renew_after_fork
 from headgate.store.protocol import Answer, Charge, Request
 
 logger = logging.getLogger(__name__)
@@ -55,11 +57,15 @@ class MemoryStore:
     def __init__(self, *, clock: Clock | None = None, max_keys: int = 1_000_000) -> None:
         if not isinstance(max_keys, int) or isinstance(max_keys, bool) or max_keys < 1:
             raise ValueError(f"max_keys must be a whole number of 1 or more, got {max_keys!r}")
+        if clock is not None and not callable(getattr(clock, "now_us", None)):
+            raise TypeError(f"clock must have a method now_us(), as headgate.testing.ManualClock has, got {clock!r}")
         self.overflowed = 0
         self.mended = 0
         self._crowded = self._told = False
         self._max_keys = max_keys
-        self._lock = Lock()
+        # Reentrant: a signal's handler or a finalizer may ask while this thread is in here, and must not hang.
+        self._lock = RLock()
+        renew_after_fork(self)
         self._tables: dict[str, _Table] = {}
         self._served = 0
         self._bench = Bench(self._lock, clock.now_us, 1) if clock else Bench(self._lock, time.monotonic_ns, 1000)
@@ -105,7 +111,8 @@ class MemoryStore:
 
     def __len__(self) -> int:
         """Count the keys held, idle ones that were not given back yet included."""
-        return sum(len(table.states) for table in self._tables.values())
+        with self._lock:
+            return sum(len(table.states) for table in self._tables.values())
 
     def __bool__(self) -> bool:
         return True  # an empty store is a store all the same
@@ -117,6 +124,10 @@ class MemoryStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def after_fork(self) -> None:
+        """Renew the lock: a thread that is not in this process may have held it."""
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 - as the standard library does it
 
     # What follows is called with the lock held.
 
@@ -200,10 +211,10 @@ class _Table:
         self._secret = secrets.token_bytes(16)
         self._width_us = max(1, policy.window_us // _SLOTS)
         self._slot = now_us // self._width_us
-        self._ring: list[list[str | bytes]] = [[] for _ in range(_SLOTS + 2)]
-        self._due: list[str | bytes] = []
+        self._ring: list[list[str | Digest | bytes]] = [[] for _ in range(_SLOTS + 2)]
+        self._due: list[str | Digest | bytes] = []
 
-    def enter(self, name: str | bytes, at_us: int) -> None:
+    def enter(self, name: str | Digest | bytes, at_us: int) -> None:
         """List a key in the slot in which it could be idle."""
         self._ring[at_us // self._width_us % len(self._ring)].append(name)
 
@@ -220,6 +231,8 @@ class _Table:
                 name = self._due.pop()
                 state = self.states[name]
                 at_us = now_us if state is None else idle_at(state, self._policy)
+                if at_us > now_us + 2 * self._policy.window_us and self.algorithm.mend(state, self._policy, now_us):
+                    at_us = idle_at(state, self._policy)  # the clock was stepped
                 if at_us > now_us:
                     self.algorithm.trim(state, self._policy, now_us)
                     self.enter(name, at_us)
@@ -228,8 +241,11 @@ class _Table:
 
     def _next_slot(self, now_us: int, early: bool) -> bool:
         current = now_us // self._width_us
-        # After a long silence one round of the ring sees every key.
-        self._slot = max(self._slot, current - len(self._ring))
+        # One round of the ring sees every key: whole rounds are passed over after a silence, and gone back after a step
+        # of the clock, so that each slot has its turn whatever the pace of the calls.
+        behind, round_ = current - self._slot, len(self._ring)
+        if not -round_ <= behind <= 2 * round_:
+            self._slot += behind // round_ * round_ - round_
         if self._slot > current or (self._slot == current and not early):
             return False
         place = self._slot % len(self._ring)
@@ -237,7 +253,7 @@ class _Table:
         self._slot += self._slot < current
         return True
 
-    def forget(self, name: str | bytes) -> None:
+    def forget(self, name: str | Digest) -> None:
         # Its place in the ring stays, so the key stays with it: `sweep` gives back both.
         if name in self.states:
             self.states[name] = None
@@ -249,13 +265,13 @@ class _Table:
         for slot in self._ring:
             slot.clear()
 
-    def share(self, name: str | bytes) -> bytes:
+    def share(self, name: str | Digest) -> bytes:
         """Name the shared state of a key; keyed, so that nobody outside can aim at another key's."""
-        raw = name if isinstance(name, bytes) else name.encode()
+        raw = name.value if isinstance(name, Digest) else name.encode()
         digest = hashlib.blake2b(raw, key=self._secret, digest_size=8).digest()
         return (int.from_bytes(digest) % _SHARED).to_bytes(2)
 
-    def shares(self, name: str | bytes, now_us: int) -> bool:
+    def shares(self, name: str | Digest, now_us: int) -> bool:
         """Tell whether a key without a state of its own has a live shared one."""
         if not self.shared:
             return False
@@ -268,7 +284,7 @@ class _Place(NamedTuple):
 
     table: _Table
     states: States
-    name: str | bytes
+    name: str | Digest | bytes
 
     @property
     def shared(self) -> bool:

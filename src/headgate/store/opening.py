@@ -2,61 +2,103 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
-from headgate.errors import InvalidStore, shown
+from headgate.errors import InvalidStore
 from headgate.policy import SlidingWindow
 from headgate.store.memory import MemoryStore
 from headgate.store.protocol import Answer, AsyncStore, Request, Store
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
-_EXPECTED = "a store, or a URL that begins with redis://, rediss://, unix://, valkey://, valkeys:// or memory://"
+_EXPECTED = (
+    "a MemoryStore, RedisStore or AsyncRedisStore, or a URL that begins with redis://, rediss://, unix://, "
+    "valkey://, valkeys:// or memory://"
+)
 
 
-def open_store(store: Store | str | None) -> Store:
+_Store = TypeVar("_Store", Store, AsyncStore)
+
+
+class _Address:
+    """Where the stores of one URL count: one object for all of them, for as long as one of them is in use."""
+
+
+_addresses: WeakValueDictionary[str, _Address] = WeakValueDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[_Store]):
+    """A store, whether it was made here, and where it counts: two of the same ``where`` share their counters."""
+
+    store: _Store
+    owned: bool
+    where: object
+
+
+def open_store(store: Store | str | None) -> Opened[Store]:
     """Return the store itself, or a new one.
 
     Raises:
         InvalidStore: It is none, or one to be awaited.
     """
     if store is None or store == "memory://":
-        return MemoryStore()
+        made = MemoryStore()
+        return Opened(made, True, made)
     if isinstance(store, str):
         from headgate.store.redis import RedisStore
 
-        return RedisStore.from_url(_driver_url(store))
+        return Opened(RedisStore.from_url(_driver_url(store)), True, _address(store))
+    _refuse_stranger(store)
     if hasattr(store, "aclose"):
-        raise InvalidStore(f"store is to be awaited: give it to an AsyncLimiter, got {shown(store)}", store=store)
-    if isinstance(store, type) or not isinstance(store, Store):
-        raise InvalidStore(f"store must be {_EXPECTED}, got {shown(store)}", store=store)
-    return store
+        raise InvalidStore(f"store is to be awaited: give it to an AsyncLimiter, got {_kind(store)}", store=store)
+    return Opened(store, False, store)
 
 
-def open_async_store(store: AsyncStore | MemoryStore | str | None) -> tuple[AsyncStore, object]:
-    """Return a store to be awaited, and the store it stands for: itself, but for one in memory.
+def open_async_store(store: AsyncStore | MemoryStore | str | None) -> Opened[AsyncStore]:
+    """Return a store to be awaited.
 
     Raises:
         InvalidStore: It is none, or one that would block the event loop.
     """
     if store is None or store == "memory://":
-        store = MemoryStore()
+        made = MemoryStore()
+        return Opened(_Awaited(made), True, made)
     if isinstance(store, MemoryStore):
-        return _Awaited(store), store
+        return Opened(_Awaited(store), False, store)
     if isinstance(store, str):
         from headgate.store.redis import AsyncRedisStore
 
-        opened = AsyncRedisStore.from_url(_driver_url(store))
-        return opened, opened
-    if isinstance(store, type) or not hasattr(store, "decide"):
-        raise InvalidStore(f"store must be {_EXPECTED}, got {shown(store)}", store=store)
+        return Opened(AsyncRedisStore.from_url(_driver_url(store)), True, _address(store))
+    _refuse_stranger(store)
     if not hasattr(store, "aclose"):
         raise InvalidStore(
-            f"store would block the event loop: give an AsyncLimiter an AsyncRedisStore, got {shown(store)}",
+            f"store would block the event loop: give an AsyncLimiter an AsyncRedisStore, got {_kind(store)}",
             store=store,
         )
-    return store, store
+    return Opened(store, False, store)
+
+
+def _refuse_stranger(store: object) -> None:
+    if hasattr(store, "connection_pool"):
+        raise InvalidStore(
+            f"store must be {_EXPECTED}, got {_kind(store)}: wrap the client, RedisStore(client) or "
+            f"AsyncRedisStore(client)",
+            store=store,
+        )
+    if isinstance(store, type) or not hasattr(store, "decide"):
+        raise InvalidStore(f"store must be {_EXPECTED}, got {_kind(store)}", store=store)
+
+
+def _kind(store: object) -> str:
+    """Name what came by its type: what it would say of itself may hold a password."""
+    return f"the class {store.__name__}" if isinstance(store, type) else f"one of type {type(store).__name__}"
+
+
+def _address(url: str) -> _Address:
+    return _addresses.setdefault(url, _Address())
 
 
 class _Awaited:
@@ -79,22 +121,6 @@ def _driver_url(url: str) -> str:
     """Return the URL in the driver's own words. No message quotes it: any part of it may be a password's."""
     scheme, _, rest = url.partition("://")
     if not rest or scheme not in _SCHEMES:
-        raise InvalidStore(f"store must be {_EXPECTED}, got one that begins with {shown(scheme)}", store=url)
-    if scheme != "unix":
-        _check_address(url)
+        came = f"one that begins with {scheme}://" if rest and scheme.isalnum() and len(scheme) < 20 else "other text"
+        raise InvalidStore(f"store must be {_EXPECTED}, got {came}", store=url)
     return f"{_SCHEMES[scheme]}://{rest}"
-
-
-def _check_address(url: str) -> None:
-    # redis-py takes a database that is no number for the first one, without a word.
-    try:
-        parts = urlsplit(url)
-        readable = parts.port != 0 and re.fullmatch(r"/?\d*", parts.path)
-    except ValueError:
-        readable = False
-    if not readable:
-        raise InvalidStore(
-            "store must be a URL such as redis://user:password@host:6379/0, with a port from 1 to 65535 and a database "
-            "number; what is no letter or digit in a password has to be percent-encoded",
-            store=url,
-        )

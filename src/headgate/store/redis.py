@@ -12,8 +12,11 @@ as another's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -28,14 +31,16 @@ try:
 except ImportError as error:  # pragma: no cover - seen by the test of the bare package
     raise ImportError("the Redis stores need redis-py: pip install 'headgate[redis]'") from error
 
-from headgate.errors import InvalidStore, StoreError, StoreTimeout, StoreUnavailable, shown
+from headgate.errors import InvalidStore, StoreError, StoreTimeout, StoreUnavailable
 from headgate.keys import stored_key
 from headgate.policy import SlidingWindow
+from headgate.store.forking import renew_after_fork
 from headgate.store.protocol import Answer, Request
 from headgate.store.script import Arguments, Script, answers, arguments
 
 PREFIX = "headgate:"
 TIMEOUT = 0.5
+_LONGEST = 3600
 IN_FLIGHT = 32
 """Calls under way at once from one store, at most: more would be faster neither here nor on the server."""
 
@@ -44,6 +49,9 @@ _Steps = Generator[Arguments, Any, _Result]
 
 # What the server answers in place of running a script. redis-py calls some of them errors of the connection.
 _REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
+
+# What a driver may raise: beside its own errors, those of a host name, a codec or a time-out that it cannot use.
+_FAILURES = (RedisError, OSError, ValueError, LookupError, OverflowError)
 
 
 class _Body:
@@ -54,10 +62,10 @@ class _Body:
     """
 
     def __init__(self, prefix: str, timeout: float) -> None:
-        if not isinstance(prefix, str) or not prefix:
-            raise ValueError(f"prefix must be text, 1 character or more, got {prefix!r}")
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout must be seconds above 0, got {timeout!r}")
+        if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
+            raise ValueError(f"prefix must be printable text, 1 character or more, got {prefix!r}")
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
+            raise ValueError(f"timeout must be seconds above 0, an hour at most, got {timeout!r}")
         self.mended = 0
         self._prefix = prefix
         self._timeout = timeout
@@ -105,14 +113,51 @@ def _client(kind: Any, url: str, timeout: float, no_retry: object) -> Any:
     maintenance notifications on (8.1); the first call after a restart would be lost.
     """
     settings = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": no_retry}
+    _check_address(url)
     try:
         _refuse_retries(url)
         client = kind.from_url(url, **settings)
         pool = client.connection_pool
+        _check_timeouts(pool.connection_kwargs)
         pool.connection_class(**pool.connection_kwargs)  # an option it does not know would else fail the first call
-    except (ValueError, TypeError, RedisError) as error:
-        raise InvalidStore(f"store must be a URL that redis-py can read: {error}", store=url) from None
+    except (ValueError, TypeError, RedisError, LookupError) as error:
+        # Not what redis-py says of it: that may quote a part of the password.
+        why = type(error).__name__
+        raise InvalidStore(
+            f"store must be a URL that redis-py can read, without options for retries: it raised {why}", store=url
+        ) from None
     return client
+
+
+def _check_timeouts(settings: dict[str, Any]) -> None:
+    if any((settings.get(name) or 1) <= 0 for name in ("socket_timeout", "socket_connect_timeout")):
+        raise ValueError("a time-out below 0")
+
+
+def _check_address(url: str) -> None:
+    """Raise `InvalidStore` for a URL whose parts cannot be told. It quotes none of it."""
+    if not isinstance(url, str):
+        raise InvalidStore(f"the URL of a store must be text, got one of type {type(url).__name__}", store=url)
+    if url.startswith("unix://"):
+        return
+    # redis-py takes a database that is no number for the first one, without a word.
+    try:
+        parts = urlsplit(url)
+        readable = parts.port != 0 and re.fullmatch(r"/?\d*", parts.path)
+    except ValueError:
+        readable = False
+    if not readable:
+        raise InvalidStore(
+            "store must be a URL such as redis://user:password@host:6379/0, with a port from 1 to 65535 and a database "
+            "number; what is no letter or digit in a password has to be percent-encoded",
+            store=url,
+        )
+
+
+def _no_client(expected: str, store: str, came: object) -> InvalidStore:
+    # By its type alone: if it is a URL, it may hold a password.
+    advice = f"; for a URL there is {store}.from_url" if isinstance(came, str) else ""
+    return InvalidStore(f"client must be a {expected}, got one of type {type(came).__name__}{advice}", store=came)
 
 
 def _refuse_retries(url: str) -> None:
@@ -125,7 +170,8 @@ class RedisStore(_Body):
 
     Args:
         client: A ``redis.Redis`` of your own. It is never closed here; its pool, its timeouts and either mode of
-            decoding serve. Its retries do not: no call is sent twice.
+            decoding serve. Its retries serve to connect, so that a call may last as long as they do; they never send a
+            call twice.
         prefix: What all stored keys begin with. One with a hash tag of its own (``"{pay}:"``) keeps all of them in
             one slot of a cluster.
         timeout: Seconds that a call waits for a connection to be free. (`from_url` sets the timeouts of the
@@ -138,9 +184,11 @@ class RedisStore(_Body):
     def __init__(self, client: redis.Redis, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> None:
         super().__init__(prefix, timeout)
         if not isinstance(client, redis.Redis):
-            raise InvalidStore(f"client must be a redis.Redis, got {shown(client)}", store=client)
+            raise _no_client("redis.Redis", "RedisStore", client)
         self._client = client
-        self._gate = threading.BoundedSemaphore(_in_flight(client))
+        self._make: Callable[[], redis.Redis] | None = None
+        self.after_fork()
+        renew_after_fork(self)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
@@ -155,9 +203,9 @@ class RedisStore(_Body):
         Raises:
             InvalidStore: The URL cannot be read.
         """
-        client = _client(redis.Redis, url, timeout, Retry(NoBackoff(), 0))
-        store = cls(client, prefix=prefix, timeout=timeout)
-        store._owned = True
+        make = partial(_client, redis.Redis, url, timeout, Retry(NoBackoff(), 0))
+        store = cls(make(), prefix=prefix, timeout=timeout)
+        store._owned, store._make = True, make
         return store
 
     def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
@@ -172,6 +220,15 @@ class RedisStore(_Body):
         """Close the client, if this store made it."""
         if self._owned:
             self._client.close()
+
+    def after_fork(self) -> None:
+        """Renew the gate: calls that were under way in the parent never end here. And a client of our own, as well.
+
+        The pool of redis-py (8.1) waits for ever for a lock that another thread held when the process was forked.
+        """
+        if self._make is not None:
+            self._client = self._make()
+        self._gate = threading.BoundedSemaphore(_in_flight(self._client))
 
     def _run(self, steps: _Steps[_Result]) -> _Result:
         command = next(steps)
@@ -188,7 +245,7 @@ class RedisStore(_Body):
                 pool.release(connection)
         except _REFUSALS as refusal:
             raise _refused(refusal) from refusal
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             raise (_lost(error) if sent else _unavailable(error)) from error
         finally:
             self._gate.release()
@@ -224,7 +281,9 @@ def _carry(connection: Any, command: Arguments, steps: _Steps[_Result]) -> _Resu
 class AsyncRedisStore(_Body):
     """Counters on a Redis or Valkey server, for the tasks of one event loop at a time. See `RedisStore`.
 
-    A call that is cancelled while it waits for its turn takes nothing; one that was sent may have been counted.
+    A call that is cancelled while it waits for its turn takes nothing; one that was sent may have been counted. A store
+    made by `from_url` may go from a loop that was closed to another one; otherwise a call on another loop than that of
+    the first raises `InvalidStore`.
 
     Args:
         client: A ``redis.asyncio.Redis`` of your own, on the loop that will use the store.
@@ -238,7 +297,7 @@ class AsyncRedisStore(_Body):
     def __init__(self, client: redis.asyncio.Redis, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> None:
         super().__init__(prefix, timeout)
         if not isinstance(client, redis.asyncio.Redis):
-            raise InvalidStore(f"client must be a redis.asyncio.Redis, got {shown(client)}", store=client)
+            raise _no_client("redis.asyncio.Redis", "AsyncRedisStore", client)
         self._client = client
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -261,6 +320,7 @@ class AsyncRedisStore(_Body):
     async def aclose(self) -> None:
         """Close the client, if this store made it."""
         if self._owned:
+            self._settle_in()
             await self._client.aclose()
 
     async def _run(self, steps: _Steps[_Result]) -> _Result:
@@ -275,10 +335,10 @@ class AsyncRedisStore(_Body):
                     sent = True
                     return await _carry_async(connection, command, steps)
                 finally:
-                    await pool.release(connection)
+                    await _give_back(pool, connection)
         except _REFUSALS as refusal:
             raise _refused(refusal) from refusal
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             why = str(error) or f"nothing came within {self._timeout} s"
             raise (_lost(why) if sent else _unavailable(why)) from error
 
@@ -289,8 +349,9 @@ class AsyncRedisStore(_Body):
             return
         if self._loop is not None:
             if not (self._owned and self._loop.is_closed()):
-                raise StoreUnavailable(
-                    "this store belongs to another event loop, nothing was taken: make a store for each loop"
+                raise InvalidStore(
+                    "this store belongs to another event loop, nothing was taken: make a store for each loop",
+                    store=self,
                 )
             self._client.connection_pool.reset()  # type: ignore[no-untyped-call] # they died with their loop
         self._loop = loop
@@ -303,6 +364,17 @@ class AsyncRedisStore(_Body):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def _give_back(pool: Any, connection: Any) -> None:
+    try:
+        await pool.release(connection)
+    except asyncio.CancelledError:
+        # Cancelled while the pool was busy: the connection would count as in use for ever. A second time it is found
+        # given back already, or it is given back now.
+        with contextlib.suppress(KeyError, ValueError):
+            await pool.release(connection)
+        raise
 
 
 async def _carry_async(connection: Any, command: Arguments, steps: _Steps[_Result]) -> _Result:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import http_sf
+try:
+    import http_sf
+except ImportError as error:  # pragma: no cover
+    raise ImportError("headgate.web needs http-sf: pip install 'headgate[fastapi]'") from error
 
 from headgate.decision import Decision
 from headgate.policy import SlidingWindow
