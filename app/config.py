@@ -89,7 +89,8 @@ def complaints(error: ValidationError) -> list[str]:
 
 
 def _complaint(name: str, value: str) -> str:
-    shown = masked(value) if name == "redis_url" else value
+    # Any of them: a URL may have been given to the wrong variable.
+    shown = masked(value) if name == "redis_url" or "@" in value else value
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."
     return f"{name.upper()}={shown!r}: expected {Settings.model_fields[name].description}"

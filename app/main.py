@@ -24,6 +24,7 @@ from headgate.web import headers, problem
 from headgate.web.problem import Problem
 
 logger = logging.getLogger(__name__)
+server_log = logging.getLogger("uvicorn.error")  # the one that is set up to show what is no warning
 
 LONGEST_USER_ID = 256
 
@@ -98,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        server_log.info("%s", _set_up(settings))
         yield
         await gate.limiter.aclose()
 
@@ -123,7 +125,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/readyz", responses={503: _described("The store has not answered yet.", "Retry-After")})
     async def readyz() -> dict[str, str]:
-        """Say whether requests can be decided: yes once the store has answered."""
+        """Say whether the store has answered once. It stays so in an outage, which /ping tells of."""
         await gate.check()
         return {"status": "ready"}
 
@@ -133,6 +135,12 @@ def create_app(settings: Settings) -> FastAPI:
         return Response(generate_latest(gate.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _set_up(settings: Settings) -> str:
+    where = "on Redis" if settings.store else "in memory, for this process alone"
+    window = settings.rate_limit_window_seconds
+    return f"counting {where}: {settings.rate_limit_requests} requests of each user in any {window:g} s"
 
 
 def _user_id(

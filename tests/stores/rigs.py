@@ -3,7 +3,7 @@
 The clock is the rig's own and moves only when it is told, so that edges are met to the microsecond. On a server the
 script's `now_us` reads it from a key in place of TIME (the scripts are otherwise the ones that ship), and PEXPIRE gives
 an hour more, so that real time does not take away what the rig's clock still holds. What the script asked for is kept,
-in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_real_time.py`.
+in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_server.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@
 --
 -- Written into the script before this file: CHARGING (false: look, and change nothing; the algorithms heed it), mended,
 -- now_us and algorithms.
--- All of a set is read before any of it is written: a script that fails is not rolled back.
+-- All of a set is read before any of it is charged: a script that fails is not rolled back. (Mending, which changes no
+-- verdict, is done while reading.)
 local now = now_us()
 local answers, n = {0}, 1
 local a, k = 1, 1
