@@ -10,6 +10,7 @@
 -- ARGV[a+2]  window: µs (integer > 0)
 -- ARGV[a+3]  grain: µs (integer > 0); stamps are rounded up to a multiple of it, 1 for exact
 --
+-- Given      CHARGING and mended, which stand before this file in the script; redis.
 -- Returns    {look, argc}, to decide.lua.
 -- Cost       O(1) for a unit cost: one LINDEX to look, one LSET or RPUSH to charge, and one LINDEX more where the
 --            oldest entry has left. A dearer request that is denied searches: O(log n) reads.
@@ -18,12 +19,12 @@
 -- a charge. See docs/adr/0003.
 local HEADER, ENTRY, FULL = 20, 12, 20
 local WRAP = 1099511627776 -- 2^40: the totals' modulus; a limit and a cost are at most 10^11 each
-local call, pack, unpack_ = redis.call, struct.pack, struct.unpack
+local call, pack, unpack = redis.call, struct.pack, struct.unpack
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 
 -- Entry n of a page, from 0: its stamp and its total.
 local function entry(page, n)
-  return unpack_('>I7I5', page, HEADER + ENTRY * n + 1)
+  return unpack('>I7I5', page, HEADER + ENTRY * n + 1)
 end
 
 local function entries(page)
@@ -102,7 +103,7 @@ local function mend(key, ahead, window)
   local pages = call('LRANGE', key, 0, -1)
   call('DEL', key)
   for _, page in ipairs(pages) do
-    local birth, base, first, gone = unpack_('>I7I5I7B', page)
+    local birth, base, first, gone = unpack('>I7I5I7B', page)
     local moved = {pack('>I7I5I7B', birth, base, max(first - ahead, 0), gone)}
     for n = 0, entries(page) - 1 do
       local stamp, total = entry(page, n)
@@ -157,7 +158,7 @@ local function look(key, now, a, alone)
     if count < 1 or count % 1 ~= 0 then return nil, 'ERR not a log of headgate' end
     newest, total = entry(tail, count - 1)
     local oldest -- in the last page
-    birth, base, first, gone, oldest = unpack_('>I7I5I7BI7', tail)
+    birth, base, first, gone, oldest = unpack('>I7I5I7BI7', tail)
     if first > newest or oldest > newest or gone >= FULL then return nil, 'ERR not a log of headgate' end
     if newest > now + window then
       if CHARGING then

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from threading import RLock
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from headgate.algorithms import BY_NAME, Allow, Bench, States
 from headgate.clock import Clock
@@ -211,10 +211,10 @@ class _Table:
         self._secret = secrets.token_bytes(16)
         self._width_us = max(1, policy.window_us // _SLOTS)
         self._slot = now_us // self._width_us
-        self._ring: list[list[str | Digest | bytes]] = [[] for _ in range(_SLOTS + 2)]
-        self._due: list[str | Digest | bytes] = []
+        self._ring: list[list[str | Digest]] = [[] for _ in range(_SLOTS + 2)]
+        self._due: list[str | Digest] = []
 
-    def enter(self, name: str | Digest | bytes, at_us: int) -> None:
+    def enter(self, name: str | Digest, at_us: int) -> None:
         """List a key in the slot in which it could be idle."""
         self._ring[at_us // self._width_us % len(self._ring)].append(name)
 
@@ -265,11 +265,11 @@ class _Table:
         for slot in self._ring:
             slot.clear()
 
-    def share(self, name: str | Digest) -> bytes:
+    def share(self, name: str | Digest) -> int:
         """Name the shared state of a key; keyed, so that nobody outside can aim at another key's."""
         raw = name.value if isinstance(name, Digest) else name.encode()
         digest = hashlib.blake2b(raw, key=self._secret, digest_size=8).digest()
-        return (int.from_bytes(digest) % _SHARED).to_bytes(2)
+        return int.from_bytes(digest) % _SHARED
 
     def shares(self, name: str | Digest, now_us: int) -> bool:
         """Tell whether a key without a state of its own has a live shared one."""
@@ -284,7 +284,7 @@ class _Place(NamedTuple):
 
     table: _Table
     states: States
-    name: str | Digest | bytes
+    name: Any  # what is held of the key, or the number of a shared state
 
     @property
     def shared(self) -> bool:
