@@ -353,12 +353,13 @@ def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Serv
 
 def test_a_child_forked_off_while_all_calls_were_under_way_is_answered(server: servers.Server, prefix: str):
     code = (
-        "import os, sys\nfrom headgate import *\n"
+        "import os, sys, threading\nfrom headgate import *\n"
         "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=5)\n"
         "limiter = Limiter(SlidingWindow(10**9, window=60), store=store)\n"
         "limiter.take('a')\n"
         "while store._gate.acquire(blocking=False): pass\n"  # as calls of other threads hold it
-        "store._client.connection_pool._lock.acquire()\n"
+        "holder = threading.Thread(target=store._client.connection_pool._lock.acquire)\n"
+        "holder.start(); holder.join()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    for _ in range(3): limiter.take('a')\n    os._exit(0)\n"

@@ -227,6 +227,7 @@ class RedisStore(_Body):
         The pool of redis-py (8.1) waits for ever for a lock that another thread held when the process was forked.
         """
         if self._make is not None:
+            self._inherited = self._client  # kept: its finalizer would wait for that lock, too
             self._client = self._make()
         self._gate = threading.BoundedSemaphore(_in_flight(self._client))
 
