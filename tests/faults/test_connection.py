@@ -20,7 +20,6 @@ import redis
 import redis.asyncio
 
 import servers
-from faults.proxy import Proxy
 from headgate import (
     AsyncLimiter,
     AsyncRedisStore,
@@ -32,6 +31,7 @@ from headgate import (
     StoreTimeout,
     StoreUnavailable,
 )
+from headgate.proof.proxy import Proxy
 
 POLICY = SlidingWindow(100, window=60)
 
@@ -169,7 +169,7 @@ def test_script_flush_is_survived_without_a_second_charge(form: str, server: ser
 
 
 def test_with_no_server_the_call_says_at_once_that_nothing_was_taken(form: str):
-    with client(form, url(servers._free_port()), "test:") as limiter:
+    with client(form, url(servers.free_port()), "test:") as limiter:
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="nothing was taken") as caught:
             limiter.take()

@@ -18,7 +18,8 @@ from typing import Self
 import pytest
 
 import servers
-from judge import Record, over, spans, unjustified
+from headgate.proof.history import Record
+from headgate.proof.judge import over, spans, unjustified
 
 LIMIT, WINDOW, SECONDS = 50, 1, 10
 USERS = [f"user-{n}" for n in range(20)]
@@ -97,7 +98,7 @@ def judge(records: list[Record], undecided: list[Record], *, source: str) -> Non
 @contextmanager
 def service(url: str, log: Path) -> Iterator[int]:
     """Run the service on a free port of loopback; its clients find it there once it is alive."""
-    port = servers._free_port()
+    port = servers.free_port()
     settings = {
         "RATE_LIMIT_BACKEND": "redis",
         "REDIS_URL": url,

@@ -1,30 +1,46 @@
-"""A TCP proxy on loopback that can cut, hold or count what passes, in a thread with an event loop of its own."""
+"""A TCP proxy on loopback that can slow, hold, cut or count what passes, in a thread with an event loop of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Self
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Self, TypeVar
+
+_Result = TypeVar("_Result")
 
 
 class Proxy:
-    """Stands before a server. Its switches may be turned at any time from the test's thread.
+    """Stands before a server. Its switches may be turned at any time from another thread.
 
     Attributes:
         sent: All bytes that clients have sent so far.
+        delay: Seconds that each piece of a reply is held up.
         cut_reply: How many replies are still to be cut: the server gets the request, its answer never arrives and the
             connection is closed.
         hold: While true nothing passes back.
+        replies: Pieces of replies that have come from the server so far; a client that waits for each reply has as many
+            round trips.
+        port: Where it listens, once it is entered.
     """
 
     def __init__(self, port: int) -> None:
         self.sent = b""
+        self.delay = 0.0
         self.cut_reply = 0
         self.hold = False
+        self.replies = 0
+        self.port = 0
         self._upstream = port
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        """The URL of the Redis behind it."""
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -32,7 +48,9 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._call(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -42,7 +60,7 @@ class Proxy:
         """Close all connections, as a server that restarts does."""
         self._call(self._drop())
 
-    def _call(self, coroutine):
+    def _call(self, coroutine: Coroutine[object, object, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
 
     async def _drop(self) -> None:
@@ -74,6 +92,9 @@ class Proxy:
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            self.replies += 1
+            if self.delay:
+                await asyncio.sleep(self.delay)
             while self.hold:
                 await asyncio.sleep(0.01)
             if self.cut_reply:

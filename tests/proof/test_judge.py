@@ -8,7 +8,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge import Record, Span, over, spans, unjustified
+from headgate.proof.history import Record
+from headgate.proof.judge import Span, over, spans, unjustified
 
 
 def at(instant: float, *, allowed: bool = True, cost: int = 1, key: str = "a", took: float = 0.0) -> Record:

@@ -1,0 +1,251 @@
+"""Performance: what a decision costs does not grow with what came before, and what is kept is bounded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from headgate.proof.case import Need, case
+from headgate.proof.cases.evidence import raised
+from headgate.proof.crew import Worker, ask, keep_asking
+from headgate.proof.growth import Growth
+from headgate.proof.rig import Rig
+from headgate.proof.rubric import Line
+from headgate.proof.servers import Server
+from headgate.proof.verdict import Finding, Verdict
+
+_LONG = 3600.0
+_HUGE = 1_000_000
+_TIME = "time of a decision, µs"
+
+
+# Time
+
+
+def _grown(by: str, sizes: Sequence[int], measure: Callable[[int], float]) -> Finding:
+    """Measure a decision at each size; it fails where the time grows with the size itself, twice in a row."""
+    growth = Growth(_TIME, by, sizes, [measure(size) for size in sizes])
+    if growth.linear:
+        again = Growth(_TIME, by, sizes, [measure(size) for size in sizes])
+        if not again.linear:
+            return Finding(Verdict.UNDECIDED, f"one measurement grew with the {by}, another did not", growth=growth)
+        says = f"a decision takes longer in proportion to the {by}: {growth.factors} µs"
+        return Finding(Verdict.FAILED, says, growth=again)
+    return Finding(Verdict.PASSED, f"{growth.factors} µs", growth=growth)
+
+
+def _fastest(worker: Worker, keys: Sequence[str], times: int = 20, rounds: int = 9) -> float:
+    # The fastest round: what else the machine does only ever adds.
+    return min(worker.pace(keys, times, rounds)) * 1e6
+
+
+@case(
+    "performance/time/limit",
+    "A decision on a full key takes no longer for a large limit than for a small one.",
+    Line.PERFORMANCE,
+    Need.MADE_HERE,
+    alone=True,
+)
+def time_by_limit(rig: Rig) -> Finding:
+    def measure(limit: int) -> float:
+        with rig.worker(limit=limit, window=_LONG) as worker:
+            key = rig.key()
+            worker.play([ask(0, key, limit + 1)], keep=False, lasts=60)
+            return _fastest(worker, [key])
+
+    return _grown("limit", (10, 100, 1000, 8000), measure)
+
+
+@case(
+    "performance/time/requests",
+    "A decision takes no longer after many requests in the window than after few.",
+    Line.PERFORMANCE,
+    Need.MADE_HERE,
+    alone=True,
+)
+def time_by_requests(rig: Rig) -> Finding:
+    def measure(requests: int) -> float:
+        with rig.worker(limit=_HUGE, window=_LONG) as worker:
+            key = rig.key()
+            worker.play([ask(0, key, requests)], keep=False, lasts=60)
+            return _fastest(worker, [key], times=5)
+
+    return _grown("requests", (50, 500, 4000, 12000), measure)
+
+
+@case(
+    "performance/time/keys",
+    "A decision takes no longer among many keys than among few.",
+    Line.PERFORMANCE,
+    Need.MADE_HERE,
+    alone=True,
+)
+def time_by_keys(rig: Rig) -> Finding:
+    def measure(number: int) -> float:
+        with rig.worker(limit=_HUGE, window=_LONG) as worker:
+            keys = rig.keys(number)
+            worker.play(
+                [keep_asking(0, 0.001, *keys, pause=0)._replace(until=None, times=number)], keep=False, lasts=60
+            )
+            return _fastest(worker, keys[:4])
+
+    return _grown("number of keys", (10, 100, 1000, 8000), measure)
+
+
+# Memory
+
+
+class _Held:
+    """What a target holds: Python's objects in its process, and its keys on its Redis."""
+
+    def __init__(self, rig: Rig, worker: Worker) -> None:
+        self._worker = worker
+        self._server: Server | None = rig.server if Need.REDIS in rig.survey.met else None
+
+    def __call__(self) -> tuple[int, int]:
+        return self._worker.memory(), self.stored()
+
+    def stored(self) -> int:
+        """Return the bytes of all its keys on its Redis."""
+        if self._server is None:
+            return 0
+        client = self._server.client
+        return sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter(count=1000))
+
+
+@case(
+    "performance/memory/denied",
+    "Denied requests leave nothing behind.",
+    Line.PERFORMANCE,
+    Need.MADE_HERE,
+    alone=True,
+)
+def memory_by_denials(rig: Rig) -> Finding:
+    limit, denials = 20, 4000
+    worker, key = rig.worker(limit=limit, window=_LONG, trace=True), rig.key()
+    held = _Held(rig, worker)
+    worker.play([ask(0, key, limit + 200)], keep=False, lasts=10)
+    before = held()
+    worker.play([ask(0, key, denials)], keep=False, lasts=60)
+    after = held()
+    grown = [late - early for early, late in zip(before, after, strict=True)]
+    each = max(grown) / denials
+    where = "in the process" if grown[0] >= grown[1] else "on Redis"
+    says = f"{denials} denied requests left {max(grown)} bytes {where}: {each:.2f} a request"
+    return Finding(Verdict.FAILED if each > 4 else Verdict.PASSED, says, figures={"bytes_a_denial": each})
+
+
+@case(
+    "performance/memory/requests",
+    "However many windows pass, a key holds no more than one of them.",
+    Line.PERFORMANCE,
+    Need.MADE_HERE,
+    alone=True,
+)
+def memory_by_requests(rig: Rig) -> Finding:
+    limit, window, windows = 50, 0.05, 24
+    moved = Need.MOVED_CLOCK in rig.survey.met
+    worker, key = rig.worker(limit=limit, window=window, clock="moved" if moved else "real", trace=True), rig.key()
+    held = _Held(rig, worker)
+
+    def go_on() -> tuple[int, int]:
+        worker.play([ask(n * 1.02 * window, key, limit) for n in range(windows)], keep=False, lasts=10)
+        return held()
+
+    go_on()
+    before, after = go_on(), go_on()
+    grown = max(late - early for early, late in zip(before, after, strict=True))
+    each = grown / (limit * windows)
+    says = f"{windows} more windows of {limit} requests left {grown} bytes: {each:.2f} a request"
+    return Finding(Verdict.FAILED if each > 4 else Verdict.PASSED, says, figures={"bytes_a_request": each})
+
+
+@case(
+    "performance/memory/idle-keys",
+    "Keys that nobody asks for any more are given back.",
+    Line.PERFORMANCE,
+    Need.MADE_HERE,
+    alone=True,
+)
+def idle_keys(rig: Rig) -> Finding:
+    number, window = 3000, 0.5
+    moved = Need.MOVED_CLOCK in rig.survey.met
+    worker = rig.worker(limit=3, window=window, clock="moved" if moved else "real", trace=True)
+    held = _Held(rig, worker)
+    busy, sprayed = rig.keys(5), rig.keys(number)
+    everyone = keep_asking(0, 0, *busy, pause=0)._replace(until=None, times=50)
+    worker.play([everyone], keep=False, lasts=10)
+    before = held()
+    worker.play([everyone._replace(times=number, keys=sprayed)], keep=False, lasts=60)
+    full = held()
+    # A sweep may be shared out over the calls that come anyway: there are more of them than keys.
+    calls, windows = 3 * number, 6
+    worker.play(
+        [everyone._replace(times=calls, pause=windows * window / calls)], keep=False, lasts=60 + 2 * windows * window
+    )
+    after = held()
+    kept = [(late - early, most - early) for early, most, late in zip(before, full, after, strict=True)]
+    in_process, stored = kept
+    if stored[1] > 0 and stored[0] > 0:  # an expired key lives on until the server comes by
+        stored = (_last(held, before[1], window), stored[1])
+    share = max(left / most if most > 64 * number else 0.0 for left, most in (in_process, stored))
+    says = (
+        f"{number} keys took {in_process[1]} bytes in the process and {stored[1]} on Redis; {windows} windows later "
+        f"{in_process[0]} and {stored[0]} of them were left"
+    )
+    verdict = Verdict.PASSED if share < 0.5 else Verdict.FAILED
+    return Finding(verdict, says, figures={"share_left": share})
+
+
+def _last(held: _Held, before: int, window: float) -> int:
+    end_at = time.monotonic() + 2 * window + 4
+    while (left := held.stored() - before) > 0 and time.monotonic() < end_at:
+        time.sleep(0.2)
+    return left
+
+
+# Redis
+
+
+@case(
+    "performance/redis/round-trips",
+    "A decision is one round trip.",
+    Line.PERFORMANCE,
+    Need.REDIS,
+    should=True,
+    alone=True,
+)
+def round_trips(rig: Rig) -> Finding:
+    calls, key, proxy = 200, rig.key(), rig.proxy()
+    worker = rig.worker(limit=100, window=_LONG, redis_url=proxy.url)
+    played = [worker.play([ask(0, key, 5)])]
+    before = proxy.replies
+    played.append(worker.play([ask(0, key, calls)], lasts=5))
+    each = (proxy.replies - before) / calls
+    says = f"{each:.2f} round trips a decision, over {calls} of them"
+    return raised(*played) or Finding(
+        Verdict.PASSED if each < 1.1 else Verdict.FAILED, says, figures={"round_trips_a_decision": each}
+    )
+
+
+@case(
+    "performance/redis/connections",
+    "Connections are kept and used again.",
+    Line.PERFORMANCE,
+    Need.REDIS,
+    should=True,
+    alone=True,
+)
+def connections(rig: Rig) -> Finding:
+    calls, key = 100, rig.key()
+    worker = rig.worker(limit=50, window=_LONG)
+    played = [worker.play([ask(0, key, 5)])]
+    before = _connected(rig.server)
+    played.append(worker.play([ask(0, key, calls)], lasts=5))
+    made = _connected(rig.server) - before
+    says = f"{made} connections made for {calls} calls, one after the other"
+    return raised(*played) or Finding(Verdict.PASSED if made <= 3 else Verdict.FAILED, says)
+
+
+def _connected(server: Server) -> int:
+    return int(server.client.info("stats")["total_connections_received"])

@@ -1,0 +1,197 @@
+"""Grade a target: see what it is, run the cases that fit, and make the report.
+
+Cases that only wait and look run side by side; those that measure time or load the machine run alone. A case that stays
+undecided is run again, alone: on a busy machine the second look is often the clear one.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from headgate.proof import faketime, servers
+from headgate.proof.case import Case, Need, cases
+from headgate.proof.crew import Abilities, TargetFailed, Worker, ask
+from headgate.proof.facts import facts
+from headgate.proof.report import Report, Result
+from headgate.proof.rig import Rig, Settings, Survey
+from headgate.proof.target import Target
+from headgate.proof.verdict import Finding, Verdict
+
+RUNS = 3
+"""How often a case is run at the most, while it stays undecided."""
+
+_SIDE_BY_SIDE = 6
+
+Told = Callable[[Result], None]
+"""Called with each result as it comes."""
+
+
+class CouldNotRun(Exception):
+    """The target could not be graded at all: it cannot be loaded or asked, or a server is missing."""
+
+
+def survey(target: Target, settings: Settings) -> Survey:
+    """Load the target once and see what it is.
+
+    Raises:
+        CouldNotRun: It cannot be loaded, or does not answer.
+    """
+    try:
+        return _survey(target, settings)
+    except TargetFailed as failure:
+        output = f"\nIt had printed:\n{failure.output}" if failure.output else ""
+        raise CouldNotRun(f"{target.name} cannot be graded: {failure}{output}") from None
+    except servers.NoServer as missing:
+        raise CouldNotRun(f"{target.name} takes the URL of a Redis, and {missing}") from None
+
+
+def _survey(target: Target, settings: Settings) -> Survey:
+    versions = {"headgate": version("headgate"), "Python": platform.python_version()}
+    with ExitStack() as stack:
+        worker = stack.enter_context(_worker(target, settings))
+        # Without a URL a target that takes one is only looked at.
+        abilities, url = worker.load(settings.limit, settings.window), None
+        if abilities.takes_redis:
+            server = stack.enter_context(servers.running(settings.kind))
+            versions["server"], url = server.version, server.url
+            worker = stack.enter_context(_worker(target, settings))
+            abilities = worker.load(settings.limit, settings.window, redis_url=url)
+        key = f"survey-{time.monotonic_ns()}"
+        played = worker.play([ask(0, key, settings.limit + 1, verb="take")])
+        if not played.records or all(record.allowed is None for record in played.records):
+            raise TargetFailed(f"did not answer: {'; '.join(map(str, played.errors))}", worker.output)
+        met = _met(target, abilities)
+        if any(record.retry_after is not None for record in played.records):
+            met.add(Need.WAIT_TOLD)
+        if any(record.remaining is not None for record in played.records):
+            met.add(Need.REMAINING_TOLD)
+        if not target.is_service and not abilities.takes_redis and _clock_can_be_moved(target, settings):
+            met.add(Need.MOVED_CLOCK)
+    return Survey(abilities, frozenset(met), versions)
+
+
+def _met(target: Target, abilities: Abilities) -> set[Need]:
+    met = {Need.HTTP, Need.SHARED, Need.SYNC} if target.is_service else {Need.MADE_HERE}
+    if not target.is_service:
+        met |= {Need.REDIS, Need.SHARED} if abilities.takes_redis else {Need.MEMORY}
+        met.add(Need.ASYNC if abilities.asynchronous else Need.SYNC)
+    if target.file is not None:
+        met.add(Need.FILE)
+    if abilities.takes_redis and not faketime.why_not():
+        met.add(Need.FAKETIME)
+    for has, need in ((abilities.cost, Need.COST), (abilities.peek, Need.PEEK), (abilities.wait, Need.WAIT)):
+        if has:
+            met.add(need)
+    return met
+
+
+def _clock_can_be_moved(target: Target, settings: Settings) -> bool:
+    """Tell whether the target keeps the limit by a clock of Python's: full, then full again a window later."""
+    limit, window, tries = 3, 64.0, 6
+    with _worker(target, settings) as worker:
+        worker.load(limit, window, clock="moved")
+        answers = [r.allowed for r in worker.play([ask(at, "survey", tries) for at in (0.0, 2 * window)]).records]
+    return answers[tries - 1] is False and answers[tries] is True
+
+
+def _worker(target: Target, settings: Settings) -> Worker:
+    return Worker(target, python=settings.python, memory=settings.memory, patience=settings.patience)
+
+
+def grade(target: Target, settings: Settings, wanted: Iterable[Case], told: Told = lambda _: None) -> Report:
+    """Run the wanted cases on a target.
+
+    Args:
+        target: What is graded.
+        settings: What it is held to.
+        wanted: The cases.
+        told: Called with each result as it comes, in this thread.
+
+    Raises:
+        CouldNotRun: The target cannot be loaded or asked.
+    """
+    began, made_at = time.monotonic(), datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    seen = survey(target, settings)
+    chosen = list(wanted)
+    found: dict[str, Result] = {}
+
+    def note(result: Result) -> None:
+        found[result.case.id] = result
+        told(result)
+
+    runnable = [case for case in chosen if not case.needs - seen.met]
+    for case in chosen:
+        if case.needs - seen.met:
+            note(_skipped(case, seen))
+    quiet, alone = [case for case in runnable if not case.alone], [case for case in runnable if case.alone]
+    unsure = []
+    for result in _side_by_side(quiet, target, seen, settings):
+        if result.finding.verdict is Verdict.UNDECIDED:
+            unsure.append(result)
+        else:
+            note(result)
+    for case in alone:
+        note(_settled(_run(case, target, seen, settings), target, seen, settings))
+    for result in unsure:
+        note(_settled(result, target, seen, settings))
+    return Report(
+        target=target.name,
+        limit=settings.limit,
+        window=settings.window,
+        results=tuple(found[case.id] for case in chosen),
+        made_at=made_at,
+        seconds=time.monotonic() - began,
+        versions=seen.versions,
+        facts=facts(target.file) if target.file else None,
+    )
+
+
+def choose(only: Sequence[str] = (), *, strict: bool = False) -> list[Case]:
+    """Return the cases whose id is, or begins with, one of ``only``; without it all. SHOULDs if ``strict`` or named."""
+    found = [
+        case
+        for case in cases()
+        if not only or any(case.id == name or case.id.startswith(f"{name.rstrip('/')}/") for name in only)
+    ]
+    return [case for case in found if strict or not case.should or case.id in only]
+
+
+def _skipped(case: Case, seen: Survey) -> Result:
+    missing = [need for need in Need if need in case.needs - seen.met]  # in their order: the most telling comes first
+    return Result(case, Finding(Verdict.SKIPPED, missing[0].value), 0.0, 0)
+
+
+def _side_by_side(quiet: Sequence[Case], target: Target, seen: Survey, settings: Settings) -> Iterable[Result]:
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        running = [pool.submit(_run, case, target, seen, settings) for case in quiet]
+        try:
+            for each in as_completed(running):
+                yield each.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _settled(result: Result, target: Target, seen: Survey, settings: Settings) -> Result:
+    while result.finding.verdict is Verdict.UNDECIDED and result.runs < RUNS:
+        again = _run(result.case, target, seen, settings)
+        result = Result(result.case, again.finding, result.seconds + again.seconds, result.runs + 1)
+    return result
+
+
+def _run(case: Case, target: Target, seen: Survey, settings: Settings) -> Result:
+    began = time.monotonic()
+    try:
+        with Rig(case, target, seen, settings) as rig:
+            finding = case.run(rig)
+    except TargetFailed as failure:
+        finding = Finding(Verdict.FAILED, str(failure), output=failure.output)
+    except (servers.NoServer, faketime.NoFaketime) as missing:
+        finding = Finding(Verdict.UNDECIDED, f"the kit could not do its part: {missing}")
+    return Result(case, finding, time.monotonic() - began)

@@ -1,0 +1,230 @@
+"""Judge recorded answers. Nothing is invented: what a delay leaves in doubt is decided for the limiter.
+
+Who asks does not see when a decision falls, only that it fell between sending the request and reading the answer. So a
+record is an interval, and a fault is named only where it is one wherever in their intervals the decisions fell. The
+other way round, a limiter is called right only where the records would have shown the fault: `Verdict.UNDECIDED` is what
+is left. Windows are half-open, (t - window, t]. The mathematics are in ``docs/explanation/verdicts.md``.
+
+Everything here is O(n log n) for n records.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from operator import attrgetter
+from typing import NamedTuple
+
+from headgate.proof.history import History, Record
+from headgate.proof.verdict import Finding, Verdict
+
+
+class Span(NamedTuple):
+    """The units certainly allowed to ``key`` within less than a window from ``start`` on."""
+
+    key: str
+    start: float
+    units: int
+
+
+def over(records: Iterable[Record], limit: int, window: float) -> list[Span]:
+    """Return the spans shorter than the window in which more than the limit was certainly allowed."""
+    return [span for span in spans(records, window) if span.units > limit]
+
+
+def spans(records: Iterable[Record], window: float) -> list[Span]:
+    """Return what was certainly allowed in less than a window from the start of each allowed request.
+
+    A request counts where its whole interval lies in the span. No other span holds more than the fullest of these.
+    """
+    found = []
+    for key, mine in _by_key(record for record in records if record.allowed).items():
+        by_start = sorted((r for r in mine if r.end - r.start < window), key=attrgetter("start"))
+        by_end = sorted(by_start, key=attrgetter("end"))
+        units = ended = left = 0
+        for first in by_start:
+            # Each is put on no later than when the span begins with itself, and taken off once it begins later.
+            while ended < len(by_end) and by_end[ended].end - first.start < window:
+                units += by_end[ended].cost
+                ended += 1
+            while by_start[left].start < first.start:
+                units -= by_start[left].cost
+                left += 1
+            found.append(Span(key, first.start, units))
+    return found
+
+
+def most_possible(records: Iterable[Record], window: float) -> int:
+    """Return the most units that any window of any key may have held, counting all whose intervals meet it."""
+    most = 0
+    for mine in _by_key(record for record in records if record.allowed is not False).values():
+        held = _Held(mine)
+        most = max(most, *(held.possible(record.start, record.start, window) for record in mine))
+    return most
+
+
+class Owed(NamedTuple):
+    """What an exact limiter owed to one request.
+
+    Attributes:
+        record: The request, as it was answered.
+        at_least: Units that its window certainly held, at the least, when it was decided.
+        at_most: Units that its window may have held, at the most.
+        answer: True or False where nothing else is right; None where the delays leave it open.
+    """
+
+    record: Record
+    at_least: int
+    at_most: int
+    answer: bool | None
+
+
+def owed(records: Iterable[Record], limit: int, window: float) -> list[Owed]:
+    """Return for each request, in the order of their starts, what an exact limiter owed to it."""
+    found = []
+    for mine in _by_key(records).values():
+        certain, possible = _Held(r for r in mine if r.allowed), _Held(r for r in mine if r.allowed is not False)
+        for record in mine:
+            at_least = certain.certain(record.start, record.end, window)
+            itself = record.cost if record.allowed is not False else 0
+            at_most = possible.possible(record.start, record.end, window) - itself
+            answer = True if at_most + record.cost <= limit else False if at_least + record.cost > limit else None
+            found.append(Owed(record, at_least, at_most, answer))
+    return sorted(found, key=lambda each: each.record.start)
+
+
+def unjustified(records: Iterable[Record], limit: int, window: float) -> list[Record]:
+    """Return the denials for which there was room, even counting all that may have been in the window.
+
+    That is each allowed request (and each that had no answer) whose interval meets (start - window, end] of the denial.
+    """
+    return [each.record for each in owed(records, limit, window) if each.record.allowed is False and each.answer]
+
+
+class Judgement(NamedTuple):
+    """What a history says of its limiter: whether it was ever over the limit, and whether it denied without need."""
+
+    never_over: Finding
+    never_under: Finding
+
+    @property
+    def worst(self) -> Finding:
+        """The one that says more against the limiter."""
+        order = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED)
+        return min(self, key=lambda finding: order.index(finding.verdict))
+
+
+def judge(history: History) -> Judgement:
+    """Hold a history to its limit, from above and from below."""
+    return Judgement(never_over(history), never_under(history))
+
+
+def never_over(history: History) -> Finding:
+    """Find whether more than the limit was allowed in any window.
+
+    Passed needs more than no certain fault: either no window can have held more than the limit however the decisions
+    fell, or one was certainly full, so that a single unit more in it would have been seen.
+    """
+    limit, window, records = history.limit, history.window, history.records
+    found = spans(records, window)
+    if not found:
+        return Finding(Verdict.UNDECIDED, "nothing was allowed, so nothing shows how much would be", history)
+    fullest = max(found, key=lambda span: span.units)
+    last = _last_of(records, fullest, window)
+    if fullest.units > limit:
+        took = last.end - fullest.start
+        says = (
+            f"{fullest.units} units were allowed to {_shown(fullest.key)} within {took:.6g} s, less than the window of "
+            f"{window:g} s; the limit is {limit}"
+        )
+        return Finding(Verdict.FAILED, says, history, last)
+    possible = most_possible(records, window)
+    if possible <= limit:
+        return Finding(Verdict.PASSED, f"at most {possible} of {limit} units in any window", history, last)
+    if fullest.units == limit:
+        says = f"never more than {limit} units within less than a window, and exactly so many in the fullest"
+        return Finding(Verdict.PASSED, says, history, last)
+    says = (
+        f"the fullest window certainly held {fullest.units} of {limit} units, and perhaps {possible}: the answers took "
+        f"too long to tell"
+    )
+    return Finding(Verdict.UNDECIDED, says, history, last)
+
+
+def never_under(history: History) -> Finding:
+    """Find whether a request was denied for which there was room.
+
+    Passed needs a denial that was certainly right, or none at all.
+    """
+    limit, window = history.limit, history.window
+    denials = [each for each in owed(history.records, limit, window) if each.record.allowed is False]
+    if not denials:
+        return Finding(Verdict.PASSED, "no request was denied", history)
+    wrong = [each for each in denials if each.answer]
+    if wrong:
+        worst = min(wrong, key=lambda each: each.at_most)
+        says = (
+            f"{_shown(worst.record.key)} was denied {_cost(worst.record)}though its window held at most "
+            f"{worst.at_most} of {limit} units; {len(wrong)} of {len(denials)} denials were unjustified"
+        )
+        return Finding(Verdict.FAILED, says, history, worst.record)
+    right = sum(each.answer is False for each in denials)
+    says = f"{right} of {len(denials)} denials were certainly justified, and none certainly unjustified"
+    return Finding(Verdict.PASSED if right else Verdict.UNDECIDED, says, history, denials[-1].record)
+
+
+def _cost(record: Record) -> str:
+    return f"a cost of {record.cost} " if record.cost > 1 else ""
+
+
+def _last_of(records: Sequence[Record], span: Span, window: float) -> Record:
+    return max(
+        (
+            record
+            for record in records
+            if record.allowed and record.key == span.key and record.start >= span.start
+            if record.end - span.start < window
+        ),
+        key=attrgetter("end"),
+    )
+
+
+def _shown(key: str) -> str:
+    return repr(key if len(key) <= 40 else f"{key[:37]}...")
+
+
+class _Held:
+    """How many units of some records a window held, by prefix sums over their starts and over their ends."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        mine = list(records)
+        self._starts, self._begun = _totals((record.start, record.cost) for record in mine)
+        self._ends, self._gone = _totals((record.end, record.cost) for record in mine)
+
+    def possible(self, start: float, end: float, window: float) -> int:
+        """Count what may be in (t - window, t] for some t from ``start`` to ``end``: all whose interval meets it."""
+        return self._begun[bisect_right(self._starts, end)] - self._gone[bisect_right(self._ends, start - window)]
+
+    def certain(self, start: float, end: float, window: float) -> int:
+        """Count what is in (t - window, t] for every t from ``start`` to ``end``, or less.
+
+        All that had ended before ``start``, but for what began at ``end - window`` or earlier. A request may be among
+        the latter and not among the former, where it took nearly a window: then the count is too low, never too high.
+        """
+        ended, begun = bisect_left(self._ends, start), bisect_right(self._starts, end - window)
+        return max(0, self._gone[ended] - self._begun[begun])
+
+
+def _by_key(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found = defaultdict(list)
+    for record in records:
+        found[record.key].append(record)
+    return found
+
+
+def _totals(costs: Iterable[tuple[float, int]]) -> tuple[list[float], list[int]]:
+    """Return the times in order, and the total of the first n costs for each n from 0."""
+    ordered = sorted(costs)
+    return [time for time, _ in ordered], [0, *accumulate(cost for _, cost in ordered)]

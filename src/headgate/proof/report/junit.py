@@ -1,0 +1,42 @@
+"""A report as JUnit XML, the form in which CI systems read results."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+from headgate.proof.report import Report, Result
+from headgate.proof.report.text import plain
+from headgate.proof.verdict import Verdict
+
+_WORDS = {Verdict.FAILED: "failure", Verdict.UNDECIDED: "error", Verdict.SKIPPED: "skipped"}
+
+
+def text(report: Report) -> str:
+    """Return the XML: a test case for each case. One that stayed undecided is an error, as nothing is known of it."""
+    counts = report.counts
+    suite = ET.Element(
+        "testsuite",
+        name=plain(f"headgate grade {report.target}"),
+        tests=str(len(report.results)),
+        failures=str(counts[Verdict.FAILED]),
+        errors=str(counts[Verdict.UNDECIDED]),
+        skipped=str(counts[Verdict.SKIPPED]),
+        time=f"{report.seconds:.3f}",
+        timestamp=report.made_at,
+    )
+    for result in report.results:
+        _enter(suite, result)
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _enter(suite: ET.Element, result: Result) -> None:
+    finding = result.finding
+    section, _, name = result.case.id.partition("/")
+    case = ET.SubElement(suite, "testcase", classname=section, name=name, time=f"{result.seconds:.3f}")
+    word = _WORDS.get(finding.verdict)
+    if word:
+        detail = ET.SubElement(case, word, message=plain(finding.says))
+        detail.text = plain(result.case.sentence)
+    if finding.output:
+        ET.SubElement(case, "system-out").text = "\n".join(plain(line) for line in finding.output.splitlines())

@@ -1,0 +1,74 @@
+"""What is graded: a class or factory in a file or a module, or a running service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+EXPECTED = "file.py:Name, package.module:name, or --http 'http://host:port/path?user_id={key}'"
+
+
+class InvalidTarget(ValueError):
+    """What was named cannot be graded: there is no such file, or the text is in none of the forms of a target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One limiter to be graded.
+
+    Attributes:
+        name: As it was given, for the report.
+        where: What a worker needs to load it: ``file`` or ``module`` with ``name``, or ``url``.
+    """
+
+    name: str
+    where: Mapping[str, str]
+
+    @property
+    def is_service(self) -> bool:
+        return "url" in self.where
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the target is in, where it is one."""
+        return Path(self.where["file"]) if "file" in self.where else None
+
+
+def parse(text: str) -> Target:
+    """Read ``file.py:Name`` or ``module:name``.
+
+    Raises:
+        InvalidTarget: It is neither, or the file does not exist.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}")
+    if place.endswith(".py"):
+        path = Path(place)
+        if not path.is_file():
+            raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}: there is no file {place}")
+        return Target(text, {"file": str(path.resolve()), "name": name})
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}")
+    return Target(text, {"module": place, "name": name})
+
+
+def service(url: str) -> Target:
+    """Read the URL of a running service, with ``{key}`` where the key goes.
+
+    Raises:
+        InvalidTarget: It is no http or https URL, or has no ``{key}``.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or url.count("{key}") != 1 or "{key}" in parts.netloc:
+        raise InvalidTarget(
+            f"--http must be a URL with {{key}} once in its path or query, such as "
+            f"'http://127.0.0.1:8000/ping?user_id={{key}}', got {url!r}"
+        )
+    return Target(url, {"url": url})

@@ -1,0 +1,34 @@
+"""Each decision goes through all requests that were ever allowed: it takes longer the longer the service runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from itertools import islice
+
+
+class ScansHistory:
+    def __init__(self, limit: int, window_seconds: float) -> None:
+        self._limit = limit
+        self._window = window_seconds
+        self._lock = threading.Lock()
+        self._logs: OrderedDict[str, list[float]] = OrderedDict()  # who was allowed last stands last
+
+    def allow(self, user_id: str) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            log = self._logs.get(user_id, [])
+            if sum(1 for at in log if at > now - self._window) >= self._limit:
+                return False
+            log.append(now)
+            self._logs[user_id] = log
+            self._logs.move_to_end(user_id)
+            self._forget_idle(now)
+            return True
+
+    def _forget_idle(self, now: float) -> None:
+        for user_id in list(islice(self._logs, 2)):
+            if self._logs[user_id][-1] > now - self._window:
+                return
+            del self._logs[user_id]

@@ -1,0 +1,50 @@
+"""Where each mark of a growth chart stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.proof.growth import Growth
+from headgate.proof.report.curve import draw
+
+SIZES = (100, 1000, 10_000, 100_000)
+
+
+def growth(*costs: float) -> Growth:
+    return Growth("time of a decision, µs", "limit", SIZES, costs)
+
+
+def test_a_cost_in_step_with_the_size_lies_on_the_dashed_line():
+    it = draw(growth(1, 10, 100, 1000), 680)
+    assert it.linear
+    assert it.steady[0] == it.points[0]
+    assert it.steady[1] == pytest.approx(it.points[-1])
+
+
+def test_a_cost_that_hardly_changes_is_drawn_flat():
+    it = draw(growth(1.3, 1.2, 1.4, 1.3), 680)
+    heights = [y for _, y in it.points]
+    assert not it.linear
+    assert max(heights) - min(heights) < 0.1 * it.height
+
+
+def test_a_cost_of_zero_is_drawn_without_a_logarithm():
+    it = draw(growth(0, 0, 5, 10), 330)
+    assert not it.steady
+    first, second, third, last = (y for _, y in it.points)
+    assert first == second
+    assert second > third > last
+
+
+@pytest.mark.parametrize("costs", [(1, 10, 100, 1000), (0, 0, 0, 0), (1, 1e-6, 1e6, 1)])
+@pytest.mark.parametrize("width", [330, 680])
+def test_every_point_and_label_is_inside_of_the_drawing(costs: tuple[float, ...], width: int):
+    it = draw(growth(*costs), width)
+    assert all(0 <= x <= width and 0 <= y <= it.floor for x, y in (*it.points, *it.steady))
+    ends = [end for label in (*it.costs, *it.sizes) for end in label.ends]
+    assert all(0 <= end <= width for end in ends)
+
+
+def test_the_last_value_is_always_labelled():
+    it = draw(growth(1, 10, 100, 1_234_567), 330)
+    assert "1 234 567" in [label.text for label in it.costs]

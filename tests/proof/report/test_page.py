@@ -1,0 +1,122 @@
+"""The page, as text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib import resources
+from itertools import product
+
+import demo_report
+import pytest
+
+from headgate.proof.report.html import page
+
+PAGE = page(demo_report.demo())
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def tags() -> list[tuple[str, dict[str, str | None]]]:
+    parser = Tags()
+    parser.feed(PAGE)
+    return parser.found
+
+
+def test_the_page_has_no_script_and_asks_for_nothing(tags):
+    assert not {tag for tag, _ in tags} & {"script", "img", "link", "iframe", "object", "form", "base"}
+    assert not [
+        attrs for _, attrs in tags if "src" in attrs or "style" in attrs or any(n.startswith("on") for n in attrs)
+    ]
+    assert all((attrs.get("href") or "#").startswith("#") for _, attrs in tags)
+    assert not re.search(r"url\(|@import", PAGE)
+
+
+def test_the_policy_allows_this_style_sheet_alone(tags):
+    (policy,) = [attrs["content"] for _, attrs in tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    style = re.search(r"<style>(.*)</style>", PAGE, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ")
+    assert f"style-src 'sha256-{digest}'" in policy
+
+
+def test_hostile_text_is_escaped():
+    assert "<script>" not in PAGE and "<img" not in PAGE
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31mred\\u202eevil" in PAGE
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\u202a-\u202e]", PAGE)
+
+
+def test_what_failed_or_stayed_undecided_is_open(tags):
+    cases = [attrs for tag, attrs in tags if tag == "details" and "case" in (attrs.get("class") or "")]
+    for attrs in cases:
+        assert ("open" in attrs) == (attrs["class"] in {"case failed", "case undecided"})
+    assert len(cases) == 10 + 4  # the cases that were run, and the reasons for which the others were not
+
+
+def test_every_drawing_has_a_name_and_a_description(tags):
+    ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    drawings = [attrs for tag, attrs in tags if tag == "svg" and attrs.get("role") == "img"]
+    assert len(ids) == len(set(ids))
+    assert len(drawings) == 2 * 5 + 4  # two widths where a case did not pass
+    assert all(set(attrs["aria-labelledby"].split()) <= set(ids) for attrs in drawings)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "4 of 16 cases failed.",
+        "Held to <b>5 units</b> in any <b>1 s</b>.",
+        "5 March 2026, 14:02 UTC+01:00",
+        "0.96 s, less than the window of 1 s:",
+        "10 allowed, limit 5",
+        "Who makes the server work harder: allowed callers or denied ones?",
+        "Counts, not a score",
+        "The kit is no sandbox.",
+        "Python 3.11.7",
+    ],
+)
+def test_the_page_says(says: str):
+    assert says in PAGE
+
+
+def test_a_report_without_results_facts_or_versions_is_a_page_too():
+    assert "No case was run." in page(replace(demo_report.demo(), results=(), facts=None, versions={}))
+
+
+def colors() -> list[dict[str, str]]:
+    """The variables of the light theme, the dark and the printed one."""
+    style = resources.files("headgate.proof.report").joinpath("page.css").read_text(encoding="utf-8")
+    return [
+        dict(re.findall(r"--([a-z-]+): (#\w+);", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+
+
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(c * 2 for c in color[1:])
+    parts = (int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4))
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", [0, 1, 2], ids=["light", "dark", "paper"])
+def test_every_ink_can_be_read_on_its_ground(theme: int):
+    """Source: WCAG 2.2, 1.4.3: a contrast of 4.5 to 1."""
+    found = colors()[theme]
+    pairs = [*product(("ink", "muted", "accent", "fail"), ("ground", "surface", "sunken"))]
+    pairs += [(name, f"{name}-soft") for name in ("pass", "fail", "doubt", "skip")]
+    for ink, ground in pairs:
+        dark, light = sorted((luminance(found[ink]), luminance(found[ground])))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
