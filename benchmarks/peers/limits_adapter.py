@@ -38,7 +38,6 @@ class Limits:
 
 class LimitsAio:
     def __init__(self, storage: aio.storage.RedisStorage, limit: int, window_seconds: float) -> None:
-        self._storage = storage
         self._strategy = aio.strategies.MovingWindowRateLimiter(storage)
         self._item = per_window(limit, window_seconds)
 
@@ -51,9 +50,6 @@ class LimitsAio:
 
     async def peek(self, user_id: str) -> bool:
         return await self._strategy.test(self._item, NAMESPACE, user_id)
-
-    async def aclose(self) -> None:
-        await self._storage.bridge.get_connection().aclose()  # `limits` has no close of its own
 
 
 def per_window(limit: int, window_seconds: float) -> RateLimitItemPerSecond:
@@ -71,10 +67,8 @@ def moving_window_redis(limit: int, window_seconds: float, redis_url: str) -> Li
     return Limits(MovingWindowRateLimiter(RedisStorage(redis_url)), limit, window_seconds)
 
 
-# The documentation's page on async storage names coredis, the default, and redis-py. This is redis-py: with coredis 5,
-# the newest that `limits` takes, `packaging` would have to be older than the one that the other tools here install.
 def moving_window_aio_redis(limit: int, window_seconds: float, redis_url: str) -> LimitsAio:
-    return LimitsAio(aio.storage.RedisStorage(f"async+{redis_url}", implementation="redispy"), limit, window_seconds)
+    return LimitsAio(aio.storage.RedisStorage(f"async+{redis_url}"), limit, window_seconds)
 
 
 def sliding_window_counter_memory(limit: int, window_seconds: float) -> Limits:

@@ -1,7 +1,8 @@
-"""The peers, one row for each way to use one: what the proof kit grades, and how it is started.
+"""The peers and Headgate, one row for each way to use one: what the proof kit grades, and how it is started.
 
     .venv/bin/python benchmarks/peers/table.py    prints the rows
 
+The peers have an environment of their own, for what they declare of redis-py keeps them from Headgate's.
 aiolimiter is not here: it limits one thing for each instance and knows no keys.
 """
 
@@ -10,13 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-HERE = Path(__file__).parent
-WHOLE_SECONDS = 1.0
-WHOLE_MILLISECONDS = 0.001
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ from headgate.proof.verdict import Verdict
 COULD_NOT_RUN = 2
 
 _NO_SANDBOX = (
-    "The target's code runs on this machine, as you. Its time and memory are bounded, but this is no sandbox: grade code "
-    "that you do not trust on a machine that you can throw away."
+    "The target's code runs on this machine, as you. Its time and memory are bounded, but this is no sandbox: grade "
+    "code that you do not trust on a machine that you can throw away."
 )
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     show_default=True,
     help="MiB that a process of the target may hold.",
 )
-def grade_command(
+def grade_command(  # noqa: PLR0917 - click passes each by its name
     target: str | None,
     url: str | None,
     limit: int | None,
@@ -99,11 +99,11 @@ def grade_command(
     python: str,
     memory: int,
 ) -> None:
-    """Grade a rate limiter, case by case, with the evidence.
+    r"""Grade a rate limiter, case by case, with the evidence.
 
-    TARGET is file.py:Name or package.module:name, a class or factory that is called as Name(limit, window_seconds), with
-    the URL of a Redis as third argument where it takes one. Its allow(user_id) answers True or False; it may be async.
-    cost, take, wait, peek and retry_after are used where they exist.
+    TARGET is file.py:Name or package.module:name, a class or factory that is called as Name(limit, window_seconds),
+    with the URL of a Redis as third argument where it takes one. Its allow(user_id) answers True or False; it may be
+    async. cost, take, wait, peek and retry_after are used where they exist.
 
     \b
       headgate grade limiter.py:SlidingWindow --limit 5 --window 1
@@ -188,10 +188,10 @@ def _progress(total: int) -> Iterator[Told]:
 @click.option("--window", type=click.FloatRange(0, min_open=True), help="T in seconds, in place of the file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def judge_command(history: Path, limit: int | None, window: float | None, as_json: bool) -> None:
-    """Judge recorded answers again: were there more than N in any T seconds, was anything denied that had room?
+    """Judge recorded answers again: whether more than N were allowed in any T seconds, and whether a denial had room.
 
-    HISTORY is a file that `headgate grade --save` wrote, or one of your own: a line of JSON for each answer. The format is
-    described in docs/reference/history.md.
+    HISTORY is a file that `headgate grade --save` wrote, or one of your own: a line of JSON for each answer, in the
+    format that docs/reference/history.md describes.
     """
     try:
         recorded = History.load(history)

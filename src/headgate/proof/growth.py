@@ -1,10 +1,10 @@
 """How a cost grows: fit what was measured at several sizes, and say whether it grows with the size itself.
 
-Two shapes are fitted by least squares, each with the constant part that every call has: ``a + b log n``, which a bounded
-cost and a search both keep to, and ``a + b n``. A cost is called linear where all of these hold: the straight line fits
-better; by that line the part that grows outweighs the constant part at the largest size; and between the two largest
-sizes the cost grew by at least a third of what the size did. Each is needed: noise fits a line by chance, a small slope
-is a cache that overflows, and a jump at one size is neither.
+Two shapes are fitted by least squares, each with the constant part that every call has: ``a + b log n``, which a
+bounded cost and a search both keep to, and ``a + b n``. A cost is called linear where all of these hold: the straight
+line fits better; by that line the part that grows outweighs the constant part at the largest size; and between the two
+largest sizes the cost grew by at least a third of what the size did. Each is needed: noise fits a line by chance, a
+small slope is a cache that overflows, and a jump at one size is neither.
 """
 
 from __future__ import annotations

@@ -17,12 +17,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO, TypeGuard
 
 VERSION = 1
 _LONGEST_LINE = 65536
 _QUOTED = 60
+_AT_ONCE = 1000
 
 
 class InvalidHistory(ValueError):
@@ -109,19 +111,43 @@ class History:
 
 
 def _line(record: Record) -> str:
-    fields = record._asdict()
-    if record.retry_after is not None and math.isinf(record.retry_after):
-        fields["retry_after"] = "inf"  # JSON has no infinity
-    for name in ("retry_after", "remaining"):
-        if fields[name] is None:
-            del fields[name]
+    fields: dict[str, object] = {
+        "start": record.start,
+        "end": record.end,
+        "key": record.key,
+        "cost": record.cost,
+        "allowed": record.allowed,
+    }
+    if record.retry_after is not None:
+        fields["retry_after"] = (
+            record.retry_after if math.isfinite(record.retry_after) else "inf"
+        )  # JSON has no infinity
+    if record.remaining is not None:
+        fields["remaining"] = record.remaining
     return json.dumps(fields) + "\n"
 
 
 def _objects(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
+    """Read the objects of all lines that are not blank, with their numbers."""
     number = 0
-    while line := file.readline(_LONGEST_LINE + 1):
-        number += 1
+    while lines := list(islice(iter(lambda: file.readline(_LONGEST_LINE + 1), ""), _AT_ONCE)):
+        yield from _together(number, lines) or _one_by_one(number, lines)
+        number += len(lines)
+
+
+def _together(before: int, lines: list[str]) -> list[tuple[int, dict[str, object]]]:
+    # One call for many lines is three times as fast; if anything about them is odd, the slow way says what and where.
+    try:
+        objects = json.loads(f"[{','.join(lines)}]")
+    except (ValueError, RecursionError):
+        return []
+    if len(objects) != len(lines) or not all(type(each) is dict for each in objects):
+        return []
+    return list(enumerate(objects, before + 1))
+
+
+def _one_by_one(before: int, lines: list[str]) -> Iterator[tuple[int, dict[str, object]]]:
+    for number, line in enumerate(lines, before + 1):
         if len(line) > _LONGEST_LINE:
             raise InvalidHistory(number, f"a line of at most {_LONGEST_LINE} characters", line)
         if not line.strip():

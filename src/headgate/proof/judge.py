@@ -2,8 +2,8 @@
 
 Who asks does not see when a decision falls, only that it fell between sending the request and reading the answer. So a
 record is an interval, and a fault is named only where it is one wherever in their intervals the decisions fell. The
-other way round, a limiter is called right only where the records would have shown the fault: `Verdict.UNDECIDED` is what
-is left. Windows are half-open, (t - window, t]. The mathematics are in ``docs/explanation/verdicts.md``.
+other way round, a limiter is called right only where the records would have shown the fault: `Verdict.UNDECIDED` is
+what is left. Windows are half-open, (t - window, t]. The mathematics are in ``docs/explanation/verdicts.md``.
 
 Everything here is O(n log n) for n records.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
@@ -83,16 +83,27 @@ class Owed(NamedTuple):
 
 def owed(records: Iterable[Record], limit: int, window: float) -> list[Owed]:
     """Return for each request, in the order of their starts, what an exact limiter owed to it."""
-    found = []
-    for mine in _by_key(records).values():
-        certain, possible = _Held(r for r in mine if r.allowed), _Held(r for r in mine if r.allowed is not False)
-        for record in mine:
-            at_least = certain.certain(record.start, record.end, window)
-            itself = record.cost if record.allowed is not False else 0
-            at_most = possible.possible(record.start, record.end, window) - itself
-            answer = True if at_most + record.cost <= limit else False if at_least + record.cost > limit else None
-            found.append(Owed(record, at_least, at_most, answer))
+    found = [each for mine in _by_key(records).values() for each in _owed(mine, mine, limit, window)]
     return sorted(found, key=lambda each: each.record.start)
+
+
+def _owed(to: Iterable[Record], mine: Sequence[Record], limit: int, window: float) -> Iterator[Owed]:
+    """Yield what was owed to some of the requests of one key, of which ``mine`` are all."""
+    certain, possible = _Held(r for r in mine if r.allowed), _Held(r for r in mine if r.allowed is not False)
+    for record in to:
+        at_least = certain.certain(record.start, record.end, window)
+        itself = record.cost if record.allowed is not False else 0
+        at_most = possible.possible(record.start, record.end, window) - itself
+        answer = True if at_most + record.cost <= limit else False if at_least + record.cost > limit else None
+        yield Owed(record, at_least, at_most, answer)
+
+
+def _owed_to_denials(records: Iterable[Record], limit: int, window: float) -> list[Owed]:
+    return [
+        each
+        for mine in _by_key(records).values()
+        for each in _owed((record for record in mine if record.allowed is False), mine, limit, window)
+    ]
 
 
 def unjustified(records: Iterable[Record], limit: int, window: float) -> list[Record]:
@@ -100,7 +111,7 @@ def unjustified(records: Iterable[Record], limit: int, window: float) -> list[Re
 
     That is each allowed request (and each that had no answer) whose interval meets (start - window, end] of the denial.
     """
-    return [each.record for each in owed(records, limit, window) if each.record.allowed is False and each.answer]
+    return [each.record for each in _owed_to_denials(records, limit, window) if each.answer]
 
 
 class Judgement(NamedTuple):
@@ -159,7 +170,7 @@ def never_under(history: History) -> Finding:
     Passed needs a denial that was certainly right, or none at all.
     """
     limit, window = history.limit, history.window
-    denials = [each for each in owed(history.records, limit, window) if each.record.allowed is False]
+    denials = _owed_to_denials(history.records, limit, window)
     if not denials:
         return Finding(Verdict.PASSED, "no request was denied", history)
     wrong = [each for each in denials if each.answer]
@@ -172,7 +183,12 @@ def never_under(history: History) -> Finding:
         return Finding(Verdict.FAILED, says, history, worst.record)
     right = sum(each.answer is False for each in denials)
     says = f"{right} of {len(denials)} denials were certainly justified, and none certainly unjustified"
-    return Finding(Verdict.PASSED if right else Verdict.UNDECIDED, says, history, denials[-1].record)
+    return Finding(
+        Verdict.PASSED if right else Verdict.UNDECIDED,
+        says,
+        history,
+        max(denials, key=lambda each: each.record.end).record,
+    )
 
 
 def _cost(record: Record) -> str:

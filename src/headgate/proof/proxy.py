@@ -95,7 +95,7 @@ class Proxy:
             self.replies += 1
             if self.delay:
                 await asyncio.sleep(self.delay)
-            while self.hold:
+            while self.hold:  # noqa: ASYNC110 - it is turned from another thread
                 await asyncio.sleep(0.01)
             if self.cut_reply:
                 self.cut_reply -= 1

@@ -54,7 +54,7 @@ class Server:
 
     @property
     def version(self) -> str:
-        info: dict[str, Any] = self.client.info("server")  # type: ignore[assignment]
+        info: dict[str, Any] = self.client.info("server")
         if info.get("server_name") == "valkey":
             return f"Valkey {info['valkey_version']}"
         return f"Redis {info['redis_version']}"

@@ -19,14 +19,18 @@ class NeverTrimmed:
     def allow(self, user_id: str) -> bool:
         with self._lock:
             now = time.monotonic()
-            log = self._logs.get(user_id, [])
-            if len(log) - bisect_right(log, now - self._window) >= self._limit:
-                return False
-            log.append(now)
-            self._logs[user_id] = log
-            self._logs.move_to_end(user_id)
+            allowed = self._decide(user_id, now)
             self._forget_idle(now)
-            return True
+            return allowed
+
+    def _decide(self, user_id: str, now: float) -> bool:
+        log = self._logs.get(user_id, [])
+        if len(log) - bisect_right(log, now - self._window) >= self._limit:
+            return False
+        log.append(now)
+        self._logs[user_id] = log
+        self._logs.move_to_end(user_id)
+        return True
 
     def _forget_idle(self, now: float) -> None:
         for user_id in list(islice(self._logs, 2)):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
-
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-# KEYS the user's requests, by time; ARGV limit, window in µs, a name that no other request has
+# KEYS the times of the user's requests, oldest first; ARGV limit, window in µs
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then
+local oldest = redis.call('LINDEX', KEYS[1], 0)
+while oldest and tonumber(oldest) <= now - ARGV[2] do
+  redis.call('LPOP', KEYS[1])
+  oldest = redis.call('LINDEX', KEYS[1], 0)
+end
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then
   return 0
 end
-redis.call('ZADD', KEYS[1], now, ARGV[3])
+redis.call('RPUSH', KEYS[1], now)
 redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[2] / 1000) + 1)
 return 1
 """
@@ -33,7 +35,7 @@ class Retries:
 
     def allow(self, user_id: str) -> bool:
         try:
-            return self._decide([f"window:{user_id}"], [self._limit, self._window_us, uuid.uuid4().hex]) == 1
+            return self._decide([f"window:{user_id}"], [self._limit, self._window_us]) == 1
         except redis.RedisError:
             return False
 

@@ -97,13 +97,17 @@ PLANTED = [
     # What a decision costs, and what stays behind
     Planted("linear_filter.py:LinearFilter", "performance/time/limit", also=("performance/time/requests",)),
     Planted("sweep_in_each_call.py:SweepInEachCall", "performance/time/keys"),
-    Planted("scans_history.py:ScansHistory", "performance/time/requests", also=("performance",)),
+    Planted(
+        "scans_history.py:ScansHistory",
+        "performance/time/requests",
+        also=("performance/time/limit", "performance/memory/requests"),
+    ),
     Planted("denied_stored.py:DeniedStored", "performance/memory/denied"),
     Planted("never_trimmed.py:NeverTrimmed", "performance/memory/requests"),
     Planted("idle_users_kept.py:IdleUsersKept", "performance/memory/idle-keys"),
-    Planted("redis_pings_first.py:PingsFirst", "performance/redis/round-trips", strict=True),
+    Planted("redis_pings_first.py:PingsFirst", "performance/redis/round-trips", strict=True, also=_STRICT),
     Planted(
-        "redis_reconnects.py:Reconnects", "performance/redis/connections", strict=True, also=("performance/redis",)
+        "redis_reconnects.py:Reconnects", "performance/redis/connections", strict=True, also=("performance", *_STRICT)
     ),
     # When something fails
     Planted("redis_no_ttl.py:NoTtl", "resilience/ttl/set", also=("performance/memory",)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from headgate.proof.crew import Played
 from headgate.proof.history import History, Record
-from headgate.proof.judge import never_over, never_under, owed
+from headgate.proof.judge import never_over, never_under, owed, spans
 from headgate.proof.verdict import Finding, Verdict
 
 _ORDER = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED)
@@ -25,20 +25,29 @@ def raised(*played: Played) -> Finding | None:
 
 def kept(history: History, *played: Played) -> Finding:
     """Find whether the limit was kept, never over and never under, and no call raised."""
-    return raised(*played) or worst(never_over(history), never_under(history))
+    return worst(kept_below(history, *played), never_under(history))
 
 
 def kept_below(history: History, *played: Played) -> Finding:
-    """Find whether the limit was never exceeded, and no call raised."""
-    return raised(*played) or never_over(history)
+    """Find whether the limit was never exceeded though it was pressed on, and no call raised."""
+    failure = raised(*played)
+    if failure:
+        return failure
+    finding = never_over(history)
+    fullest = max((span.units for span in spans(history.records, history.window)), default=0)
+    if finding.verdict is Verdict.PASSED and fullest < history.limit:
+        why = f"no window was certainly full, only {fullest} of {history.limit} units: nothing pressed on the limit"
+        return Finding(Verdict.UNDECIDED, why, history)
+    return finding
 
 
-def exact(history: History, *played: Played, says: str) -> Finding:
+def exact(history: History, *played: Played, denied: int, says: str) -> Finding:
     """Find whether each request had the answer that an exact limiter owed to it, where every one has only one.
 
     Args:
         history: Made so that each answer is owed, unless the machine was slow.
         played: Where it is from.
+        denied: Requests that were made to be denied: where fewer fell as they were meant to, nothing was tried.
         says: What to say if all are right.
     """
     failure = raised(*played)
@@ -54,6 +63,10 @@ def exact(history: History, *played: Played, says: str) -> Finding:
     open_ = sum(each.answer is None for each in answers)
     if open_:
         why = f"{open_} of {len(answers)} answers prove nothing: they took too long, or came at another time than asked"
+        return Finding(Verdict.UNDECIDED, why, history)
+    tried = sum(each.answer is False for each in answers)
+    if tried < denied:
+        why = f"only {tried} of {denied} requests came while the window was full: the answers took too long"
         return Finding(Verdict.UNDECIDED, why, history)
     return Finding(Verdict.PASSED, says, history, history.records[-1])
 

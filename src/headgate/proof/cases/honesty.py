@@ -31,7 +31,7 @@ class _Wait:
 
 
 def _told(rig: Rig) -> tuple[History, Played, list[_Wait]]:
-    """Fill keys bit by bit and ask once more: when is the oldest unit free?"""
+    """Fill keys bit by bit, ask once more, and return what waits were told beside what they should have been."""
     window = max(rig.window, 3.0) if Need.MADE_HERE in rig.survey.met else rig.window
     worker = rig.worker(window=window)
     lanes = []
@@ -196,7 +196,7 @@ def remaining(rig: Rig) -> Finding:
         if record.remaining is not None and record.remaining != left:
             says = f"after {number} requests {record.remaining} units were said to remain; it was {left}"
             return Finding(Verdict.FAILED, says, history, record)
-    return raised(played) or exact(history, played, says=f"from {rig.limit - 1} down to 0, and never below")
+    return raised(played) or exact(history, played, denied=2, says=f"from {rig.limit - 1} down to 0, and never below")
 
 
 @case("honesty/peek/free", "To peek takes nothing.", Line.CORRECTNESS, Need.PEEK, Need.MADE_HERE)

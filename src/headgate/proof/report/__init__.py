@@ -1,4 +1,4 @@
-"""A report: what every case found, and what else there is to say of a target. Its forms are in the files beside this."""
+"""A report: what every case found, and what else there is to say of a target. Its forms are in the files beside it."""
 
 from __future__ import annotations
 

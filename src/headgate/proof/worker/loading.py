@@ -1,0 +1,79 @@
+"""Finding the target: the file or module that it is in, and how it is made."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .words import Unusable, parameters
+
+_ARGUMENTS = ("limit", "window_seconds", "redis_url")
+
+
+def find(where: Mapping[str, str]) -> tuple[Any, str]:
+    """Import the target: return what was named, and the file that it is in.
+
+    Args:
+        where: ``file`` or ``module``, and ``name``.
+
+    Raises:
+        Unusable: There is no such name.
+        Exception: Whatever the import raised.
+    """
+    if "file" in where:
+        module, path = _import_file(Path(where["file"])), where["file"]
+    else:
+        sys.path.insert(0, str(Path.cwd()))
+        module = importlib.import_module(where["module"])
+        path = getattr(module, "__file__", None) or ""
+    if not hasattr(module, where["name"]):
+        raise Unusable(f"has no {where['name']} in {Path(path).name or where['module']}")
+    return getattr(module, where["name"]), path
+
+
+def _import_file(path: Path) -> ModuleType:
+    folder, package = path.parent, [path.stem]
+    while (folder / "__init__.py").exists():
+        package.insert(0, folder.name)
+        folder = folder.parent
+    # The folder itself, for what stands beside it; and where the command was given, for `import app.config`.
+    sys.path[:0] = [str(folder), str(Path.cwd())]
+    if len(package) > 1:
+        return importlib.import_module(".".join(package))
+    sys.path.insert(2, str(folder.parent))
+    spec = importlib.util.spec_from_file_location(package[0], path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[package[0]] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def takes_redis(factory: object) -> bool:
+    """Tell whether the third argument is the URL of a Redis: by its name, or because there is no default for it."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    taken = [each for each in parameters(factory).values() if each.kind in positional]
+    if len(taken) < 3:
+        return False
+    third = taken[2]
+    return "redis" in third.name.lower() or "url" in third.name.lower() or third.default is inspect.Parameter.empty
+
+
+def check_call(name: str, factory: object, arguments: list[object]) -> None:
+    """Find out whether the target can be made as it is to be. Raises `Unusable` where it cannot."""
+    if not callable(factory):
+        raise Unusable(f"is no class or factory: {name} is of type {type(factory).__name__[:100]}")
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # Python cannot tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        expected = ", ".join(_ARGUMENTS[: len(arguments)])
+        raise Unusable(f"is to be made by {name}({expected}), and that does not fit: {error}") from None

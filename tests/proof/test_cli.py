@@ -1,0 +1,143 @@
+"""The command, as it is run: what it prints, what it writes, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from headgate.proof.case import cases
+from proof import targets
+
+FIXED = f"{targets.PLANTED / 'fixed_window.py'}:FixedWindow"
+EXACT = f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"
+
+
+def headgate(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headgate", *map(str, arguments)]
+    variables = {**os.environ, "COLUMNS": "100", **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=variables)
+
+
+def test_0_when_every_case_passed():
+    done = headgate("grade", EXACT, "--case", "correctness/limit")
+    assert done.returncode == 0, done.stderr
+    assert "correctness/limit/exact" in done.stdout
+    assert done.stdout.rstrip().endswith("passed: 3 of 3 cases")
+
+
+def test_1_when_one_failed_and_the_evidence_is_shown():
+    done = headgate("grade", FIXED, "--case", "correctness/edge/at", "--case", "correctness/limit/one")
+    assert done.returncode == 1
+    assert "an exact window has it denied" in " ".join(done.stdout.split())
+    assert done.stdout.rstrip().endswith("failed: 1 of 2 cases")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "name one target"),
+        ((EXACT, "--http", "http://127.0.0.1:1/?id={key}"), "name one target"),
+        (("limiter",), "target must be file.py:Name"),
+        (("missing.py:Limiter",), "there is no file missing.py"),
+        (("no.such.module:limiter",), "No module named 'no'"),
+        ((f"{targets.PLANTED / 'hostile_syntax.py'}:Limiter",), "SyntaxError"),
+        ((f"{targets.PLANTED / 'hostile_import_raises.py'}:Limiter",), "cannot be graded: the target raised"),
+        (("--http", "ftp://127.0.0.1/{key}", "--limit", "5", "--window", "1"), "--http must be a URL"),
+        (("--http", "http://127.0.0.1:1/{key}", "--limit", "5"), "--limit and --window"),
+        (("--http", "http://127.0.0.1:1/{key}", "--limit", "5", "--window", "1"), "ConnectionRefusedError"),
+        ((EXACT, "--case", "correctness/nothing"), "there is no 'correctness/nothing'"),
+        ((EXACT, "--json", "no/such/folder.json"), "there is no folder no/such"),
+        ((EXACT, "--limit", "0"), "0 is not in the range"),
+        ((EXACT, "--window", "nan"), ""),
+    ],
+)
+def test_2_when_it_could_not_run_with_a_line_that_says_why(arguments: tuple[str, ...], says: str):
+    done = headgate("grade", *arguments)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_3_when_none_failed_but_one_stayed_undecided(tmp_path: Path):
+    # Each answer takes so long that nothing can be held against it.
+    slow = targets.written(
+        tmp_path,
+        """
+        import time
+
+        class Limiter:
+            def __init__(self, limit, window_seconds):
+                self.window = window_seconds
+
+            def allow(self, user_id):
+                time.sleep(self.window * 1.5)
+                return True
+        """,
+    )
+    done = headgate("grade", slow.name, "--case", "correctness/edge/before", "--window", "0.1")
+    assert done.returncode == 3, done.stdout
+    assert "undecided" in done.stdout
+
+
+def test_the_report_is_written_in_every_form_and_the_histories_can_be_judged_again(tmp_path: Path):
+    made = {form: tmp_path / f"report.{form}" for form in ("json", "html", "junit")}
+    options = [part for form, path in made.items() for part in (f"--{form}", path)]
+    done = headgate("grade", FIXED, "--case", "correctness/window/any-phase", "--save", tmp_path / "kept", *options)
+    assert done.returncode == 1, done.stderr
+
+    data = json.loads(made["json"].read_text())
+    assert data["exit_code"] == 1
+    assert [result["verdict"] for result in data["results"]] == ["failed"]
+    assert "<svg" in made["html"].read_text()
+    suite = ET.fromstring(made["junit"].read_text())
+    assert suite.get("failures") == "1"
+    assert suite.find("testcase/failure") is not None
+
+    (kept,) = (tmp_path / "kept").iterdir()
+    again = headgate("judge", kept)
+    assert again.returncode == 1
+    assert "failed     never over" in again.stdout
+    assert "failed     never under" in headgate("judge", kept, "--limit", 100).stdout
+    found = json.loads(headgate("judge", kept, "--json").stdout)
+    assert found["never_over"]["verdict"] == "failed"
+    assert found["never_under"]["verdict"] == "passed"
+
+
+def test_a_history_that_is_none_is_2_with_the_line_at_fault(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"headgate-history": 1, "limit": 5, "window": 1}\n{"start": "now"}\n')
+    done = headgate("judge", path)
+    assert done.returncode == 2
+    assert 'line 2: expected "start", seconds' in done.stderr
+
+
+def test_the_cases_are_listed_without_being_run():
+    listed = headgate("cases").stdout
+    for case in cases():
+        assert case.id in listed
+        assert case.sentence in listed
+    assert len(json.loads(headgate("cases", "--json").stdout)) == len(cases())
+
+
+def test_recommendations_are_run_only_when_asked_for():
+    normal = headgate("grade", EXACT, "--case", "resilience/clock", "--json", "/dev/null")
+    assert "resilience/clock/wall" not in normal.stdout
+    strict = headgate("grade", EXACT, "--case", "resilience/clock", "--strict")
+    assert "resilience/clock/wall" in strict.stdout
+    named = headgate("grade", EXACT, "--case", "resilience/clock/wall")
+    assert "resilience/clock/wall" in named.stdout
+
+
+def test_help_says_that_it_is_no_sandbox():
+    assert "no sandbox" in " ".join(headgate("grade", "--help").stdout.split())
+
+
+def test_output_that_is_no_utf_8_gets_escapes_and_no_traceback():
+    done = headgate("grade", FIXED, "--case", "correctness/limit/one", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr

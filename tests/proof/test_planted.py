@@ -1,0 +1,57 @@
+"""The kit on limiters whose fault is known: each is caught by the case meant for it, and a correct one by none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headgate.proof.case import cases
+from headgate.proof.grading import choose, grade
+from headgate.proof.rig import Settings
+from headgate.proof.verdict import Verdict
+from proof import targets
+from proof.planted.table import CORRECT, PLANTED, Planted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.target)
+def test_a_planted_fault_is_caught_by_the_case_meant_for_it(planted: Planted):
+    settings = Settings(planted.limit, planted.window, patience=5)
+    with targets.planted(planted.target, planted.limit, planted.window) as target:
+        (result,) = grade(target, settings, choose([planted.caught_by], strict=True)).results
+    assert result.finding.verdict is Verdict.FAILED, result.finding.says
+    assert result.finding.says
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CORRECT)
+def test_a_correct_limiter_passes_every_case(name: str):
+    with targets.planted(name, 5, 1.0) as target:
+        report = grade(target, Settings(), choose(strict=True))
+    wrong = {r.case.id: r.finding.says for r in report.results if r.finding.verdict is Verdict.FAILED}
+    unsure = {r.case.id: r.finding.says for r in report.results if r.finding.verdict is Verdict.UNDECIDED}
+    assert not wrong
+    assert not unsure
+    assert report.counts[Verdict.PASSED] > 12
+
+
+def test_there_is_a_planted_fault_for_nearly_every_case():
+    without = {case.id for case in cases()} - {planted.caught_by for planted in PLANTED}
+    # The first two are caught with their neighbours; what a real-time twin of a moved clock sees, the twin does first.
+    assert without <= {
+        "correctness/window/random",
+        "correctness/window/model",
+        "correctness/rate/steady",
+        "concurrency/processes/fleet",
+        "resilience/clock/server-forward",
+        "resilience/clock/server-glitch",
+        "honesty/wait/not-too-long",
+    }
+
+
+def test_every_planted_fault_is_a_case_that_exists_and_is_marked_as_it_is():
+    known = {case.id: case for case in cases()}
+    for planted in PLANTED:
+        assert known[planted.caught_by].should == planted.strict, planted.target
+        assert (Path(targets.PLANTED) / planted.target.partition(":")[0]).is_file()
