@@ -3,14 +3,14 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test test-all lint format types build bench check clean
+.PHONY: run test test-all lint format types build bench soak check clean
 
 ## run: the service on http://127.0.0.1:8000, counting in memory (RATE_LIMIT_BACKEND=redis for a fleet)
 run: .venv/.installed
 	$(BIN)/uvicorn app.main:app --port $(PORT)
 
 ## test: the whole suite, and the fast one on every other Python from 3.11 up that this machine has
-test: .venv/.installed
+test: .venv/.installed-dev
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m ""
 	@for python in $$($(BIN)/python tools/interpreters.py); do $(MAKE) --no-print-directory test-on ON=$$python || exit 1; done
 
@@ -45,11 +45,19 @@ build: .venv/.installed-dev
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[redis]" && \
 	  (cd build && empty/bin/python -c "from headgate.store.redis import RedisStore; \
 	    RedisStore.from_url('redis://localhost')._scripts[True].source.index('sliding_window.lua')") && \
+	  (cd build && ! empty/bin/headgate cases 2>needs && grep -q "pip install 'headgate.proof.'" needs) && \
+	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[proof]" && \
+	  (cd build && empty/bin/headgate grade ../tests/proof/planted/correct_memory.py:SlidingWindow --html page.html \
+	    --case correctness/limit && grep -q "<style" page.html) >/dev/null && \
 	  echo "$$archive installs and runs" || exit 1; done
 
 ## bench: time and memory beside the peers and the floors; takes minutes, wants the machine to itself
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/decisions.py
+
+## soak: the proof kit on all planted faults and 100 times on each correct limiter, with a core kept busy; takes hours
+soak: .venv/.installed-dev
+	$(BIN)/python tools/soak.py --busy
 
 ## check: all that CI runs
 check: test lint build

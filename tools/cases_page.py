@@ -8,7 +8,9 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from headgate.proof.case import Case, Need, cases
+from headgate.proof.case import Case
+from headgate.proof.cases import cases
+from headgate.proof.need import Need
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/reference/cases.md"

@@ -51,7 +51,7 @@ class Pyrate:
     def allow(self, user_id: str, cost: int = 1) -> bool:
         return self._limiter.try_acquire(user_id, weight=cost, blocking=False)
 
-    def wait(self, user_id: str, timeout: float) -> bool:
+    def wait(self, user_id: str, timeout: float = 30.0) -> bool:
         return self._limiter.try_acquire(user_id, timeout=timeout)
 
     def close(self) -> None:

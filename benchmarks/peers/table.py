@@ -1,8 +1,8 @@
-"""The peers and Headgate, one row for each way to use one: what the proof kit grades, and how it is started.
+"""Headgate and its peers, one row for each way to use one: what the proof kit grades, and how it is started.
 
     .venv/bin/python benchmarks/peers/table.py    prints the rows
 
-The peers have an environment of their own, for what they declare of redis-py keeps them from Headgate's.
+The peers have an environment of their own: most of them declare a redis-py older than the one that Headgate needs.
 aiolimiter is not here: it limits one thing for each instance and knows no keys.
 """
 
@@ -16,7 +16,22 @@ from typing import Literal
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """Failures that are no fault of a peer: its own documentation, or its maintainers, say that it is so.
+
+    Attributes:
+        why: And where that is said, in Markdown.
+        ids: Of cases, or the beginnings of ids.
+        says: A pattern that is in the evidence: what else the same cases may find is not meant.
+    """
+
+    why: str
+    ids: tuple[str, ...]
+    says: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +39,16 @@ class Peer:
     """One way to use one package.
 
     Attributes:
-        name: Of this row, unique; good for a file name.
+        name: Of this row, unique; good for a file name and for a heading.
         package: As PyPI spells it.
         algorithm: As the package's own documentation calls it.
         store: Where it counts.
         target: ``file.py:name`` for the kit, in this folder; or ``module:app`` of a service, for uvicorn.
-        note: What to know before its verdicts are read, in a line.
-        step: Windows are whole multiples of this, seconds; an adapter raises ValueError for others.
-        settings: Of a service, beside its limit and window.
+        note: What to know before its verdicts are read, in Markdown.
+        meant: What of its failures is none.
+        settings: Of a service, in its environment; {limit}, {window} and {redis_url} stand for what it is graded with.
+        folder: Where the module of a service is.
+        client: The package of its client of Redis.
     """
 
     name: str
@@ -40,8 +57,10 @@ class Peer:
     store: Literal["memory", "redis"]
     target: str
     note: str
-    step: float = WHOLE_SECONDS
+    meant: tuple[Meant, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = HERE
+    client: str = "redis"
 
     @property
     def is_service(self) -> bool:
@@ -54,21 +73,27 @@ class Peer:
         return str(HERE / self.target)
 
     @property
-    def version(self) -> str:
-        """The version installed."""
-        return version(self.package)
+    def adapter(self) -> Path:
+        """The file in which it is put to use, from the root of the repository."""
+        place = self.target.partition(":")[0]
+        return (self.folder / (place if place.endswith(".py") else f"{place.replace('.', '/')}.py")).relative_to(ROOT)
+
+    @property
+    def python(self) -> str:
+        """The interpreter of the environment that it is installed in."""
+        return sys.executable if self.package == "headgate" else str(PEERS_PYTHON)
 
     def command(self, port: int) -> list[str]:
         """Return what starts the service on a port of loopback."""
         assert self.is_service
-        uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(HERE), "--log-level", "warning", "--no-access-log"]
-        return [*uvicorn, "--host", "127.0.0.1", "--port", str(port), self.target]
+        uvicorn = [self.python, "-m", "uvicorn", "--app-dir", str(self.folder), "--log-level", "warning"]
+        return [*uvicorn, "--no-access-log", "--host", "127.0.0.1", "--port", str(port), self.target]
 
     def environment(self, limit: int, window_seconds: float, redis_url: str) -> dict[str, str]:
         """Return what the service reads from the environment, beside what is there already."""
         assert self.is_service
-        store = {"PEER_REDIS_URL": redis_url} if self.store == "redis" else {}
-        return {"PEER_LIMIT": str(limit), "PEER_WINDOW": str(window_seconds), **store, **self.settings}
+        values = {"limit": limit, "window": window_seconds, "redis_url": redis_url}
+        return {name: text.format_map(values) for name, text in self.settings.items()}
 
 
 def url(port: int) -> str:
@@ -81,16 +106,15 @@ def _both(
     function: str,
     algorithm: str,
     note: str,
-    *,
+    *meant: Meant,
     memory: str = "",
     redis: str = "",
-    step: float = WHOLE_SECONDS,
 ) -> tuple[Peer, Peer]:
     """Return the rows of a package's adapter that has one form in memory and one on Redis."""
     name, target = f"{package}-{function.replace('_', '-')}", f"{ADAPTERS[package]}:{function}"
     return (
-        Peer(f"{name}-memory", package, algorithm, "memory", f"{target}_memory", f"{note} {memory}".strip(), step),
-        Peer(f"{name}-redis", package, algorithm, "redis", f"{target}_redis", f"{note} {redis}".strip(), step),
+        Peer(f"{name}-memory", package, algorithm, "memory", f"{target}_memory", f"{note} {memory}".strip(), meant),
+        Peer(f"{name}-redis", package, algorithm, "redis", f"{target}_redis", f"{note} {redis}".strip(), meant),
     )
 
 
@@ -100,65 +124,84 @@ ADAPTERS = {
     "throttled-py": "throttled_adapter.py",
 }
 SLOWAPI, FASTAPI_LIMITER = "slowapi_service:app", "fastapi_limiter_service:app"
+IN_MEMORY = {"PEER_LIMIT": "{limit}", "PEER_WINDOW": "{window}"}
+ON_REDIS = {**IN_MEMORY, "PEER_REDIS_URL": "{redis_url}"}
 
-EXACT = 'Its README: "Never allows a burst above `limit` in any rolling `interval`".'
-APPROXIMATE = 'Its README: "approximates the moving window while using less memory".'
-EDGE = 'Its README: "Burst traffic that bypasses the rate limit may occur at window boundaries".'
-BURST = "A full burst and what comes back meanwhile: more than N in a window is in the nature of it."
-LOCK = "Denies, too, while another thread holds the limiter's lock; meant so (vutran1710/PyrateLimiter#234)."
+_EDGES = (
+    "correctness/limit/large",
+    "correctness/edge",
+    "correctness/window",
+    "concurrency/processes/fleet",
+    "resilience/ttl/long-enough",
+    "resilience/clock/server-back",
+    "resilience/clock/server-forward",
+)
+"""What shows that a window is not the exact one."""
+
+_CLIENTS = "resilience/clock/clients"  # likewise, where the server's clock decides: else it shows the client's
+_OVER = r"units were allowed|was allowed; an exact window"
+
+MOVING = (
+    'Promises an exact window: a request is allowed where the Nth last is "at least 60 seconds old" (its README, of a '
+    "limit a minute)."
+)
+COST = "Its wait is asked for in a second call, which knows no cost."
+FIXED = Meant(
+    'Its README: "Burst traffic that bypasses the rate limit may occur at window boundaries".',
+    (*_EDGES, _CLIENTS),
+    _OVER,
+)
+COUNTER = Meant(
+    'Its README: "approximates the moving window while using less memory". It errs either way.',
+    (*_EDGES, _CLIENTS, "correctness/rate", "correctness/denied/free"),
+)
+FADED = Meant(
+    "Its documentation (docs/basic, 2.2.4) calls it a compromise, which takes the requests of the window before for "
+    "evenly spread and misjudges where they are not. It errs either way.",
+    (*_EDGES, "correctness/rate", "correctness/denied/free"),
+)
+BUCKET = Meant(
+    "A bucket gives out its burst and what comes back meanwhile: more than N in a window is its nature.", _EDGES, _OVER
+)
+BUCKET_OF_ALL = Meant(BUCKET.why, (*_EDGES, _CLIENTS), _OVER)
+WAITS = Meant(
+    "The kit holds a wait against the exact window. Its own window is another, so this says nothing of its waits.",
+    ("honesty/wait/enough", "honesty/wait/not-too-long", "honesty/wait/exact", "honesty/wait/cost"),
+    "told to wait",
+)
+LOCK = Meant(
+    "It answers False as well where another thread holds the limiter's one lock, for whatever key: \"This is "
+    'intentional, to align with the Python threading.Lock behavior" (vutran1710/PyrateLimiter#234).',
+    (
+        "correctness/edge/before",
+        "correctness/edge/after",
+        "correctness/window/random",
+        "correctness/denied/free",
+        "correctness/keys/apart",
+        "correctness/rate/steady",
+        "concurrency",
+    ),
+    "was denied though",
+)
+LEAKS = Meant(
+    'Its README: what has expired is dropped "in the background (default interval **10 s**)".',
+    ("performance/memory/requests",),
+)
+KEEPS = Meant(
+    "The factory of its README, which the adapter follows, keeps every bucket that it has made.",
+    ("performance/memory/idle-keys",),
+)
 LRU = "Holds 1024 keys by default, and drops the one unused for longest."
 
 PEERS = (
-    *_both("limits", "moving_window", "moving window", "An exact log.", redis="By the client's clock."),
-    Peer(
-        "limits-moving-window-aio-redis",
-        "limits",
-        "moving window, asyncio",
-        "redis",
-        f"{ADAPTERS['limits']}:moving_window_aio_redis",
-        "The same scripts, with redis-py's asynchronous client.",
-    ),
-    *_both("limits", "sliding_window_counter", "sliding window counter", APPROXIMATE),
-    *_both("limits", "fixed_window", "fixed window", EDGE),
-    *_both("pyrate-limiter", "log", "sliding window log (default)", f"{EXACT} {LOCK}", step=WHOLE_MILLISECONDS),
-    *_both("pyrate-limiter", "gcra", "GCRA, or token bucket", f"{BURST} {LOCK}", step=WHOLE_MILLISECONDS),
-    *_both("throttled-py", "token_bucket", "token bucket (default)", BURST, memory=LRU),
-    *_both("throttled-py", "sliding_window", "sliding window", "Two counters, the previous one faded.", memory=LRU),
-    *_both("throttled-py", "gcra", "GCRA", BURST, memory=LRU),
-    Peer(
-        "slowapi-memory",
-        "slowapi",
-        "fixed window (default), of limits",
-        "memory",
-        SLOWAPI,
-        "With headers_enabled, which is off by default: there is no Retry-After then.",
-    ),
-    Peer(
-        "slowapi-redis",
-        "slowapi",
-        "fixed window (default), of limits",
-        "redis",
-        SLOWAPI,
-        "The same. Its client of Redis is synchronous, in asynchronous routes, too.",
-    ),
-    Peer(
-        "slowapi-moving-window-redis",
-        "slowapi",
-        "moving window, of limits",
-        "redis",
-        SLOWAPI,
-        "The same, with the strictest of its strategies.",
-        settings={"PEER_STRATEGY": "moving-window"},
-    ),
     Peer(
         "fastapi-limiter-readme",
         "fastapi-limiter",
         "sliding window log, of PyrateLimiter",
         "memory",
         FASTAPI_LIMITER,
-        "As its README has it: one bucket for all users, whatever the identifier says.",
-        WHOLE_MILLISECONDS,
-        {"PEER_FORM": "readme"},
+        "As its README has it: one bucket for all users, whatever the `identifier` says.",
+        settings={**IN_MEMORY, "PEER_FORM": "readme"},
     ),
     Peer(
         "fastapi-limiter-memory",
@@ -166,8 +209,8 @@ PEERS = (
         "sliding window log, of PyrateLimiter",
         "memory",
         FASTAPI_LIMITER,
-        "A bucket for each user, by the factory of PyrateLimiter's README. Its 429 has no Retry-After.",
-        WHOLE_MILLISECONDS,
+        "A bucket for each user, by the factory of PyrateLimiter's README. Its 429 has no `Retry-After`.",
+        settings=IN_MEMORY,
     ),
     Peer(
         "fastapi-limiter-redis",
@@ -176,11 +219,131 @@ PEERS = (
         "redis",
         FASTAPI_LIMITER,
         "The same, with redis-py's asynchronous client.",
-        WHOLE_MILLISECONDS,
+        settings=ON_REDIS,
     ),
+    Peer(
+        "headgate-memory",
+        "headgate",
+        "sliding window log",
+        "memory",
+        "headgate_adapter.py:memory",
+        "Promises an exact window.",
+    ),
+    Peer(
+        "headgate-redis",
+        "headgate",
+        "sliding window log",
+        "redis",
+        "headgate_adapter.py:redis",
+        "Promises an exact window, by the server's clock.",
+    ),
+    Peer(
+        "headgate-aio-redis",
+        "headgate",
+        "sliding window log, asyncio",
+        "redis",
+        "headgate_adapter.py:aio_redis",
+        "The same, with redis-py's asynchronous client.",
+    ),
+    Peer(
+        "headgate-service-redis",
+        "headgate",
+        "sliding window log",
+        "redis",
+        "app.main:app",
+        "The service of this repository, over HTTP.",
+        settings={
+            "RATE_LIMIT_BACKEND": "redis",
+            "REDIS_URL": "{redis_url}",
+            "RATE_LIMIT_REQUESTS": "{limit}",
+            "RATE_LIMIT_WINDOW_SECONDS": "{window}",
+        },
+        folder=ROOT,
+    ),
+    *_both("limits", "moving_window", "moving window", f"{MOVING} {COST}", redis="By the client's clock."),
+    Peer(
+        "limits-moving-window-aio-redis",
+        "limits",
+        "moving window, asyncio",
+        "redis",
+        f"{ADAPTERS['limits']}:moving_window_aio_redis",
+        f"{MOVING} {COST} By the client's clock; with coredis, its default client.",
+        client="coredis",
+    ),
+    *_both(
+        "limits",
+        "sliding_window_counter",
+        "sliding window counter",
+        f"Promises no exact window. {COST}",
+        COUNTER,
+        WAITS,
+    ),
+    *_both("limits", "fixed_window", "fixed window (default)", f"Promises no exact window. {COST}", FIXED, WAITS),
+    *_both(
+        "pyrate-limiter",
+        "log",
+        "sliding window log (default)",
+        'Promises an exact window: "Never allows a burst above `limit` in any rolling `interval`" (its README).',
+        LOCK,
+        LEAKS,
+        KEEPS,
+        redis="By the client's clock.",
+    ),
+    *_both(
+        "pyrate-limiter",
+        "gcra",
+        "GCRA, or token bucket",
+        "Promises no exact window.",
+        BUCKET,
+        LOCK,
+        KEEPS,
+        redis="By the client's clock.",
+    ),
+    Peer(
+        "slowapi-memory",
+        "slowapi",
+        "fixed window (default), of limits",
+        "memory",
+        SLOWAPI,
+        "With `headers_enabled`, which is off by default: there is no `Retry-After` then.",
+        (FIXED, WAITS),
+        settings=IN_MEMORY,
+    ),
+    Peer(
+        "slowapi-redis",
+        "slowapi",
+        "fixed window (default), of limits",
+        "redis",
+        SLOWAPI,
+        "The same. Its client of Redis is synchronous, in asynchronous routes, too.",
+        (FIXED, WAITS),
+        settings=ON_REDIS,
+    ),
+    Peer(
+        "slowapi-moving-window-redis",
+        "slowapi",
+        "moving window, of limits",
+        "redis",
+        SLOWAPI,
+        "The same, with the strictest of its strategies.",
+        settings={**ON_REDIS, "PEER_STRATEGY": "moving-window"},
+    ),
+    *_both(
+        "throttled-py",
+        "token_bucket",
+        "token bucket (default)",
+        "Promises no exact window.",
+        BUCKET_OF_ALL,
+        WAITS,
+        memory=LRU,
+    ),
+    *_both(
+        "throttled-py", "sliding_window", "sliding window", "Two counters, the previous one faded.", FADED, memory=LRU
+    ),
+    *_both("throttled-py", "gcra", "GCRA", "Promises no exact window.", BUCKET_OF_ALL, WAITS, memory=LRU),
 )
 
 
 if __name__ == "__main__":
     for peer in PEERS:
-        print(f"{peer.name:38} {peer.package} {peer.version}: {peer.algorithm}; {peer.store}. {peer.note}")
+        print(f"{peer.name:38} {peer.package}: {peer.algorithm}; {peer.store}. {peer.note}")

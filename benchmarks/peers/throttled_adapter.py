@@ -31,7 +31,7 @@ class Peer:
     def peek(self, user_id: str) -> RateLimitState:
         return self._throttle.peek(user_id)
 
-    def wait(self, user_id: str, timeout: float) -> bool:
+    def wait(self, user_id: str, timeout: float = 30.0) -> bool:
         return not self._throttle.limit(user_id, timeout=timeout).limited
 
 

@@ -22,7 +22,8 @@ except ImportError as error:  # pragma: no cover - seen by the test of the bare 
     raise SystemExit(f"the command headgate needs more packages: pip install 'headgate[proof]' ({error})") from None
 
 from headgate import __version__
-from headgate.proof.case import Case, cases
+from headgate.proof.case import Case
+from headgate.proof.cases import cases
 from headgate.proof.grading import CouldNotRun, Told, choose, grade
 from headgate.proof.history import History, InvalidHistory
 from headgate.proof.judge import judge
@@ -49,7 +50,7 @@ def main() -> None:
 @main.command("grade", epilog=_NO_SANDBOX)
 @click.argument("target", required=False)
 @click.option("--http", "url", metavar="URL", help="Grade a running service: its URL, with {key} for the key.")
-@click.option("--limit", type=click.IntRange(1, 100_000), help="N: units per window.  [default: 5]")
+@click.option("--limit", type=click.IntRange(1, 10_000), help="N: units per window.  [default: 5]")
 @click.option("--window", type=click.FloatRange(0.05, 3600), help="T: seconds.  [default: 1]")
 @click.option("--case", "only", multiple=True, metavar="ID", help="Only this case, or this section. May be repeated.")
 @click.option("--strict", is_flag=True, help="Run the recommendations (SHOULD), too.")

@@ -11,11 +11,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from headgate.proof.case import cases
+from headgate.proof.cases import cases
 from proof import targets
 
 FIXED = f"{targets.PLANTED / 'fixed_window.py'}:FixedWindow"
 EXACT = f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"
+
+pytestmark = pytest.mark.slow  # each runs the command once or twice
 
 
 def headgate(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,9 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.proof.history import Record
-from headgate.proof.judge import Span, over, spans, unjustified
+from headgate.proof.history import History, Record
+from headgate.proof.judge import Span, judge, most_possible, never_over, never_under, over, owed, spans, unjustified
+from headgate.proof.verdict import Verdict
 
 
 def at(instant: float, *, allowed: bool = True, cost: int = 1, key: str = "a", took: float = 0.0) -> Record:
@@ -90,6 +91,71 @@ def test_a_request_under_way_at_the_same_time_may_have_come_first():
     assert unjustified([at(0, took=0.2), at(1.1, allowed=False, took=0.2)], 1, 1) == []
 
 
+# Answers that never came
+
+
+def test_a_request_without_an_answer_may_have_taken_its_units_and_may_not():
+    unknown = at(0.2, allowed=None)
+    assert not over([at(0), unknown, at(0.5)], 2, 1)
+    assert unjustified([at(0), unknown, at(0.5, allowed=False)], 2, 1) == []
+    denied = at(0.5, allowed=False)
+    assert unjustified([at(0), unknown, denied], 3, 1) == [denied]
+
+
+# What a request was owed
+
+
+def test_a_request_is_owed_the_one_answer_that_is_right_wherever_the_decisions_fell():
+    first, inside, after = at(0, took=0.1), at(0.5, allowed=False), at(1.2)
+    assert [each.answer for each in owed([first, inside, after], 1, 1)] == [True, False, True]
+
+
+def test_near_the_edge_neither_answer_is_owed():
+    # It was decided between 1.0 and 1.2, when the first had perhaps left and perhaps not.
+    assert owed([at(0, took=0.1), at(1.0, took=0.2)], 1, 1)[1].answer is None
+
+
+def test_a_request_that_took_nearly_a_window_makes_the_certain_count_too_low_never_too_high():
+    long = at(0, took=0.95, cost=3)
+    assert owed([long, at(1.0)], 3, 1)[1].at_least <= 3
+    assert owed([at(0.5, cost=2), at(0, took=0.9), at(1.0)], 3, 1)[2].at_least <= 3
+
+
+# Verdicts
+
+
+def held(records: list[Record], limit: int, window: float = 1) -> History:
+    return History(limit, window, records)
+
+
+def test_a_full_window_and_a_right_denial_pass():
+    judgement = judge(held([at(0), at(0.1), at(0.5, allowed=False), at(1.05)], 2))
+    assert [finding.verdict for finding in judgement] == [Verdict.PASSED, Verdict.PASSED]
+
+
+def test_one_unit_more_fails_and_names_the_request_that_was_one_too_many():
+    finding = never_over(held([at(0), at(0.1), at(0.2)], 2))
+    assert finding.verdict is Verdict.FAILED
+    assert finding.at == at(0.2)
+    assert "3 units were allowed to 'a' within 0.2 s" in finding.says
+
+
+def test_answers_that_took_too_long_to_tell_are_undecided_never_passed():
+    assert never_over(held([at(n * 0.4, took=0.9) for n in range(6)], 2)).verdict is Verdict.UNDECIDED
+    assert never_over(held([], 2)).verdict is Verdict.UNDECIDED
+    assert never_under(held([at(0, took=0.9), at(0.5, took=0.9, allowed=False)], 1)).verdict is Verdict.UNDECIDED
+
+
+def test_a_denial_with_room_fails_and_says_how_much_room_there_was():
+    finding = never_under(held([at(0), at(0.5, allowed=False, cost=2)], 4))
+    assert finding.verdict is Verdict.FAILED
+    assert "was denied a cost of 2 though its window held at most 1 of 4 units" in finding.says
+
+
+def test_without_a_denial_none_was_unjustified():
+    assert never_under(held([at(0)], 2)).verdict is Verdict.PASSED
+
+
 # Against brute force, on a coarse grid so that edges meet
 
 _RECORDS = st.lists(
@@ -131,6 +197,34 @@ def test_it_agrees_with_brute_force(records: list[Record], limit: int, window: i
         )
     ]
     assert sorted(unjustified(records, limit, window)) == sorted(room)
+
+
+@given(_RECORDS, st.integers(1, 8), st.integers(1, 10))
+def test_what_is_owed_agrees_with_every_way_in_which_the_decisions_may_have_fallen(records, limit: int, window: int):
+    for each in owed(records, limit, window):
+        record = each.record
+        others = [r for r in records if r.key == record.key and r.allowed is not False]
+        if record.allowed is not False:
+            others.remove(record)
+        # By the unit of the grid: whatever its own instant, some others may be in the window, and some must be.
+        may, must = [], []
+        for now in range(record.start, record.end + 1):
+            in_window = range(now - window + 1, now + 1)
+            may.append(sum(r.cost for r in others if any(t in in_window for t in range(r.start, r.end + 1))))
+            certain = [r for r in others if r.allowed and r.end < now]
+            must.append(sum(r.cost for r in certain if all(t in in_window for t in range(r.start, r.end + 1))))
+        assert each.at_least <= min(must)
+        assert each.at_most >= max(may)
+
+
+@given(_RECORDS, st.integers(1, 10))
+def test_no_window_can_have_held_more_than_is_called_possible(records, window: int):
+    most = most_possible(records, window)
+    for key in "ab":
+        mine = [record for record in records if record.key == key and record.allowed]
+        for now in range(50):
+            inside = [r for r in mine if r.start <= now and r.end > now - window]
+            assert sum(r.cost for r in inside) <= most
 
 
 _TRAFFIC = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 9), st.integers(1, 4)), max_size=60)

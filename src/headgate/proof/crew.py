@@ -8,41 +8,35 @@ user can who runs the kit.
 from __future__ import annotations
 
 import json
-import math
-import os
-import select
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib import resources
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from headgate.proof.history import Record
+from headgate.proof import replies
+from headgate.proof.child import Child, Down
+from headgate.proof.replies import Abilities, Played, Raised
 from headgate.proof.target import Target
 
-FLOOD = 10_000_000
-"""Bytes that a target may print before it is stopped."""
+__all__ = ["Abilities", "Lane", "Played", "Raised", "Step", "TargetFailed", "Worker", "ask", "keep_asking", "soon"]
 
-_SHOWN = 2000
-_LARGEST_REPLY = 1 << 28
+_SCRIPT = Path(__file__).with_name("worker") / "__main__.py"
 _LEAD = 0.05  # seconds from the last command of a play to its beginning: all workers have read theirs by then
+_START = 20.0  # seconds for an interpreter to start
 
 
 class TargetFailed(Exception):
-    """The target went down, or could not be loaded.
+    """The target went down, or could not be loaded. The text is one line, fit to be shown.
 
     Attributes:
         output: The last of what it had printed.
     """
 
     def __init__(self, says: str, output: str = "") -> None:
-        super().__init__(says)
+        super().__init__(replies.one_line(says))
         self.output = output
 
 
@@ -71,58 +65,6 @@ def keep_asking(at: float, until: float, *keys: str, pause: float, verb: str = "
     return Step(at, until, sys.maxsize, pause, verb, 1, keys)
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """An exception that a call of the target raised: its type, its text, where, and how many calls raised it."""
-
-    type: str
-    message: str
-    where: str
-    times: int
-
-    def __str__(self) -> str:
-        where = f" at {self.where}" if self.where else ""
-        return f"{self.type}: {self.message}{where} ({self.times} {'call' if self.times == 1 else 'calls'})"
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """What a play brought.
-
-    Attributes:
-        records: All answers, in the order in which each lane had them.
-        errors: What was raised; its records have no answer.
-        odd: Answers of ``allow`` that were no bool, and how many of each.
-        stalled: Seconds that the event loop was held up at the most, where there is one.
-    """
-
-    records: list[Record] = field(default_factory=list)
-    errors: list[Raised] = field(default_factory=list)
-    odd: dict[str, int] = field(default_factory=dict)
-    stalled: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a target has beside ``allow``, and how it is made.
-
-    Attributes:
-        takes_redis: Its third argument is the URL of a Redis.
-        asynchronous: Its verbs are to be awaited.
-        cost: ``allow`` takes a cost; ``take_cost``: so does ``take``.
-        take, peek, wait, retry_after: It has the verb.
-    """
-
-    takes_redis: bool
-    asynchronous: bool
-    take: bool
-    peek: bool
-    wait: bool
-    retry_after: bool
-    cost: bool
-    take_cost: bool
-
-
 class Worker:
     """One process with the target in it.
 
@@ -131,32 +73,24 @@ class Worker:
         python: The interpreter to run it with; this one by default.
         memory: MiB that it may hold.
         patience: Seconds that a command may take beyond what it is known to last, before the target is said to hang.
+
+    Attributes:
+        version: That of the interpreter, once the target is loaded.
+
+    Raises:
+        TargetFailed: There is no such interpreter.
     """
 
     def __init__(
         self, target: Target, *, python: str = sys.executable, memory: int = 1024, patience: float = 20
     ) -> None:
-        self._target, self._memory, self._patience = target, memory, patience
-        self._number, self._pending, self._buffer = 0, 0.0, b""
-        self._moved = self._closed = False
-        self._output, self._printed, self._flooded = b"", 0, False
-        self._folder = tempfile.TemporaryDirectory(prefix="headgate-grade-")
-        commands, self._commands = os.pipe()
-        self._replies, replies = os.pipe()
-        script = str(resources.files("headgate.proof") / "worker.py")
-        self._process = subprocess.Popen(  # noqa: S603 - running what it is given is what this is for
-            [python, "-P", "-B", "-u", script, str(commands), str(replies)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(commands, replies),
-            env=_environment(self._folder.name),
-            start_new_session=True,
-        )
-        os.close(commands)
-        os.close(replies)
-        self._reader = threading.Thread(target=self._drain, daemon=True)
-        self._reader.start()
+        self.version = ""
+        self._target, self._python, self._memory, self._patience = target, python, memory, patience
+        self._number, self._lasts, self._moved = 0, 0.0, False
+        try:
+            self._child = Child([python, "-P", "-B", "-u", str(_SCRIPT)])
+        except (OSError, ValueError) as error:
+            raise TargetFailed(f"the interpreter {python} could not be started: {error}") from None
 
     def load(
         self,
@@ -181,21 +115,21 @@ class Worker:
         Raises:
             TargetFailed: It could not be loaded.
         """
+        self._greet()
         self._moved = clock == "moved"
         reply = self._do(
-            {
-                "do": "load",
-                "target": dict(self._target.where),
-                "limit": limit,
-                "window": window,
-                "redis_url": redis_url,
-                "clock": "wall" if wall and clock == "real" else clock,
-                "wall": wall,
-                "memory": self._memory,
-                "trace": trace,
-            }
+            "load",
+            target=dict(self._target.where),
+            limit=limit,
+            window=window,
+            redis_url=redis_url,
+            clock="wall" if wall and clock == "real" else clock,
+            wall=wall,
+            memory=self._memory,
+            trace=trace,
         )
-        return Abilities(**{name: bool(reply.get(name)) for name in Abilities.__slots__})
+        with self._blaming_the_target():
+            return replies.abilities(reply)
 
     def play(
         self,
@@ -231,59 +165,45 @@ class Worker:
         """Begin a play, so that several workers can play at once; `played` waits for its end."""
         begin_at = begin_at or soon()
         ends = max((step.until or step.at for lane in lanes for step in lane), default=0.0)
-        command = {"do": "play", "lanes": lanes, "begin_at": begin_at, "restless": restless, "keep": keep}
         # A moved clock does not make anybody wait.
-        self._send(command, lasts if self._moved else max(0.0, begin_at - time.monotonic()) + ends + lasts)
+        whole = lasts if self._moved else max(0.0, begin_at - time.monotonic()) + ends + lasts
+        self._send("play", whole, lanes=lanes, begin_at=begin_at, restless=restless, keep=keep)
 
     def played(self) -> Played:
         """Wait for the end of the play that was begun. Raises `TargetFailed` where the target went down."""
         reply = self._receive()
-        try:
-            return Played(
-                [Record(*fields[:5], _wait(fields[5]), fields[6]) for fields in reply["records"]],
-                [Raised(**each) for each in reply["errors"]],
-                dict(reply["odd"]),
-                float(reply["stalled"]),
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise self._down("answered rubbish on the kit's own pipe") from error
+        with self._blaming_the_target():
+            return replies.played(reply)
 
     def pace(self, keys: Sequence[str], times: int, rounds: int) -> list[float]:
         """Measure a decision: for each round the mean seconds of ``times`` calls of ``allow``."""
-        reply = self._do({"do": "pace", "keys": keys, "times": times, "rounds": rounds})
-        return [float(each) for each in reply["rounds"]]
+        reply = self._do("pace", keys=keys, times=times, rounds=rounds)
+        with self._blaming_the_target():
+            return replies.rounds(reply, rounds)
 
     def advance(self, seconds: float) -> None:
         """Move a moved clock."""
-        self._do({"do": "clock", "advance": seconds})
+        self._do("advance", seconds=seconds)
 
     def set_wall(self, seconds: float) -> None:
         """Step the wall clock of a worker loaded with ``clock="wall"``: it is off by so much from now on."""
-        self._do({"do": "clock", "wall": seconds})
+        self._do("wall", seconds=seconds)
 
     def memory(self) -> int:
         """Count the bytes that Python's objects hold, where it was loaded with ``trace``."""
-        return int(self._do({"do": "memory"})["bytes"])
+        reply = self._do("memory")
+        with self._blaming_the_target():
+            return replies.held(reply)
 
     @property
     def output(self) -> str:
-        """The last of what the target printed."""
-        return self._output.decode("utf-8", "backslashreplace")
+        """The last of what the target printed: where it hung or crashed, a stack, without the lines that are ours."""
+        lines = self._child.output.splitlines(keepends=True)
+        return "".join(line for line in lines if str(_SCRIPT.parent) not in line)
 
     def close(self) -> None:
         """Kill the process and all that it started. Again: nothing happens."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self._process.wait()
-        self._reader.join(1)  # a grandchild in a session of its own may hold the pipe open
-        for pipe in (self._commands, self._replies):
-            os.close(pipe)
-        self._folder.cleanup()
+        self._child.close()
 
     def __enter__(self) -> Self:
         return self
@@ -293,87 +213,51 @@ class Worker:
     ) -> None:
         self.close()
 
-    def _do(self, command: dict[str, Any]) -> dict[str, Any]:
-        self._send(command, 0.0)
+    def _greet(self) -> None:
+        try:
+            self.version = replies.greeting(replies.reply(self._child.receive(_START), 0))
+        except Down as down:
+            how = f"it {down}"
+        except replies.Rubbish:
+            how = "it printed on a pipe of the kit's"
+        else:
+            return
+        raise TargetFailed(
+            f"the interpreter {self._python} could not be started: {how}. Python 3.11 or newer is expected", self.output
+        )
+
+    def _do(self, verb: str, **arguments: Any) -> Mapping[str, Any]:
+        self._send(verb, 0.0, **arguments)
         return self._receive()
 
-    def _send(self, command: dict[str, Any], lasts: float) -> None:
+    def _send(self, verb: str, lasts: float, **arguments: Any) -> None:
         self._number += 1
-        self._pending = lasts
-        data = json.dumps({"n": self._number, **command}).encode() + b"\n"
+        self._lasts = lasts
+        with self._blaming_the_target():
+            self._child.send(json.dumps({"n": self._number, "do": verb, **arguments}).encode(), self._patience)
+
+    def _receive(self) -> Mapping[str, Any]:
+        with self._blaming_the_target():
+            reply = replies.reply(self._child.receive(self._lasts + self._patience), self._number)
+            unusable, raised = replies.unusable(reply), replies.raised(reply)
+        if unusable is not None:
+            raise TargetFailed(f"the target {unusable}", self.output)
+        if raised is not None and raised.type == "MemoryError":
+            raise TargetFailed(f"the target ran out of memory: it may hold {self._memory} MiB", self.output)
+        if raised is not None:
+            raise TargetFailed(f"the target raised {raised.what}", self.output)
+        return reply
+
+    @contextmanager
+    def _blaming_the_target(self) -> Iterator[None]:
         try:
-            while data:
-                data = data[os.write(self._commands, data) :]
-        except BrokenPipeError:
-            raise self._down(self._death()) from None
-
-    def _receive(self) -> dict[str, Any]:
-        end_at = time.monotonic() + self._pending + self._patience
-        while b"\n" not in self._buffer[-65536:]:
-            left = end_at - time.monotonic()
-            if self._flooded:
-                raise self._down(f"printed more than {FLOOD // 1_000_000} MB, and was stopped")
-            if left <= 0:
-                os.kill(self._process.pid, signal.SIGUSR1)  # it prints where it hangs
-                time.sleep(0.3)
-                raise self._down(f"hung: no answer within {self._pending + self._patience:.3g} s")
-            if not select.select([self._replies], [], [], min(left, 0.1))[0]:
-                continue
-            data = os.read(self._replies, 1 << 20)
-            if not data:
-                raise self._down(self._death())
-            self._buffer += data
-            if len(self._buffer) > _LARGEST_REPLY:
-                raise self._down("answered rubbish on the kit's own pipe")
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return self._read(line)
-
-    def _read(self, line: bytes) -> dict[str, Any]:
-        try:
-            reply = json.loads(line)
-            if reply["n"] != self._number:
-                raise ValueError("the reply to another command")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise self._down("answered rubbish on the kit's own pipe") from error
-        if "raised" in reply:
-            raise self._down(f"raised {Raised(**reply['raised'], times=1)}")
-        return dict(reply)
-
-    def _death(self) -> str:
-        try:
-            code = self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            return "closed the kit's own pipes"
-        if code < 0:
-            return f"died of signal {-code} ({signal.strsignal(-code)})"
-        return f"ended its process with exit code {code}"
-
-    def _down(self, how: str) -> TargetFailed:
-        time.sleep(0.05)  # for the last that it printed
-        return TargetFailed(f"the target {how}", self.output)
-
-    def _drain(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as pipe:
-            while data := os.read(pipe.fileno(), 65536):
-                self._printed += len(data)
-                self._output = (self._output + data)[-_SHOWN:]
-                if self._printed > FLOOD:
-                    self._flooded = True
-                    self._process.kill()
-                    return
+            yield
+        except Down as down:
+            raise TargetFailed(f"the target {down}", self.output) from None
+        except replies.Rubbish:
+            raise TargetFailed("the target answered rubbish on the kit's own pipe", self.output) from None
 
 
 def soon() -> float:
     """Return a `time.monotonic` by which all workers have read a command sent now."""
     return time.monotonic() + _LEAD
-
-
-def _wait(value: object) -> float | None:
-    return math.inf if value == "inf" else None if value is None else float(value)  # type: ignore[arg-type]
-
-
-def _environment(home: str) -> dict[str, str]:
-    # What an interpreter needs, and nothing else: whoever runs the kit may have secrets in the environment.
-    kept = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"HOME": home, "TMPDIR": home}

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headgate.proof.history import Record
-from headgate.proof.report.text import plain
 
 
 class Rubbish(ValueError):
@@ -30,7 +29,7 @@ class Raised:
         """All but how often, in one line."""
         message = f": {self.message}" if self.message else ""
         where = f" at {self.where}" if self.where else ""
-        return plain(f"{self.type}{message}{where}")
+        return one_line(f"{self.type}{message}{where}")
 
     def __str__(self) -> str:
         return f"{self.what} ({self.times} {'call' if self.times == 1 else 'calls'})"
@@ -72,6 +71,11 @@ class Abilities:
     retry_after: bool
     cost: bool
     take_cost: bool
+
+
+def one_line(text: str) -> str:
+    """Escape what would break a line or move a cursor: what the target raised is its own text."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def reply(line: bytes, number: int) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from headgate.proof import servers
-from headgate.proof.case import Case, Need
-from headgate.proof.crew import Abilities, Played, Worker
+from headgate.proof.crew import Abilities, Lane, Played, Worker, ask, keep_asking
 from headgate.proof.faketime import SteppedServer, stepped_server
 from headgate.proof.history import History
+from headgate.proof.need import Need
 from headgate.proof.proxy import Proxy
 from headgate.proof.target import Target
 
@@ -82,10 +83,10 @@ class Rig:
         target: What is graded.
     """
 
-    def __init__(self, case: Case, target: Target, survey: Survey, settings: Settings) -> None:
+    def __init__(self, case: str, target: Target, survey: Survey, settings: Settings) -> None:
         self.limit, self.window, self.deadline = settings.limit, settings.window, settings.deadline
         self.survey, self.target = survey, target
-        self.random = Random(case.id)  # noqa: S311 - no secret
+        self.random = Random(case)  # noqa: S311 - no secret
         self._case, self._settings = case, settings
         self._nonce = os.urandom(4).hex()
         self._keys = self._histories = 0
@@ -95,7 +96,7 @@ class Rig:
     def keys(self, number: int) -> list[str]:
         """Name keys that nobody has used."""
         self._keys += number
-        return [f"{self._case.id.rpartition('/')[2]}-{self._nonce}-{n}" for n in range(self._keys - number, self._keys)]
+        return [f"{self._case.rpartition('/')[2]}-{self._nonce}-{n}" for n in range(self._keys - number, self._keys)]
 
     def key(self) -> str:
         """Name one key that nobody has used."""
@@ -150,14 +151,19 @@ class Rig:
         )
         return worker
 
+    def pressing(self, keys: Sequence[str], lasts: float) -> Lane:
+        """Return a lane that fills each key and goes on asking for all of them, for ``lasts`` seconds."""
+        fill = [ask(0, key, self.limit) for key in keys]
+        return [*fill, keep_asking(0, lasts, *keys, pause=max(0.003, self.window / 200))]
+
     def history(self, *played: Played, limit: int | None = None, window: float | None = None) -> History:
         """Put together what workers brought, in the order of time; saved, where that was asked for."""
         records = sorted((record for each in played for record in each.records), key=lambda record: record.start)
-        about = {"target": self.target.name, "case": self._case.id}
+        about = {"target": self.target.name, "case": self._case}
         history = History(limit or self.limit, window or self.window, records, about)
         self._histories += 1
         if self._settings.save is not None:
-            name = f"{self._case.id.replace('/', '.')}.{self._histories}.jsonl"
+            name = f"{self._case.replace('/', '.')}.{self._histories}.jsonl"
             history.save(self._settings.save / name)
         return history
 

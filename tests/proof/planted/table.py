@@ -133,7 +133,7 @@ PLANTED = [
     # Services
     Planted("http_fixed_window.py", "correctness/window/any-phase", also=(*_OVER, "honesty/wait")),
     Planted("http_no_retry_after.py", "honesty/wait/header"),
-    Planted("http_retry_after_cut.py", "honesty/wait/enough"),
+    Planted("http_retry_after_cut.py", "honesty/wait/enough", also=("honesty/wait/header",)),
 ]
 
 CORRECT = [

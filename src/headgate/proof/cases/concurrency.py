@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from headgate.proof.case import Need, case
+from headgate.proof.case import case
 from headgate.proof.cases.evidence import kept, raised
-from headgate.proof.crew import Lane, Played, Worker, ask, keep_asking, soon
+from headgate.proof.crew import Lane, Played, Worker, ask, soon
+from headgate.proof.need import Need
 from headgate.proof.rig import Rig
 from headgate.proof.rubric import Line
 from headgate.proof.verdict import Finding, Verdict
 
 _LONG = 60.0
-_GAP = 0.03  # seconds between two rounds: all lanes have ended one before the next begins
+_GAP = 0.02  # seconds between two rounds: all lanes have ended one before the next begins
 
 
 def _terms(rig: Rig, limit: int) -> tuple[int, float]:
@@ -41,7 +42,7 @@ def _rushed(rig: Rig, workers: list[Worker], lanes: list[Lane], limit: int, wind
 )
 def threads(rig: Rig) -> Finding:
     limit, window = _terms(rig, rig.limit)
-    lanes = _rush(rig.keys(20), 16, limit)
+    lanes = _rush(rig.keys(75), 16, limit)
     return _rushed(rig, [rig.worker(limit=limit, window=window)], lanes, limit, window)
 
 
@@ -112,9 +113,7 @@ def processes(rig: Rig) -> Finding:
     alone=True,
 )
 def fleet(rig: Rig) -> Finding:
-    keys = rig.keys(3)
-    pause = max(0.002, rig.window / 300)
-    lane = [keep_asking(0, 2.5 * rig.window, *keys, pause=pause)]
+    lane = rig.pressing(rig.keys(3), 2.5 * rig.window)
     return _rushed(rig, [rig.worker() for _ in range(3)], [lane] * 2, rig.limit, rig.window)
 
 
@@ -169,11 +168,14 @@ def loop_is_free(rig: Rig) -> Finding:
     lanes: list[Lane] = [[ask(0, key, 2)] for key in rig.keys(4)]
     worker.play(*lanes, lasts=5)
     proxy.delay = delay
-    played = worker.play(*lanes, lasts=8)
-    says = f"with a store that answers after {delay} s the event loop stood still for up to {played.stalled:.3f} s"
-    held_up = played.stalled > 0.8 * delay
-    verdict = Verdict.FAILED if held_up else Verdict.PASSED if played.stalled < 0.4 * delay else Verdict.UNDECIDED
-    return raised(played) or Finding(verdict, says, figures={"stalled_seconds": played.stalled})
+    # Twice, and the better counts: a busy machine holds a loop up, too, but hardly both times.
+    played = [worker.play(*lanes, lasts=8) for _ in range(2)]
+    stalled = min(each.stalled for each in played)
+    says = f"with a store that answers after {delay} s the event loop stood still for up to {stalled:.3f} s"
+    # Tasks that are ready together hold it up one after the other, each for a whole answer.
+    held_up = stalled > 1.5 * delay
+    verdict = Verdict.FAILED if held_up else Verdict.PASSED if stalled < 0.5 * delay else Verdict.UNDECIDED
+    return raised(*played) or Finding(verdict, says, figures={"stalled_seconds": stalled})
 
 
 @case(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from headgate.proof.case import Need, case
+from headgate.proof.case import case
 from headgate.proof.cases.evidence import exact, expected, kept, kept_below, raised
 from headgate.proof.crew import Played, Step, ask, keep_asking
 from headgate.proof.history import History
 from headgate.proof.judge import never_under
+from headgate.proof.need import Need
 from headgate.proof.rig import Rig
 from headgate.proof.rubric import Line
 from headgate.proof.verdict import Finding, Verdict
@@ -304,6 +305,8 @@ def steady(rig: Rig) -> Finding:
         *([keep_asking(begin, begin + 3 * window, key, pause=pause)] for begin, key in _phases(rig, 3))
     )
     history = rig.history(played)
+    if not any(record.allowed is False for record in history.records):
+        return raised(played) or Finding(Verdict.UNDECIDED, "nothing was denied: demand fell short of it", history)
     return raised(played) or never_under(history)
 
 

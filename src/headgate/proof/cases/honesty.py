@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headgate.proof.case import Need, case
+from headgate.proof.case import case
 from headgate.proof.cases.evidence import exact, expected, raised
 from headgate.proof.crew import Played, Step, ask
 from headgate.proof.history import History, Record
+from headgate.proof.need import Need
 from headgate.proof.rig import Rig
 from headgate.proof.rubric import Line
 from headgate.proof.verdict import Finding, Verdict

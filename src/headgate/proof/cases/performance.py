@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from headgate.proof.case import Need, case
+from headgate.proof.case import case
 from headgate.proof.cases.evidence import raised
 from headgate.proof.crew import Worker, ask, keep_asking
 from headgate.proof.growth import Growth
+from headgate.proof.need import Need
 from headgate.proof.rig import Rig
 from headgate.proof.rubric import Line
 from headgate.proof.servers import Server

@@ -49,7 +49,7 @@ def seconds(value: object) -> float | None:
     try:
         span = float(value)
     except OverflowError:
-        span = math.copysign(math.inf, value)
+        span = math.inf if value > 0 else -math.inf
     return None if math.isnan(span) or span == -math.inf else span
 
 

@@ -52,20 +52,26 @@ class Service:
             response = connection.getresponse()
             response.read(_LARGEST_BODY)
         except BaseException:
-            self._drop()
+            self.close()
             raise
         self._mine.used_at = true_monotonic()
         if response.will_close or not response.isclosed():  # the latter: there is more of the body
             response.close()
-            self._drop()
+            self.close()
         if response.status not in (200, 429):
             raise UnexpectedStatus(f"expected status 200 or 429, got {response.status} {response.reason}".rstrip())
         return Told(response.status == 200, retry_after(response.getheader("Retry-After")))
 
+    def close(self) -> None:
+        """Close the connection of this thread. The next call makes another one."""
+        if self._mine.connection is not None:
+            self._mine.connection.close()
+        self._mine.connection = None
+
     def _connection(self) -> http.client.HTTPConnection:
         if self._mine.connection is not None and not self._stale(self._mine.connection):
             return self._mine.connection
-        self._drop()
+        self.close()
         if self._secure:
             made: http.client.HTTPConnection = http.client.HTTPSConnection(
                 self._host, self._port, timeout=_PATIENCE, context=ssl.create_default_context()
@@ -80,11 +86,6 @@ class Service:
         # Nothing is due on an idle connection: what can be read there is its end.
         idle = true_monotonic() - self._mine.used_at
         return idle > _IDLE or connection.sock is None or bool(select.select([connection.sock], [], [], 0)[0])
-
-    def _drop(self) -> None:
-        if self._mine.connection is not None:
-            self._mine.connection.close()
-        self._mine.connection = None
 
 
 class _Mine(threading.local):

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +9,8 @@ from typing import NamedTuple
 
 _LONGEST = 500
 _OURS = (f"{Path(__file__).resolve().parent}{os.sep}", "<frozen ")
-_LIBRARIES = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as it stands in the paths of frames
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 class Unusable(Exception):
@@ -45,7 +45,7 @@ def _where(trace: TracebackType | None) -> str:
     place, in_library = "", True
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename
-        of_library = path.startswith(_LIBRARIES)
+        of_library = path.startswith(_STANDARD) or not _INSTALLED.isdisjoint(Path(path).parts)
         if not path.startswith(_OURS) and (in_library or not of_library):
             place, in_library = f"{Path(path).name}, line {trace.tb_lineno}", of_library
         trace = trace.tb_next

@@ -1,0 +1,127 @@
+"""Grade Headgate and its peers, one after the other, and write what was found: docs/comparison.json and .md.
+
+make compare                                             all of them: 40 minutes, on a machine with nothing else to do
+.venv/bin/python tools/compare.py --only limits-moving-window-redis    one of them; the others stay as they were
+.venv/bin/python tools/compare.py --from-json                          the page again, from what was found before
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from comparison import Graded, load, page, save
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from table import PEERS, Peer, url
+
+from headgate.proof import servers
+from headgate.proof.case import Case, Need
+from headgate.proof.grading import Told, choose, grade
+from headgate.proof.rig import Settings
+from headgate.proof.target import Target, parse, service
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA, PAGE = ROOT / "docs" / "comparison.json", ROOT / "docs" / "comparison.md"
+LIMIT, WINDOW = 5, 1.0
+SERVICE_WINDOW = 2.0
+"""Seconds: a service tells its waits in whole ones, and in a window of one second any such wait is true."""
+
+
+def main() -> None:
+    chosen = _arguments()
+    graded = load(DATA)
+    console = Console(stderr=True)
+    for number, peer in enumerate(chosen, 1):
+        with _progress(f"{number}/{len(chosen)} {peer.name}", console) as told:
+            graded[peer.name] = _graded(peer, told)
+        save(graded, DATA)  # after each: what was found outlives a run that is broken off
+    PAGE.write_text(page(PEERS, graded), encoding="utf-8")
+    console.print(f"written: {DATA.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
+
+
+def _arguments() -> Sequence[Peer]:
+    parser = argparse.ArgumentParser(
+        description="Grade Headgate and its peers, and write docs/comparison.json and docs/comparison.md. All of them "
+        "take 40 minutes, one service half a minute, one limiter on Redis two. Leave the machine alone meanwhile."
+    )
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this one; may be repeated")
+    parser.add_argument("--from-json", action="store_true", help="write the page again, and grade nothing")
+    given = parser.parse_args()
+    if given.from_json:
+        return ()
+    by_name = {peer.name: peer for peer in PEERS}
+    for name in given.only or ():
+        if name not in by_name:
+            parser.error(f"there is no {name!r}. There are: {', '.join(by_name)}")
+    return [by_name[name] for name in given.only] if given.only else PEERS
+
+
+def _cases() -> list[Case]:
+    # What is done between the lines of the target's own file says nothing here: that file is an adapter.
+    return [case for case in choose(strict=True) if Need.FILE not in case.needs]
+
+
+def _graded(peer: Peer, told: Told) -> Graded:
+    with _target(peer) as (target, window):
+        report = grade(target, Settings(LIMIT, window, python=peer.python), _cases(), told)
+    versions = {**_installed(peer), **report.versions}
+    return Graded.of(report, versions, f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+
+
+@contextmanager
+def _target(peer: Peer) -> Iterator[tuple[Target, float]]:
+    if not peer.is_service:
+        yield parse(peer.spec), WINDOW
+        return
+    with servers.running(next(iter(servers.binaries()))) as redis:
+        port = servers.free_port()
+        environment = {**os.environ, **peer.environment(LIMIT, SERVICE_WINDOW, redis.url)}
+        process = subprocess.Popen(peer.command(port), env=environment, cwd=ROOT)
+        try:
+            _wait_for(port, process)
+            yield service(url(port)), SERVICE_WINDOW
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    # Connected to, and asked nothing: a limiter that all share would count it.
+    end_at = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < end_at:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the service did not start")
+
+
+def _installed(peer: Peer) -> dict[str, str]:
+    """Return the versions of a peer's package, and of its client of Redis, in its environment."""
+    names = [peer.package, peer.client] if peer.store == "redis" else [peer.package]
+    script = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    found = subprocess.run([peer.python, "-c", script, *names], check=True, capture_output=True, text=True).stdout
+    return dict(zip(names, found.split(), strict=True))
+
+
+@contextmanager
+def _progress(name: str, console: Console) -> Iterator[Told]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(name, total=len(_cases()))
+        yield lambda _: progress.advance(task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""What grading the peers came to: the data that is kept of it, and the page made of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Self
+
+from headgate.proof.case import Case, Need, cases
+from headgate.proof.report import Report
+from headgate.proof.report.text import counted, plain
+from headgate.proof.verdict import Finding, Verdict
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "peers"))
+from table import Peer
+
+VERSION = 1
+
+_LONGEST = 300  # characters of one piece of evidence
+_REFUSED_WINDOW = re.compile(r"raised ValueError: .*window must be")  # by an adapter: its peer has no such window
+_SYMBOLS = {"passed": "✓", "failed": "✗", "meant": "≈", "undecided": "?"}
+
+_OFFERS = {
+    Need.COST: "a cost",
+    Need.WAIT_TOLD: "a wait that is told",
+    Need.REMAINING_TOLD: "the units that remain",
+    Need.PEEK: "a look that takes nothing",
+    Need.WAIT: "a call that waits",
+}
+"""What a limiter may offer and need not: a case that needs it is skipped without it."""
+
+_HEAD = """\
+# Headgate and its peers, case by case
+
+<!-- Written by `make compare`. Change tools/comparison.py or benchmarks/peers/table.py, and not this. -->
+
+Every limiter here was put to the cases of the proof kit, one after the other, as `headgate grade --strict` does it.
+`make compare` does it again and writes this page anew.
+
+{ran}
+
+## How to read it
+
+| | |
+| --- | --- |
+| ✓ | passed: the case would have shown the fault, and did not |
+| ✗ | failed: the evidence is certain, whatever the delays were |
+| ≈ | failed as meant: its documentation or its maintainers say that it is so. It keeps another window than the exact one, say. No bug |
+| ? | undecided: the evidence is too weak to say either |
+
+- The cases hold each to "at most N in any T seconds, and no denial where there is room", and to what follows from it.
+  A limiter that promises something else is not broken for keeping to that. What each promises stands with it.
+- What a limiter does not offer, such as a cost or a window of half a second, is not counted, and is no fault. Nor is what
+  cannot be tried on it: one in memory has no Redis to restart.
+- "Advice" holds the recommendations (SHOULD), such as one round trip a decision. They are for a talk, not for a grade.
+
+## What it cannot say
+
+- **A pass is no proof.** Each case ran once, on one shared machine. A race that did not show may show tomorrow.
+- **The kit is Headgate's own.** Its cases are the faults that its authors knew, and Headgate was mended until it passed
+  nearly all of them. Nobody did so for the others. Read the evidence; the counts are no ranking.
+- **The adapters are Headgate's own, too.** Where one misreads its limiter, it is at fault first. Each is linked.
+- **Defaults were graded.** Time-outs, retries and fallbacks that a peer has as options were left as they were. With a
+  time-out, some of those that hang while Redis is frozen would raise an error instead.
+- Speed is [another page](performance.md). Documentation, users and years in production are on none.
+
+## At a glance
+"""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What was found of one limiter.
+
+    Attributes:
+        made_at: When, ISO 8601.
+        limit: N, units per window.
+        window: T, seconds.
+        machine: Where, in a line.
+        versions: Of the package and of what it ran on, by name.
+        passed: Ids of cases.
+        failed: The evidence, by id of a case.
+        undecided: Likewise.
+        refused: The same, where the limiter has no window such as the case needs.
+        skipped: Why, by id of a case.
+    """
+
+    made_at: str
+    limit: int
+    window: float
+    machine: str
+    versions: Mapping[str, str]
+    passed: Sequence[str]
+    failed: Mapping[str, str]
+    undecided: Mapping[str, str]
+    refused: Mapping[str, str]
+    skipped: Mapping[str, str]
+
+    @classmethod
+    def of(cls, report: Report, versions: Mapping[str, str], machine: str) -> Self:
+        """Sort the results of a report by what they come to."""
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for result in report.results:
+            found[_kind(result.finding)][result.case.id] = result.finding.says
+        return cls(
+            made_at=report.made_at,
+            limit=report.limit,
+            window=report.window,
+            machine=machine,
+            versions=versions,
+            passed=list(found["passed"]),
+            failed=found["failed"],
+            undecided=found["undecided"],
+            refused=found["refused"],
+            skipped=found["skipped"],
+        )
+
+
+def _kind(finding: Finding) -> str:
+    failed = finding.verdict is Verdict.FAILED
+    return "refused" if failed and _REFUSED_WINDOW.search(finding.says) else finding.verdict.value
+
+
+def load(path: Path) -> dict[str, Graded]:
+    """Read what `save` wrote; nothing, where there is no such file.
+
+    Raises:
+        ValueError: The file is of another version.
+    """
+    if not path.exists():
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("headgate-comparison") != VERSION:
+        raise ValueError(f'expected "headgate-comparison": {VERSION} in {path}: remove it, and run make compare')
+    return {name: Graded(**fields) for name, fields in data["limiters"].items()}
+
+
+def save(graded: Mapping[str, Graded], path: Path) -> None:
+    """Write what was found, sorted, so that two runs can be compared line by line."""
+    limiters = {name: asdict(each) for name, each in graded.items()}
+    text = json.dumps({"headgate-comparison": VERSION, "limiters": limiters}, indent=1, sort_keys=True)
+    path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def page(peers: Iterable[Peer], graded: Mapping[str, Graded]) -> str:
+    """Return the page, in Markdown. Peers that were not graded are left out."""
+    known = [peer for peer in peers if peer.name in graded]
+    lines = [_HEAD.format(ran=_ran([graded[peer.name] for peer in known])), *_table(known, graded), ""]
+    for package, group in groupby(known, key=lambda peer: peer.package):
+        lines += [f"## {package}", ""]
+        for peer in group:
+            lines += _section(peer, graded[peer.name])
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Return text as one line that Markdown shows as it is: evidence quotes keys and messages, which may be anything."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~$&@:])", r"\\\1", plain(text, _LONGEST))
+
+
+def _ran(found: Sequence[Graded]) -> str:
+    days = sorted({each.made_at[:10] for each in found})
+    terms = sorted({(each.limit, each.window) for each in found})
+    held = " (over HTTP: ".join(f"{counted(limit, 'request')} in any {window:g} s" for limit, window in terms)
+    return (
+        f"Last run: {' to '.join(dict.fromkeys((days[0], days[-1])))}, {_all(each.machine for each in found)}, Python "
+        f"{_all(each.versions.get('Python') for each in found)}, {_all(each.versions.get('server') for each in found)}. "
+        f"Each was held to {held}{')' * (len(terms) - 1)}."
+    )
+
+
+def _all(values: Iterable[str | None]) -> str:
+    return " and ".join(sorted({value for value in values if value}))
+
+
+# The table
+
+
+def _table(peers: Sequence[Peer], graded: Mapping[str, Graded]) -> Iterator[str]:
+    musts = [case for case in cases() if not case.should]
+    columns = {name: list(group) for name, group in groupby(musts, key=lambda case: case.section)}
+    columns["advice"] = [case for case in cases() if case.should]
+    yield f"| limiter | its algorithm | {' | '.join(columns)} |"
+    yield f"| --- | --- |{' --- |' * len(columns)}"
+    for peer in peers:
+        cells = (_cell(peer, graded[peer.name], these) for these in columns.values())
+        yield f"| [{peer.name}](#{peer.name}) | {peer.algorithm} | {' | '.join(cells)} |"
+
+
+def _cell(peer: Peer, found: Graded, these: Iterable[Case]) -> str:
+    ids = {case.id for case in these}
+    failed = ids & found.failed.keys()
+    meant = {id_ for id_ in failed if why(peer, id_, found.failed[id_])}
+    counts = {
+        "passed": len(ids & set(found.passed)),
+        "failed": len(failed - meant),
+        "meant": len(meant),
+        "undecided": len(ids & found.undecided.keys()),
+    }
+    return " ".join(f"{_SYMBOLS[kind]}&nbsp;{count}" for kind, count in counts.items() if count)
+
+
+def why(peer: Peer, id_: str, says: str) -> str | None:
+    """Return why a failure is none, where the peer means it so."""
+    for each in peer.meant:
+        if any(id_ == begins or id_.startswith(f"{begins}/") for begins in each.ids) and re.search(each.says, says):
+            return each.why
+    return None
+
+
+# A limiter
+
+
+def _section(peer: Peer, found: Graded) -> Iterator[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    where = "on Redis" if peer.store == "redis" else "in memory"
+    tried = len(found.passed) + len(found.failed) + len(found.undecided)
+    yield f"### {peer.name}\n"
+    yield f"{_upper(peer.algorithm)}, {where}. {peer.note}\n"
+    yield f"Passed {len(found.passed)} of {counted(tried, 'case')} ([adapter](../{peer.adapter.as_posix()}); {versions}).\n"
+    known = {case.id: case for case in cases()}
+    groups: dict[str | None, list[str]] = {None: []}
+    for id_ in sorted(found.failed, key=list(known).index):
+        reason = why(peer, id_, found.failed[id_])
+        groups.setdefault(reason, []).append(_item("meant" if reason else "failed", known[id_], found.failed[id_]))
+    groups[None] += [_item("undecided", known[id_], says) for id_, says in found.undecided.items()]
+    for reason, items in groups.items():
+        if reason:
+            yield f"{reason}\n"
+        if items:
+            yield "\n".join(items) + "\n"
+    missing = [text for need, text in _OFFERS.items() if need.value in found.skipped.values()]
+    missing += ["windows of less than a second, or of parts of one"] if found.refused else []
+    if missing:
+        yield f"Not offered: {', '.join(missing)}.\n"
+
+
+def _upper(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _item(kind: str, case: Case, says: str) -> str:
+    advice = " (advice)" if case.should else ""
+    return f"- {_SYMBOLS[kind]} `{case.id}`{advice}: {case.sentence} *{escaped(says)}*"
