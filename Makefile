@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test test-all lint format types build bench soak check clean
+.PHONY: run test test-all lint format types build bench soak compare check clean
 
 ## run: the service on http://127.0.0.1:8000, counting in memory (RATE_LIMIT_BACKEND=redis for a fleet)
 run: .venv/.installed
@@ -59,6 +59,10 @@ bench: .venv/.installed-dev
 soak: .venv/.installed-dev
 	$(BIN)/python tools/soak.py --busy
 
+## compare: the proof kit on Headgate and its peers, for docs/comparison.md; half an hour, wants the machine to itself
+compare: .venv/.installed .venv-peers/.installed
+	$(BIN)/python tools/compare.py
+
 ## check: all that CI runs
 check: test lint build
 
@@ -74,4 +78,10 @@ clean:
 
 .venv/.installed-dev: requirements-dev.txt .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# What the peers declare of redis-py keeps them from Headgate's: they have a venv of their own.
+.venv-peers/.installed: benchmarks/peers/requirements.txt .venv/.installed
+	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	touch $@

@@ -12,7 +12,6 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,8 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from table import PEERS, Peer, url
 
 from headgate.proof import servers
-from headgate.proof.case import Case, Need
+from headgate.proof.case import Case
 from headgate.proof.grading import Told, choose, grade
+from headgate.proof.need import Need
 from headgate.proof.rig import Settings
 from headgate.proof.target import Target, parse, service
 
@@ -109,7 +109,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def _installed(peer: Peer) -> dict[str, str]:
     """Return the versions of a peer's package, and of its client of Redis, in its environment."""
-    names = [peer.package, peer.client] if peer.store == "redis" else [peer.package]
+    names = peer.installed
     script = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
     found = subprocess.run([peer.python, "-c", script, *names], check=True, capture_output=True, text=True).stdout
     return dict(zip(names, found.split(), strict=True))

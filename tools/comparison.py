@@ -12,7 +12,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Self
 
-from headgate.proof.case import Case, Need, cases
+from headgate.proof.case import Case
+from headgate.proof.cases import cases
+from headgate.proof.need import Need
 from headgate.proof.report import Report
 from headgate.proof.report.text import counted, plain
 from headgate.proof.verdict import Finding, Verdict
@@ -35,6 +37,8 @@ _OFFERS = {
 }
 """What a limiter may offer and need not: a case that needs it is skipped without it."""
 
+STORES = {"memory": "in memory", "redis": "on Redis"}
+
 _HEAD = """\
 # Headgate and its peers, case by case
 
@@ -51,13 +55,13 @@ Every limiter here was put to the cases of the proof kit, one after the other, a
 | --- | --- |
 | ✓ | passed: the case would have shown the fault, and did not |
 | ✗ | failed: the evidence is certain, whatever the delays were |
-| ≈ | failed as meant: its documentation or its maintainers say that it is so. It keeps another window than the exact one, say. No bug |
+| ≈ | failed as meant: its documentation or its maintainers say that it is so, because it keeps another window, say |
 | ? | undecided: the evidence is too weak to say either |
 
 - The cases hold each to "at most N in any T seconds, and no denial where there is room", and to what follows from it.
   A limiter that promises something else is not broken for keeping to that. What each promises stands with it.
-- What a limiter does not offer, such as a cost or a window of half a second, is not counted, and is no fault. Nor is what
-  cannot be tried on it: one in memory has no Redis to restart.
+- What a limiter does not offer, such as a cost or a window of half a second, is not counted, and is no fault. Nor is
+  what cannot be tried on it: one in memory has no Redis to restart.
 - "Advice" holds the recommendations (SHOULD), such as one round trip a decision. They are for a talk, not for a grade.
 
 ## What it cannot say
@@ -160,7 +164,7 @@ def page(peers: Iterable[Peer], graded: Mapping[str, Graded]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text as one line that Markdown shows as it is: evidence quotes keys and messages, which may be anything."""
+    """Return text as one line that Markdown shows as it is: it may quote any key, and any message."""
     return re.sub(r"([\\`*_{}\[\]<>#|~$&@:])", r"\\\1", plain(text, _LONGEST))
 
 
@@ -168,11 +172,10 @@ def _ran(found: Sequence[Graded]) -> str:
     days = sorted({each.made_at[:10] for each in found})
     terms = sorted({(each.limit, each.window) for each in found})
     held = " (over HTTP: ".join(f"{counted(limit, 'request')} in any {window:g} s" for limit, window in terms)
-    return (
-        f"Last run: {' to '.join(dict.fromkeys((days[0], days[-1])))}, {_all(each.machine for each in found)}, Python "
-        f"{_all(each.versions.get('Python') for each in found)}, {_all(each.versions.get('server') for each in found)}. "
-        f"Each was held to {held}{')' * (len(terms) - 1)}."
-    )
+    on = (_all(each.versions.get(name) for each in found) for name in ("Python", "server", "headgate"))
+    where = "{}, Python {}, {}, Headgate {}".format(_all(each.machine for each in found), *on)
+    when = " to ".join(dict.fromkeys((days[0], days[-1])))
+    return f"Last run: {when}; {where}. Each was held to {held}{')' * (len(terms) - 1)}."
 
 
 def _all(values: Iterable[str | None]) -> str:
@@ -218,31 +221,26 @@ def why(peer: Peer, id_: str, says: str) -> str | None:
 
 
 def _section(peer: Peer, found: Graded) -> Iterator[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    where = "on Redis" if peer.store == "redis" else "in memory"
     tried = len(found.passed) + len(found.failed) + len(found.undecided)
+    versions = ", ".join(f"{name} {found.versions[name]}" for name in peer.installed)
+    passed = f"Passed {len(found.passed)} of {counted(tried, 'case')}"
     yield f"### {peer.name}\n"
-    yield f"{_upper(peer.algorithm)}, {where}. {peer.note}\n"
-    yield f"Passed {len(found.passed)} of {counted(tried, 'case')} ([adapter](../{peer.adapter.as_posix()}); {versions}).\n"
-    known = {case.id: case for case in cases()}
+    yield f"{peer.algorithm[0].upper()}{peer.algorithm[1:]}, {STORES[peer.store]}. {peer.note}\n"
+    yield f"{versions}; [adapter](../{peer.adapter.as_posix()}). {passed}.\n"
     groups: dict[str | None, list[str]] = {None: []}
-    for id_ in sorted(found.failed, key=list(known).index):
-        reason = why(peer, id_, found.failed[id_])
-        groups.setdefault(reason, []).append(_item("meant" if reason else "failed", known[id_], found.failed[id_]))
-    groups[None] += [_item("undecided", known[id_], says) for id_, says in found.undecided.items()]
+    for case in cases():
+        if case.id in found.failed:
+            says = found.failed[case.id]
+            reason = why(peer, case.id, says)
+            groups.setdefault(reason, []).append(_item("meant" if reason else "failed", case, says))
+        elif case.id in found.undecided:
+            groups[None].append(_item("undecided", case, found.undecided[case.id]))
     for reason, items in groups.items():
-        if reason:
-            yield f"{reason}\n"
-        if items:
-            yield "\n".join(items) + "\n"
+        yield from (f"{text}\n" for text in (reason, "\n".join(items)) if text)
     missing = [text for need, text in _OFFERS.items() if need.value in found.skipped.values()]
     missing += ["windows of less than a second, or of parts of one"] if found.refused else []
     if missing:
         yield f"Not offered: {', '.join(missing)}.\n"
-
-
-def _upper(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _item(kind: str, case: Case, says: str) -> str:

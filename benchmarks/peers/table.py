@@ -79,6 +79,11 @@ class Peer:
         return (self.folder / (place if place.endswith(".py") else f"{place.replace('.', '/')}.py")).relative_to(ROOT)
 
     @property
+    def installed(self) -> list[str]:
+        """The packages whose versions say most: its own, and its client of Redis."""
+        return [self.package, self.client] if self.store == "redis" else [self.package]
+
+    @property
     def python(self) -> str:
         """The interpreter of the environment that it is installed in."""
         return sys.executable if self.package == "headgate" else str(PEERS_PYTHON)

@@ -268,6 +268,8 @@ class Scripted:
                 return
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # who waits for a connection is woken
         self._socket.close()
 
 
@@ -354,10 +356,12 @@ def test_of_a_body_without_an_end_only_so_much_is_read():
 
 
 def test_a_service_that_is_not_there_is_an_error_of_each_call():
-    with _served(OK) as (_, asked):
-        pass
-    with pytest.raises(ConnectionRefusedError):
-        asked.take("a")
+    with socket.socket() as bound:  # and listens not
+        bound.bind(("127.0.0.1", 0))
+        asked = service.Service(f"http://127.0.0.1:{bound.getsockname()[1]}/{{key}}")
+        for _ in range(2):
+            with pytest.raises(ConnectionRefusedError):
+                asked.take("a")
 
 
 def test_a_retry_after_may_be_a_date():

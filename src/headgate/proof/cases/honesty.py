@@ -164,7 +164,7 @@ def wait_for_a_cost(rig: Rig) -> Finding:
 
 @case("honesty/wait/header", "A 429 tells in Retry-After how long to wait.", Line.CORRECTNESS, Need.HTTP)
 def header(rig: Rig) -> Finding:
-    played = rig.worker().play([ask(0, rig.key(), rig.limit + 3)])
+    played = rig.worker().play([ask(0, rig.key(), rig.limit + 3, verb="take")])
     history = rig.history(played)
     denied = [record for record in history.records if record.allowed is False]
     without = [record for record in denied if record.retry_after is None]
