@@ -81,7 +81,7 @@ clean:
 	touch $@
 
 # What the peers declare of redis-py keeps them from Headgate's: they have a venv of their own.
-.venv-peers/.installed: benchmarks/peers/requirements.txt .venv/.installed
+.venv-peers/.installed: benchmarks/peers/requirements.txt | .venv/.installed
 	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	touch $@

@@ -48,7 +48,11 @@ class Growth:
     @property
     def factors(self) -> str:
         """Say it in a line: each size with its cost."""
-        return ", ".join(f"{cost:.3g} at {size:g}" for size, cost in zip(self.sizes, self.costs, strict=True))
+        return ", ".join(f"{_short(cost)} at {size:g}" for size, cost in zip(self.sizes, self.costs, strict=True))
+
+
+def _short(cost: float) -> str:
+    return f"{cost:.3g}" if cost < 1000 else f"{cost:,.0f}".replace(",", " ")
 
 
 def _line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float, float]:

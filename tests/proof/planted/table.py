@@ -102,6 +102,7 @@ PLANTED = [
         "performance/time/requests",
         also=("performance/time/limit", "performance/memory/requests"),
     ),
+    Planted("log_in_each_entry.py:LogInEachEntry", "performance/memory/limit", also=("performance",)),
     Planted("denied_stored.py:DeniedStored", "performance/memory/denied"),
     Planted("never_trimmed.py:NeverTrimmed", "performance/memory/requests"),
     Planted("idle_users_kept.py:IdleUsersKept", "performance/memory/idle-keys"),

@@ -115,6 +115,32 @@ class _Held:
 
 
 @case(
+    "performance/memory/limit",
+    "A full key takes no more memory than in proportion to its limit.",
+    Line.PERFORMANCE,
+    Need.MADE_HERE,
+    alone=True,
+)
+def memory_by_limit(rig: Rig) -> Finding:
+    def measure(limit: int) -> int:
+        with rig.worker(limit=limit, window=_LONG, trace=True) as worker:
+            held = _Held(rig, worker)
+            worker.play([ask(0, rig.key(), 2)], keep=False)  # what is made once, for all keys
+            before, full = held(), rig.key()
+            worker.play([ask(0, full, limit)], keep=False, lasts=60)
+            return sum(late - early for early, late in zip(before, held(), strict=True))
+
+    sizes = (10, 100, 1000, 4000)
+    growth = Growth("memory of a full key, bytes", "limit", sizes, [max(1, measure(size)) for size in sizes])
+    each = (growth.costs[-1] - growth.costs[-2]) / (sizes[-1] - sizes[-2])
+    # Room that is kept in reserve doubles at the most: four times the limit is eight times the memory at the worst.
+    beyond = growth.costs[-1] > 2 * growth.costs[-2] * sizes[-1] / sizes[-2]
+    says = f"{each:.1f} bytes for each unit of the limit: {growth.factors} bytes"
+    verdict = Verdict.FAILED if beyond else Verdict.PASSED
+    return Finding(verdict, says, growth=growth, figures={"bytes_a_unit": each})
+
+
+@case(
     "performance/memory/denied",
     "Denied requests leave nothing behind.",
     Line.PERFORMANCE,

@@ -1,0 +1,161 @@
+"""The comparison of the peers: what a finding is counted as, and that the page says what was found and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from headgate.proof.cases import cases
+from headgate.proof.need import Need
+from headgate.proof.report import Report, Result
+from headgate.proof.verdict import Finding, Verdict
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from comparison import Graded, escaped, load, page, save, why
+from table import PEERS, ROOT, Meant, Peer
+
+EXACT, EDGE = "correctness/limit/exact", "correctness/edge/before"
+BUCKET = Meant("It is a bucket.", ("correctness/edge",), "units were allowed")
+
+
+def peer(*meant: Meant) -> Peer:
+    return Peer("bucket-memory", "bucket", "token bucket", "memory", "adapter.py:bucket", "A bucket.", meant)
+
+
+def graded(**findings: Finding) -> Graded:
+    """Grade as a report with these findings would: by id of a case, with its slashes and dashes as underscores."""
+    found = {name.replace("_", "/", 2): finding for name, finding in findings.items()}
+    results = tuple(Result(case, found[case.id], 0.1) for case in cases() if case.id in found)
+    report = Report(
+        "bucket", 5, 1.0, results, "2026-01-02T03:04:05+00:00", 9.0, {"Python": "3.12.1", "headgate": "1.0"}
+    )
+    return Graded.of(report, {**report.versions, "bucket": "2.0"}, "Linux, 2 cores")
+
+
+def failed(says: str) -> Finding:
+    return Finding(Verdict.FAILED, says)
+
+
+def shown(found: Graded, *meant: Meant) -> str:
+    return page([peer(*meant)], {"bucket-memory": found})
+
+
+def row(text: str) -> list[str]:
+    """Return the cells of the limiter's row, the sections in the order of the report."""
+    line = next(line for line in text.splitlines() if line.startswith("| [bucket-memory]"))
+    return [cell.strip().replace("&nbsp;", " ") for cell in line.split("|")[3:-1]]
+
+
+def test_a_window_that_a_peer_does_not_have_is_not_offered_and_no_failure():
+    found = graded(correctness_window_fractional=failed("the target raised ValueError: x: the window must be whole s"))
+    assert not found.failed
+    text = shown(found)
+    assert "Not offered: windows of less than a second" in text
+    assert "✗ `" not in text
+
+
+def test_another_error_that_a_peer_raises_is_a_failure():
+    found = graded(correctness_window_fractional=failed("the target raised ValueError: limit must be below 100"))
+    assert "✗ `correctness/window/fractional`" in shown(found)
+
+
+def test_what_a_peer_lacks_is_said_and_not_counted():
+    found = graded(
+        correctness_limit_exact=Finding(Verdict.PASSED, "5 allowed"),
+        honesty_peek_free=Finding(Verdict.SKIPPED, Need.PEEK.value),
+    )
+    text = shown(found)
+    assert "Passed 1 of 1 case." in text
+    assert "Not offered: a look that takes nothing." in text
+    assert row(text)[4] == ""
+
+
+def test_a_failure_is_meant_only_for_the_cases_and_the_evidence_that_are_named():
+    bucket = peer(BUCKET)
+    assert why(bucket, EDGE, "8 units were allowed to 'a'") == BUCKET.why
+    assert why(bucket, "correctness/edges/before", "8 units were allowed to 'a'") is None
+    assert why(bucket, EXACT, "8 units were allowed to 'a'") is None
+    assert why(bucket, EDGE, "'a' was denied though its window held 0 of 5 units") is None
+
+
+def test_the_table_counts_each_verdict_of_a_section_and_recommendations_apart():
+    found = graded(
+        correctness_limit_exact=Finding(Verdict.PASSED, "as it should be"),
+        correctness_edge_before=failed("8 units were allowed to 'a'"),
+        correctness_edge_after=failed("'a' was denied"),
+        **{"performance_redis_round-trips": failed("2.00 round trips a decision")},
+        honesty_wait_enough=Finding(Verdict.UNDECIDED, "no denial told a wait"),
+    )
+    assert row(shown(found, BUCKET)) == ["✓ 1 ✗ 1 ≈ 1", "", "", "", "? 1", "✗ 1"]
+
+
+def test_each_failure_stands_with_its_sentence_and_its_evidence_and_a_meant_one_under_its_reason():
+    found = graded(correctness_edge_before=failed("8 units were allowed"), correctness_limit_exact=failed("6 of 5"))
+    text = shown(found, BUCKET)
+    sentence = next(case.sentence for case in cases() if case.id == EXACT)
+    assert f"- ✗ `{EXACT}`: {sentence} *6 of 5*" in text
+    assert text.index("- ✗ `") < text.index(f"\n{BUCKET.why}\n") < text.index(f"- ≈ `{EDGE}`")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "[a](https://example.com)",
+        "`code`",
+        "| a | b |",
+        "*a* _b_ ~c~",
+        "# a",
+        "&lt;",
+        "$x$",
+    ],
+)
+def test_evidence_is_shown_as_it_is_whatever_it_quotes(text):
+    marks = set("\\`*_{}[]<>#|~$&@:")
+    shown_as = escaped(text)
+    assert shown_as.replace("\\", "") == text
+    assert all(before == "\\" for before, mark in zip(f" {shown_as}", shown_as, strict=False) if mark in marks - {"\\"})
+
+
+def test_evidence_of_many_lines_is_one():
+    assert escaped("a\nb\x1b[31m") == "a\\\\nb\\\\x1b\\[31m"
+
+
+def test_what_was_found_is_read_as_it_was_written(tmp_path):
+    found = {"bucket-memory": graded(correctness_edge_before=failed("8 units"), honesty_peek_free=failed("took 1"))}
+    save(found, tmp_path / "found.json")
+    assert load(tmp_path / "found.json") == found
+    assert load(tmp_path / "missing.json") == {}
+
+
+def test_data_of_another_version_are_refused(tmp_path):
+    (tmp_path / "found.json").write_text('{"headgate-comparison": 0, "limiters": {}}')
+    with pytest.raises(ValueError, match='expected "headgate-comparison": 1'):
+        load(tmp_path / "found.json")
+
+
+def test_a_case_that_is_no_more_is_left_out():
+    found = graded(correctness_edge_before=failed("8 units"))
+    assert "gone/for/ever" not in shown(Graded(**{**vars(found), "failed": {"gone/for/ever": "says"}}))
+
+
+def test_whatever_is_said_to_be_meant_is_said_of_cases_that_there_are():
+    ids = [case.id for case in cases()]
+    for each in PEERS:
+        for meant in each.meant:
+            for begins in meant.ids:
+                assert any(id_ == begins or id_.startswith(f"{begins}/") for id_ in ids), (each.name, begins)
+
+
+def test_every_row_has_a_name_of_its_own_and_an_adapter_that_is_there():
+    assert len({each.name for each in PEERS}) == len(PEERS)
+    for each in PEERS:
+        assert (ROOT / each.adapter).is_file(), each.name
+
+
+def test_the_page_in_the_documents_says_what_its_data_say():
+    found = load(ROOT / "docs" / "comparison.json")
+    text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    assert text == page(PEERS, found), "run tools/compare.py --from-json"
