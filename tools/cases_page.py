@@ -55,6 +55,7 @@ DOES = {
     "performance/time/limit": "Fills a key with N = 10 to 8000, and times a denial.",
     "performance/time/requests": "Times a decision after 50 to 12 000 requests of one key in the window.",
     "performance/time/keys": "Times a decision among 10 to 8000 keys.",
+    "performance/memory/limit": "Fills keys with N = 10 to 4000, and counts what each takes.",
     "performance/memory/denied": "Denies 4000 requests, and counts what they left in the process and on Redis.",
     "performance/memory/requests": "Fills 24 windows more of one key, and counts what they left.",
     "performance/memory/idle-keys": "Asks once for each of 3000 keys, spends six windows on five others, and counts.",

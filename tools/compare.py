@@ -1,8 +1,10 @@
 """Grade Headgate and its peers, one after the other, and write what was found: docs/comparison.json and .md.
 
-make compare                                             all of them: 40 minutes, on a machine with nothing else to do
-.venv/bin/python tools/compare.py --only limits-moving-window-redis    one of them; the others stay as they were
-.venv/bin/python tools/compare.py --from-json                          the page again, from what was found before
+    make compare                                         all of them
+    .venv/bin/python tools/compare.py --only NAME        one of them; the others stay as they were
+    .venv/bin/python tools/compare.py --from-json        the page again, from what was found before
+
+All of them take half an hour. Much of it is measured in milliseconds: nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from table import PEERS, Peer, url
 
 from headgate.proof import servers
 from headgate.proof.case import Case
-from headgate.proof.grading import Told, choose, grade
+from headgate.proof.grading import CouldNotRun, Told, choose, grade
 from headgate.proof.need import Need
 from headgate.proof.rig import Settings
 from headgate.proof.target import Target, parse, service
@@ -51,7 +53,7 @@ def main() -> None:
 def _arguments() -> Sequence[Peer]:
     parser = argparse.ArgumentParser(
         description="Grade Headgate and its peers, and write docs/comparison.json and docs/comparison.md. All of them "
-        "take 40 minutes, one service half a minute, one limiter on Redis two. Leave the machine alone meanwhile."
+        "take half an hour, one of them a quarter of a minute to two minutes. Nothing else should run meanwhile."
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only this one; may be repeated")
     parser.add_argument("--from-json", action="store_true", help="write the page again, and grade nothing")
@@ -72,7 +74,10 @@ def _cases() -> list[Case]:
 
 def _graded(peer: Peer, told: Told) -> Graded:
     with _target(peer) as (target, window):
-        report = grade(target, Settings(LIMIT, window, python=peer.python), _cases(), told)
+        try:
+            report = grade(target, Settings(LIMIT, window, python=peer.python), _cases(), told)
+        except CouldNotRun as why:
+            raise SystemExit(str(why)) from None
     versions = {**_installed(peer), **report.versions}
     return Graded.of(report, versions, f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
 

@@ -62,7 +62,8 @@ Every limiter here was put to the cases of the proof kit, one after the other, a
   A limiter that promises something else is not broken for keeping to that. What each promises stands with it.
 - What a limiter does not offer, such as a cost or a window of half a second, is not counted, and is no fault. Nor is
   what cannot be tried on it: one in memory has no Redis to restart.
-- "Advice" holds the recommendations (SHOULD), such as one round trip a decision. They are for a talk, not for a grade.
+- "Advice" holds the recommendations (SHOULD), such as one round trip a decision; the other columns what a limiter must
+  do. An empty cell: nothing there could be tried.
 
 ## What it cannot say
 

@@ -123,6 +123,8 @@ def grade_command(  # noqa: PLR0917 - click passes each by its name
             report = grade(what, settings, wanted, told)
         except CouldNotRun as why:
             _stop(str(why))
+        except KeyboardInterrupt:
+            _stop("stopped before the end")
     terminal.render(report, console)
     for path, text in ((json_to, data.text), (html_to, html.page), (junit_to, junit.text)):
         if path is not None:

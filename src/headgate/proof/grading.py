@@ -30,6 +30,7 @@ RUNS = 3
 """How often a case is run at the most, while it stays undecided."""
 
 _SIDE_BY_SIDE = 6
+_LONG = 5.0  # seconds: in windows from here on cases do little but wait, so that all of them can do it at once
 
 Told = Callable[[Result], None]
 """Called with each result as it comes."""
@@ -69,6 +70,7 @@ def _survey(target: Target, settings: Settings) -> Survey:
         played = worker.play([ask(0, key, settings.limit + 1, verb="take")])
         if not played.records or all(record.allowed is None for record in played.records):
             raise TargetFailed(f"did not answer: {'; '.join(map(str, played.errors))}", worker.output)
+        versions["Python"] = worker.version
         met = _met(target, abilities)
         if any(record.retry_after is not None for record in played.records):
             met.add(Need.WAIT_TOLD)
@@ -175,7 +177,7 @@ def _skipped(case: Case, seen: Survey) -> Result:
 
 
 def _side_by_side(quiet: Sequence[Case], target: Target, seen: Survey, settings: Settings) -> Iterable[Result]:
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(_SIDE_BY_SIDE if settings.window < _LONG else max(1, len(quiet))) as pool:
         running = [pool.submit(_run, case, target, seen, settings) for case in quiet]
         try:
             for each in as_completed(running):

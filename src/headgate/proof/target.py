@@ -66,7 +66,7 @@ def service(url: str) -> Target:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
-    if not usable or url.count("{key}") != 1 or "{key}" in parts.netloc:
+    if not usable or url.count("{key}") != 1 or "{key}" not in f"{parts.path}?{parts.query}":
         raise InvalidTarget(
             f"--http must be a URL with {{key}} once in its path or query, such as "
             f"'http://127.0.0.1:8000/ping?user_id={{key}}', got {url!r}"

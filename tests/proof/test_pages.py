@@ -1,0 +1,223 @@
+"""The pages on the proof kit say what it does: their examples run, and what they name exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.cli import main
+from headgate.proof import History, Record, Verdict
+from headgate.proof.case import Case
+from headgate.proof.cases import cases, correctness
+from headgate.proof.grading import choose, grade
+from headgate.proof.growth import Growth
+from headgate.proof.judge import judge, never_over, never_under
+from headgate.proof.need import Need
+from headgate.proof.report import Report, Result, data
+from headgate.proof.rig import Settings
+from headgate.proof.rubric import Line
+from headgate.proof.target import parse
+from headgate.proof.verdict import Finding
+from proof import targets
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PAGES = [
+    *(DOCS / "how-to").glob("*.md"),
+    *(DOCS / "explanation").glob("*.md"),
+    *(DOCS / "reference").glob("*.md"),
+    *DOCS.glob("adr/000[678]-*.md"),
+]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_of_the_cases_is_up_to_date():
+    path = DOCS.parent / "tools/cases_page.py"
+    spec = importlib.util.spec_from_file_location("cases_page", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run: python tools/cases_page.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_case_that_is_named_exists(page: Path):
+    sections = "|".join({case.section for case in cases()})
+    named = re.findall(rf"`((?:{sections})/[a-z/-]+)`", page.read_text(encoding="utf-8"))
+    new = {"correctness/window/saved-up"} if page.name == "add-a-case.md" else set()
+    assert [name for name in named if name not in new and not choose([name], strict=True)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_is_named_exists(page: Path):
+    known = {name for command in main.commands.values() for each in command.params for name in each.opts}
+    assert "--strict" in known
+    assert isinstance(main, click.Group)
+    code = re.findall(r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
+    named = set(re.findall(r"(?<![\w-])--[a-z]+", " ".join(sum(code, ()))))
+    assert named <= known
+
+
+@pytest.mark.parametrize("picture", [*(DOCS / "explanation").glob("*.svg")], ids=lambda picture: picture.name)
+def test_a_picture_says_itself_in_words_and_knows_the_dark(picture: Path):
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ET.fromstring(picture.read_text(encoding="utf-8"))
+    assert root.findtext(f"{svg}title")
+    assert root.findtext(f"{svg}desc")
+    assert "prefers-color-scheme: dark" in root.findtext(f"{svg}style")
+    assert picture.name in (DOCS / "explanation/verdicts.md").read_text(encoding="utf-8")
+
+
+# How to add a case
+
+
+@pytest.mark.slow
+def test_the_case_of_the_how_to_catches_the_fault_that_is_planted_for_it(tmp_path: Path, monkeypatch):
+    source, planted, entry = blocks("how-to/add-a-case.md", "python")
+    new = entered(source, monkeypatch)
+    (tmp_path / "saves_up.py").write_text(planted)
+    assert "saves_up.py:SavesUp" in entry
+    assert new.id in entry
+    faulty, exact = (
+        parse(f"{tmp_path / 'saves_up.py'}:SavesUp"),
+        parse(f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"),
+    )
+    for target, verdict in ((faulty, Verdict.FAILED), (exact, Verdict.PASSED)):
+        (result,) = grade(target, Settings(), [new]).results
+        assert result.finding.verdict is verdict, result.finding.says
+
+
+def entered(source: str, monkeypatch) -> Case:
+    """Run the source of a case as if it stood in its file, for this test alone."""
+    monkeypatch.setattr("headgate.proof.case._cases", {})
+    exec(compile(source, "add-a-case.md", "exec"), dict(vars(correctness)))
+    (new,) = [case for case in cases() if case.run.__code__.co_filename == "add-a-case.md"]
+    return new
+
+
+# Histories
+
+
+def test_the_history_of_the_reference_is_one(tmp_path: Path):
+    (example,) = blocks("reference/history.md", "jsonl")
+    path = tmp_path / "history.jsonl"
+    path.write_text(example)
+    assert len(History.load(path).records) == 3
+    fields = set().union(*(json.loads(line) for line in example.splitlines()))
+    assert (
+        fields
+        == set(tables("reference/history.md"))
+        == {"headgate-history", "limit", "window", "about", *Record._fields}
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("node"), reason="there is no node on this machine")
+@pytest.mark.parametrize(("counts", "verdict"), [("Math.floor(now)", Verdict.FAILED), ("0", Verdict.PASSED)])
+def test_a_history_that_another_language_records_is_judged(tmp_path: Path, counts: str, verdict: Verdict):
+    (script,) = blocks("how-to/grade-your-service.md", "js")
+    (tmp_path / "record.mjs").write_text(script)
+    (tmp_path / "limiter.mjs").write_text(JAVASCRIPT.replace("COUNTS", counts))
+    done = subprocess.run(["node", "record.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    (tmp_path / "history.jsonl").write_text(done.stdout)
+    assert never_over(History.load(tmp_path / "history.jsonl")).verdict is verdict
+
+
+JAVASCRIPT = """
+let current, taken;
+export function allow(key) {
+  const now = performance.now() / 1000;
+  if (COUNTS !== current) { current = COUNTS; taken = {}; }
+  taken[key] = (taken[key] ?? 0) + 1;
+  return taken[key] <= 5;
+}
+"""
+
+
+# Reports
+
+
+def test_the_reference_names_every_field_of_a_report():
+    growth = Growth("bytes", "limit", [1, 2, 4], [1, 2, 4])
+    case = Case("a/b/c", "A sentence.", Line.CORRECTNESS, lambda rig: None)
+    found = Finding(Verdict.PASSED, "so it is", growth=growth)
+    from headgate.proof.facts import facts
+
+    report = Report("a", 5, 1.0, (Result(case, found, 0.1),), "2026-11-24", 1.0, facts=facts(Path(__file__)))
+    plain = data.as_data(report)
+    result = plain["results"][0]
+    line = plain["rubric"]["correctness"]
+    fields = [*plain, *line, *result, *result["growth"], *plain["facts"]]
+    assert tables("reference/report.md") == fields
+    assert set(json.loads(blocks("reference/report.md", "json")[0])) == set(result)
+
+
+def tables(page: str) -> list[str]:
+    """Return the names in the first column of every table of fields, in their order."""
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    return [found[1] for line in lines if (found := re.match(r"\| `([a-z_-]+)` \| [a-z`]", line))]
+
+
+# Verdicts
+
+
+def test_the_example_of_the_explanation_is_true():
+    (example,) = blocks("explanation/verdicts.md", "python")
+    exec(compile(example, "verdicts.md", "exec"), {})
+
+
+def test_the_conflict_that_is_said_not_to_be_found_is_not():
+    records = [Record(0, 0, "a", 1, True), Record(0.9, 1.85, "a", 1, True), Record(1.95, 1.95, "a", 1, True)]
+    assert never_over(History(1, 1.0, records)).verdict is not Verdict.FAILED
+
+
+_WIDENED = st.lists(
+    st.builds(
+        lambda start, took, cost, allowed, earlier, later: (
+            Record(start, start + took, "a", cost, allowed),
+            Record(start - earlier, start + took + later, "a", cost, allowed),
+        ),
+        st.integers(0, 30),
+        st.integers(0, 6),
+        st.integers(1, 3),
+        st.sampled_from([True, True, False, None]),
+        st.integers(0, 6),
+        st.integers(0, 6),
+    ),
+    max_size=12,
+)
+
+
+@given(_WIDENED, st.integers(1, 5), st.integers(1, 10))
+def test_delays_never_fail_a_limiter_nor_decide_for_it(pairs: list[tuple[Record, Record]], limit: int, window: int):
+    short, long = (History(limit, window, [pair[which] for pair in pairs]) for which in (0, 1))
+    for before, after in zip(judge(short), judge(long), strict=True):
+        if before.verdict is not Verdict.FAILED:
+            assert after.verdict is not Verdict.FAILED
+        if before.verdict is Verdict.UNDECIDED:
+            assert after.verdict is Verdict.UNDECIDED
+
+
+def test_a_fault_can_hide_in_long_intervals():
+    full = [Record(n / 10, n / 10, "b", 1, True) for n in range(2)]
+    over = [Record(0, 0, "a", 1, True), Record(0.1, 0.1, "a", 1, True), Record(0.2, 0.2, "a", 1, True)]
+    assert never_over(History(2, 1.0, [*over, *full])).verdict is Verdict.FAILED
+    hidden = [*over[:2], over[2]._replace(end=1.5)]
+    assert never_over(History(2, 1.0, [*hidden, *full])).verdict is Verdict.PASSED
+    assert never_under(History(2, 1.0, hidden)).verdict is Verdict.PASSED
+
+
+def test_what_a_case_needs_is_named_as_the_page_names_it():
+    page = (DOCS / "reference/cases.md").read_text(encoding="utf-8")
+    assert all(f"| `{need.name}` | {need.value} |" in page for need in Need)

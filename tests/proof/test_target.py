@@ -1,0 +1,53 @@
+"""How a target is named, and what is said of one that cannot be graded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headgate.proof.target import InvalidTarget, parse, service
+
+
+def test_a_file_and_a_module_are_told_apart(tmp_path: Path):
+    path = tmp_path / "limiter.py"
+    path.touch()
+    assert parse(f"{path}:Limiter").where == {"file": str(path), "name": "Limiter"}
+    assert parse("package.module:make").where == {"module": "package.module", "name": "make"}
+    assert parse(f"{path}:Limiter").file == path
+    assert parse("package.module:make").file is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "limiter", "limiter.py", "missing.py:Limiter", "a:b-c", "a b:c", "module:", ":name"]
+)
+def test_what_is_neither_is_refused_with_the_forms_that_there_are(text: str):
+    with pytest.raises(InvalidTarget, match="file.py:Name, package.module:name, or --http"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000/ping?user_id={key}", "https://host/{key}", "http://[::1]:80/users/{key}/ping"]
+)
+def test_a_service_is_a_url_with_a_place_for_the_key(url: str):
+    assert service(url).is_service
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1/{key}",
+        "ftp://host/{key}",
+        "http://host/ping",
+        "http://{key}.host/",
+        "http://host/{key}/{key}",
+        "http://host/#{key}",
+        "http://host:99999/{key}",
+        "http:///{key}",
+        "file:///etc/{key}",
+    ],
+)
+def test_any_other_url_is_refused(url: str):
+    with pytest.raises(InvalidTarget, match="--http must be a URL with {key} once"):
+        service(url)
