@@ -10,19 +10,18 @@ import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import click
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.cli import main
 from headgate.proof import History, Record, Verdict
 from headgate.proof.case import Case
 from headgate.proof.cases import cases, correctness
+from headgate.proof.facts import facts
 from headgate.proof.grading import choose, grade
 from headgate.proof.growth import Growth
 from headgate.proof.judge import judge, never_over, never_under
-from headgate.proof.need import Need
 from headgate.proof.report import Report, Result, data
 from headgate.proof.rig import Settings
 from headgate.proof.rubric import Line
@@ -63,7 +62,6 @@ def test_every_case_that_is_named_exists(page: Path):
 def test_every_option_that_is_named_exists(page: Path):
     known = {name for command in main.commands.values() for each in command.params for name in each.opts}
     assert "--strict" in known
-    assert isinstance(main, click.Group)
     code = re.findall(r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
     named = set(re.findall(r"(?<![\w-])--[a-z]+", " ".join(sum(code, ()))))
     assert named <= known
@@ -152,8 +150,6 @@ def test_the_reference_names_every_field_of_a_report():
     growth = Growth("bytes", "limit", [1, 2, 4], [1, 2, 4])
     case = Case("a/b/c", "A sentence.", Line.CORRECTNESS, lambda rig: None)
     found = Finding(Verdict.PASSED, "so it is", growth=growth)
-    from headgate.proof.facts import facts
-
     report = Report("a", 5, 1.0, (Result(case, found, 0.1),), "2026-11-24", 1.0, facts=facts(Path(__file__)))
     plain = data.as_data(report)
     result = plain["results"][0]
@@ -188,18 +184,20 @@ _WIDENED = st.lists(
             Record(start, start + took, "a", cost, allowed),
             Record(start - earlier, start + took + later, "a", cost, allowed),
         ),
-        st.integers(0, 30),
-        st.integers(0, 6),
-        st.integers(1, 3),
-        st.sampled_from([True, True, False, None]),
-        st.integers(0, 6),
-        st.integers(0, 6),
+        st.integers(0, 15),
+        st.integers(0, 3),
+        st.just(1),
+        st.sampled_from([True, True, True, False, None]),
+        st.integers(0, 3),
+        st.integers(0, 3),
     ),
-    max_size=12,
+    min_size=2,
+    max_size=8,
 )
 
 
-@given(_WIDENED, st.integers(1, 5), st.integers(1, 10))
+@settings(max_examples=300)
+@given(_WIDENED, st.integers(1, 3), st.integers(2, 10))
 def test_delays_never_fail_a_limiter_nor_decide_for_it(pairs: list[tuple[Record, Record]], limit: int, window: int):
     short, long = (History(limit, window, [pair[which] for pair in pairs]) for which in (0, 1))
     for before, after in zip(judge(short), judge(long), strict=True):
@@ -216,8 +214,3 @@ def test_a_fault_can_hide_in_long_intervals():
     hidden = [*over[:2], over[2]._replace(end=1.5)]
     assert never_over(History(2, 1.0, [*hidden, *full])).verdict is Verdict.PASSED
     assert never_under(History(2, 1.0, hidden)).verdict is Verdict.PASSED
-
-
-def test_what_a_case_needs_is_named_as_the_page_names_it():
-    page = (DOCS / "reference/cases.md").read_text(encoding="utf-8")
-    assert all(f"| `{need.name}` | {need.value} |" in page for need in Need)

@@ -53,9 +53,13 @@ def _told(rig: Rig) -> tuple[History, Played, list[_Wait]]:
     return history, played, waits
 
 
-def _resolution(waits: Sequence[_Wait]) -> float:
-    """Return what a wait may be longer than true by: a second where only whole seconds are told, else a millisecond."""
-    return 1.0 if all(wait.told == int(wait.told) for wait in waits if math.isfinite(wait.told)) else 0.001
+def _resolution(rig: Rig, waits: Sequence[_Wait]) -> float:
+    """Return what a wait may be longer than true by: a second where only whole seconds are told, else a millisecond.
+
+    Retry-After tells whole seconds, or a date, which is whole seconds as well.
+    """
+    whole = all(wait.told == int(wait.told) for wait in waits if math.isfinite(wait.told))
+    return 1.0 if whole or Need.HTTP in rig.survey.met else 0.001
 
 
 def _without_waits(played: Played) -> Finding:
@@ -92,7 +96,7 @@ def not_too_long(rig: Rig) -> Finding:
     history, played, waits = _told(rig)
     if not waits:
         return _without_waits(played)
-    resolution = _resolution(waits)
+    resolution = _resolution(rig, waits)
     long = [wait for wait in waits if wait.told > wait.most + resolution]
     if long:
         says = f"told to wait {long[0].told:g} s, when the unit was free after {long[0].most:.6f} s at the most"
@@ -173,7 +177,7 @@ def header(rig: Rig) -> Finding:
     if without:
         says = f"{len(without)} of {len(denied)} responses with status 429 had no Retry-After in seconds, nor a date"
         return Finding(Verdict.FAILED, says, history, without[0])
-    zero = [record for record in denied if (record.retry_after or 0) < 1]
+    zero = [record for record in denied if not record.retry_after]
     if zero:
         return Finding(Verdict.FAILED, "Retry-After of 0: a client told so is denied again", history, zero[0])
     return Finding(Verdict.PASSED, f"{len(denied)} responses with status 429, each with one", history, denied[-1])
