@@ -22,7 +22,7 @@ def test_a_file_and_a_module_are_told_apart(tmp_path: Path):
     "text", ["", "limiter", "limiter.py", "missing.py:Limiter", "a:b-c", "a b:c", "module:", ":name"]
 )
 def test_what_is_neither_is_refused_with_the_forms_that_there_are(text: str):
-    with pytest.raises(InvalidTarget, match="file.py:Name, package.module:name, or --http"):
+    with pytest.raises(InvalidTarget, match=r"file\.py:Name, package\.module:name, or --http"):
         parse(text)
 
 
@@ -49,5 +49,5 @@ def test_a_service_is_a_url_with_a_place_for_the_key(url: str):
     ],
 )
 def test_any_other_url_is_refused(url: str):
-    with pytest.raises(InvalidTarget, match="--http must be a URL with {key} once"):
+    with pytest.raises(InvalidTarget, match=r"--http must be a URL with \{key\} once"):
         service(url)
