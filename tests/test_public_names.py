@@ -68,7 +68,7 @@ ROOMS = {
 }
 
 # And in the proof kit each room may import those that stand before it.
-KIT = "rubric need history growth facts target servers proxy faketime verdict judge child replies crew rig case cases"
+KIT = "rubric need history growth facts target servers proxy faketime verdict judge worker child replies crew rig case cases"
 KIT_ROOMS = [*KIT.split(), "report", "grading"]
 
 
