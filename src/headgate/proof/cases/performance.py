@@ -218,7 +218,7 @@ def idle_keys(rig: Rig) -> Finding:
     share = max(left / most if most > 64 * number else 0.0 for left, most in (in_process, stored))
     says = (
         f"{number} keys took {in_process[1]} bytes in the process and {stored[1]} on Redis; {windows} windows later "
-        f"{in_process[0]} and {stored[0]} of them were left"
+        f"{max(0, in_process[0])} and {max(0, stored[0])} of them were left"
     )
     verdict = Verdict.PASSED if share < 0.5 else Verdict.FAILED
     return Finding(verdict, says, figures={"share_left": share})
