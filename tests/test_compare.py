@@ -80,6 +80,12 @@ def test_a_failure_is_meant_only_for_the_cases_and_the_evidence_that_are_named()
     assert why(bucket, EDGE, "'a' was denied though its window held 0 of 5 units") is None
 
 
+def test_more_than_twice_the_limit_is_never_meant():
+    bucket = peer(BUCKET)
+    assert why(bucket, EDGE, "10 units were allowed to 'a; the limit is 99' within 0.9 s, less; the limit is 5")
+    assert why(bucket, EDGE, "11 units were allowed to 'a; the limit is 99' within 0.9 s, less; the limit is 5") is None
+
+
 def test_the_table_counts_each_verdict_of_a_section_and_recommendations_apart():
     found = graded(
         correctness_limit_exact=Finding(Verdict.PASSED, "as it should be"),

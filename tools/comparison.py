@@ -26,6 +26,8 @@ VERSION = 1
 
 _LONGEST = 300  # characters of one piece of evidence
 _REFUSED_WINDOW = re.compile(r"raised ValueError: .*window must be")  # by an adapter: its peer has no such window
+_UNITS = re.compile(r"^(\d+) units were allowed .*; the limit is (\d+)$", re.DOTALL)
+_MOST = 2  # limits in a window: what is beyond that no peer's algorithm means
 _SYMBOLS = {"passed": "✓", "failed": "✗", "meant": "≈", "undecided": "?"}
 
 _OFFERS = {
@@ -212,6 +214,9 @@ def _cell(peer: Peer, found: Graded, these: Iterable[Case]) -> str:
 
 def why(peer: Peer, id_: str, says: str) -> str | None:
     """Return why a failure is none, where the peer means it so."""
+    units = _UNITS.search(says)
+    if units and int(units[1]) > _MOST * int(units[2]):
+        return None
     for each in peer.meant:
         if any(id_ == begins or id_.startswith(f"{begins}/") for begins in each.ids) and re.search(each.says, says):
             return each.why

@@ -138,12 +138,12 @@ _EDGES = (
     "correctness/window",
     "concurrency/processes/fleet",
     "resilience/ttl/long-enough",
+    "resilience/clock/clients",
     "resilience/clock/server-back",
     "resilience/clock/server-forward",
 )
-"""What shows that a window is not the exact one."""
+"""What shows that a window is not the exact one. None here means to let more than twice the limit through."""
 
-_CLIENTS = "resilience/clock/clients"  # likewise, where the server's clock decides: else it shows the client's
 _OVER = r"units were allowed|was allowed; an exact window"
 
 MOVING = (
@@ -153,12 +153,20 @@ MOVING = (
 COST = "Its wait is asked for in a second call, which knows no cost."
 FIXED = Meant(
     'Its README: "Burst traffic that bypasses the rate limit may occur at window boundaries".',
-    (*_EDGES, _CLIENTS),
+    _EDGES,
     _OVER,
+)
+FIXED_SERVICE = Meant(  # its window is a short one, so that a rush may meet an edge of it
+    FIXED.why, (*_EDGES, "concurrency"), _OVER
+)
+COUNTS_ALL = Meant(
+    'Its README: "All requests in that window increment the counter", those that are denied among them.',
+    ("correctness/cost/counted", "correctness/cost/denied-free", "correctness/cost/above-limit"),
+    "was denied",
 )
 COUNTER = Meant(
     'Its README: "approximates the moving window while using less memory". It errs either way.',
-    (*_EDGES, _CLIENTS, "correctness/rate", "correctness/denied/free"),
+    (*_EDGES, "correctness/rate", "correctness/denied/free"),
 )
 FADED = Meant(
     "Its documentation (docs/basic, 2.2.4) calls it a compromise, which takes the requests of the window before for "
@@ -168,11 +176,10 @@ FADED = Meant(
 BUCKET = Meant(
     "A bucket gives out its burst and what comes back meanwhile: more than N in a window is its nature.", _EDGES, _OVER
 )
-BUCKET_OF_ALL = Meant(BUCKET.why, (*_EDGES, _CLIENTS), _OVER)
 WAITS = Meant(
     "The kit holds a wait against the exact window. Its own window is another, so this says nothing of its waits.",
-    ("honesty/wait/enough", "honesty/wait/not-too-long", "honesty/wait/exact", "honesty/wait/cost"),
-    "told to wait",
+    ("honesty/wait/enough", "honesty/wait/not-too-long", "honesty/wait/exact", "honesty/wait/cost", "concurrency/wait"),
+    r"told to wait|wait\(\) on a full key returned",
 )
 LOCK = Meant(
     "It answers False as well where another thread holds the limiter's one lock, for whatever key: \"This is "
@@ -195,6 +202,10 @@ LEAKS = Meant(
 KEEPS = Meant(
     "The factory of its README, which the adapter follows, keeps every bucket that it has made.",
     ("performance/memory/idle-keys",),
+)
+TIMER = (
+    "Its `MemoryStorage` starts its timer, and drops a key's lock, without holding one. The kit lets Python switch "
+    "threads every 10 µs; at the usual 5 ms, 16 threads raised no RuntimeError in four million calls."
 )
 LRU = "Holds 1024 keys by default, and drops the one unused for longest."
 
@@ -265,7 +276,9 @@ PEERS = (
         },
         folder=ROOT,
     ),
-    *_both("limits", "moving_window", "moving window", f"{MOVING} {COST}", redis="By the client's clock."),
+    *_both(
+        "limits", "moving_window", "moving window", f"{MOVING} {COST}", memory=TIMER, redis="By the client's clock."
+    ),
     Peer(
         "limits-moving-window-aio-redis",
         "limits",
@@ -282,8 +295,18 @@ PEERS = (
         f"Promises no exact window. {COST}",
         COUNTER,
         WAITS,
+        memory=TIMER,
     ),
-    *_both("limits", "fixed_window", "fixed window (default)", f"Promises no exact window. {COST}", FIXED, WAITS),
+    *_both(
+        "limits",
+        "fixed_window",
+        "fixed window (default)",
+        f"Promises no exact window. {COST}",
+        FIXED,
+        COUNTS_ALL,
+        WAITS,
+        memory=TIMER,
+    ),
     *_both(
         "pyrate-limiter",
         "log",
@@ -300,6 +323,7 @@ PEERS = (
         "GCRA, or token bucket",
         "Promises no exact window.",
         BUCKET,
+        WAITS,
         LOCK,
         KEEPS,
         redis="By the client's clock.",
@@ -311,7 +335,7 @@ PEERS = (
         "memory",
         SLOWAPI,
         "With `headers_enabled`, which is off by default: there is no `Retry-After` then.",
-        (FIXED, WAITS),
+        (FIXED_SERVICE, WAITS),
         settings=IN_MEMORY,
     ),
     Peer(
@@ -321,7 +345,7 @@ PEERS = (
         "redis",
         SLOWAPI,
         "The same. Its client of Redis is synchronous, in asynchronous routes, too.",
-        (FIXED, WAITS),
+        (FIXED_SERVICE, WAITS),
         settings=ON_REDIS,
     ),
     Peer(
@@ -338,14 +362,21 @@ PEERS = (
         "token_bucket",
         "token bucket (default)",
         "Promises no exact window.",
-        BUCKET_OF_ALL,
+        BUCKET,
         WAITS,
         memory=LRU,
     ),
     *_both(
-        "throttled-py", "sliding_window", "sliding window", "Two counters, the previous one faded.", FADED, memory=LRU
+        "throttled-py",
+        "sliding_window",
+        "sliding window",
+        "Two counters, the previous one faded.",
+        FADED,
+        WAITS,
+        memory=LRU,
+        redis="By the client's clock.",
     ),
-    *_both("throttled-py", "gcra", "GCRA", "Promises no exact window.", BUCKET_OF_ALL, WAITS, memory=LRU),
+    *_both("throttled-py", "gcra", "GCRA", "Promises no exact window.", BUCKET, WAITS, memory=LRU),
 )
 
 

@@ -1,17 +1,20 @@
 """The command ``headgate``. Each verb reads its options, calls the package, and says what came of it.
 
-Exit codes: 0 every case passed, 1 one failed, 2 it could not run, 3 none failed but some stayed undecided.
+Exit codes: 0 every case passed, 1 one failed, 2 it could not run, 3 none failed but some stayed undecided, or none
+could be tried.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 try:
     import click
@@ -27,8 +30,8 @@ from headgate.proof.cases import cases
 from headgate.proof.grading import CouldNotRun, Told, choose, grade
 from headgate.proof.history import History, InvalidHistory
 from headgate.proof.judge import judge
-from headgate.proof.report import Result, data, html, junit, terminal
-from headgate.proof.report.text import plain
+from headgate.proof.report import Report, Result, data, html, junit, terminal
+from headgate.proof.report.text import counted, plain
 from headgate.proof.rig import Settings
 from headgate.proof.target import InvalidTarget, Target, parse, service
 from headgate.proof.verdict import Verdict
@@ -41,7 +44,33 @@ _NO_SANDBOX = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Whatever goes wrong is one line and exit code 2: 1 is kept for a limiter that failed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            _stop("stopped before the end")
+        except Exception as why:  # noqa: BLE001 - at the edge
+            _stop(f"{type(why).__name__}: {why}")
+
+
+class _Seconds(click.FloatRange):
+    """A span: nan is in every range, and is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="headgate")
 def main() -> None:
     """Headgate: an exact rate limiter, and a proof kit that grades any limiter."""
@@ -50,17 +79,18 @@ def main() -> None:
 @main.command("grade", epilog=_NO_SANDBOX)
 @click.argument("target", required=False)
 @click.option("--http", "url", metavar="URL", help="Grade a running service: its URL, with {key} for the key.")
-@click.option("--limit", type=click.IntRange(1, 10_000), help="N: units per window.  [default: 5]")
-@click.option("--window", type=click.FloatRange(0.05, 3600), help="T: seconds.  [default: 1]")
+@click.option("--limit", type=click.IntRange(1, 10_000), help="N: units per window.  [default: 5; needed with --http]")
+@click.option("--window", type=_Seconds(0.05, 3600), help="T: seconds.  [default: 1; needed with --http]")
 @click.option("--case", "only", multiple=True, metavar="ID", help="Only this case, or this section. May be repeated.")
 @click.option("--strict", is_flag=True, help="Run the recommendations (SHOULD), too.")
+@click.option("--questions", is_flag=True, help="Add questions for an interview to what is printed and to the page.")
 @click.option("--json", "json_to", type=click.Path(dir_okay=False, path_type=Path), help="Write the report as JSON.")
 @click.option("--html", "html_to", type=click.Path(dir_okay=False, path_type=Path), help="Write it as one HTML page.")
 @click.option("--junit", "junit_to", type=click.Path(dir_okay=False, path_type=Path), help="Write it as JUnit XML.")
 @click.option("--save", type=click.Path(file_okay=False, path_type=Path), help="Keep the recorded answers in a folder.")
 @click.option(
     "--deadline",
-    type=click.FloatRange(0.01, 60),
+    type=_Seconds(0.01, 60),
     default=1.0,
     show_default=True,
     help="Seconds for an answer in an outage.",
@@ -91,6 +121,7 @@ def grade_command(  # noqa: PLR0917 - click passes each by its name
     window: float | None,
     only: tuple[str, ...],
     strict: bool,
+    questions: bool,
     json_to: Path | None,
     html_to: Path | None,
     junit_to: Path | None,
@@ -100,7 +131,7 @@ def grade_command(  # noqa: PLR0917 - click passes each by its name
     python: str,
     memory: int,
 ) -> None:
-    r"""Grade a rate limiter, case by case, with the evidence.
+    """Grade a rate limiter, case by case, with the evidence.
 
     TARGET is file.py:Name or package.module:name, a class or factory that is called as Name(limit, window_seconds),
     with the URL of a Redis as third argument where it takes one. Its allow(user_id) answers True or False; it may be
@@ -109,27 +140,32 @@ def grade_command(  # noqa: PLR0917 - click passes each by its name
     \b
       headgate grade limiter.py:SlidingWindow --limit 5 --window 1
       headgate grade --http 'http://127.0.0.1:8000/ping?user_id={key}' --limit 10 --window 60
-    """
+
+    Exit codes: 0 passed, 1 failed, 2 could not run, 3 undecided, or nothing could be tried.
+    """  # noqa: D301 - the mark of click for lines to keep
     what = _target(target, url, limit, window)
     wanted = _wanted(only, strict=strict)
     settings = Settings(limit or 5, window or 1.0, deadline, python, memory, server=server, save=save)
-    _writable(json_to, html_to, junit_to)
-    if save is not None:
-        save.mkdir(parents=True, exist_ok=True)
+    _make_folder(save)
+    forms: list[tuple[Path | None, Callable[[Report], str]]]
+    forms = [(json_to, data.text), (html_to, html.page), (junit_to, junit.text)]
+    files = [(_opened(path), text) for path, text in forms if path is not None]
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     console = Console()
+    _stop_on_signals()
     with _progress(len(wanted)) as told:
         try:
             report = grade(what, settings, wanted, told)
         except CouldNotRun as why:
             _stop(str(why))
-        except KeyboardInterrupt:
-            _stop("stopped before the end")
+    report = replace(_named_as_given(report), questions=questions)
     terminal.render(report, console)
-    for path, text in ((json_to, data.text), (html_to, html.page), (junit_to, junit.text)):
-        if path is not None:
-            path.write_text(text(report), encoding="utf-8")
-            console.print(f"written: {escape(str(path))}", highlight=False)
+    if left_out := len(choose(only, strict=True)) - len(wanted):
+        console.print(f"{counted(left_out, 'recommendation')} not run: --strict", highlight=False)
+    for file, text in files:
+        with file:
+            file.write(text(report))
+        console.print(f"written: {escape(plain(file.name))}", highlight=False)
     sys.exit(report.exit_code)
 
 
@@ -151,11 +187,35 @@ def _wanted(only: tuple[str, ...], *, strict: bool) -> list[Case]:
     return choose(only, strict=strict)
 
 
-def _writable(*paths: Path | None) -> None:
-    # Before the minutes of work whose result they are for.
-    for path in paths:
-        if path is not None and not path.parent.is_dir():
-            _stop(f"{path} cannot be written: there is no folder {path.parent}")
+# Both are tried before the minutes of work whose result they are for.
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as why:
+        _stop(f"{path} cannot be written: {why.strerror}")
+
+
+def _make_folder(path: Path | None) -> None:
+    try:
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as why:
+        _stop(f"{path} is no folder to save to: {why.strerror}")
+
+
+def _stop_on_signals() -> None:
+    """Let what ends a process end it as Ctrl-C does: so that servers and workers are ended, too."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under nohup it stays ignored
+            signal.signal(number, signal.default_int_handler)
+
+
+def _named_as_given(report: Report) -> Report:
+    facts, here = report.facts, Path.cwd()
+    if facts is None or not Path(facts.path).is_relative_to(here):
+        return report
+    return replace(report, facts=replace(facts, path=str(Path(facts.path).relative_to(here))))
 
 
 def _stop(why: str) -> NoReturn:
@@ -186,20 +246,31 @@ def _progress(total: int) -> Iterator[Told]:
 
 
 @main.command("judge")
-@click.argument("history", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("history", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option("--limit", type=click.IntRange(1), help="N, in place of the file's.")
-@click.option("--window", type=click.FloatRange(0, min_open=True), help="T in seconds, in place of the file's.")
+@click.option("--window", type=_Seconds(0, min_open=True), help="T in seconds, in place of the file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def judge_command(history: Path, limit: int | None, window: float | None, as_json: bool) -> None:
     """Judge recorded answers again: whether more than N were allowed in any T seconds, and whether a denial had room.
 
-    HISTORY is a file that `headgate grade --save` wrote, or one of your own: a line of JSON for each answer, in the
-    format that docs/reference/history.md describes.
-    """
+    HISTORY is a file that headgate grade --save wrote, or one of your own; - reads standard input. Its first line holds
+    the limit and the window in seconds, each other line one answer: when it was asked for and when it came, in seconds.
+
+    \b
+      {"headgate-history": 1, "limit": 5, "window": 1.0}
+      {"start": 12.0101, "end": 12.0103, "key": "alice", "allowed": true}
+
+    Exit codes: 0 passed, 1 failed, 2 could not run, 3 undecided.
+    """  # noqa: D301 - the mark of click for lines to keep
+    piped = str(history) == "-"
     try:
-        recorded = History.load(history)
+        if piped:
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+            recorded = History.read(sys.stdin)
+        else:
+            recorded = History.load(history)
     except (InvalidHistory, OSError) as why:
-        _stop(f"{history} is no history: {why}")
+        _stop(f"{'standard input' if piped else history} is no history: {why}")
     held_to = replace(recorded, limit=limit or recorded.limit, window=window or recorded.window)
     judgement = judge(held_to)
     if as_json:

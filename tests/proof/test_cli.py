@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -20,10 +22,10 @@ EXACT = f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"
 pytestmark = pytest.mark.slow  # each runs the command once or twice
 
 
-def headgate(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def headgate(*arguments: object, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "headgate", *map(str, arguments)]
     variables = {**os.environ, "COLUMNS": "100", **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=variables)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120, env=variables)
 
 
 def test_0_when_every_case_passed():
@@ -36,7 +38,7 @@ def test_0_when_every_case_passed():
 def test_1_when_one_failed_and_the_evidence_is_shown():
     done = headgate("grade", FIXED, "--case", "correctness/edge/at", "--case", "correctness/limit/one")
     assert done.returncode == 1
-    assert "an exact window has it denied" in " ".join(done.stdout.split())
+    assert "it is to be denied" in " ".join(done.stdout.split())
     assert done.stdout.rstrip().endswith("failed: 1 of 2 cases")
 
 
@@ -54,9 +56,10 @@ def test_1_when_one_failed_and_the_evidence_is_shown():
         (("--http", "http://127.0.0.1:1/{key}", "--limit", "5"), "--limit and --window"),
         (("--http", "http://127.0.0.1:1/{key}", "--limit", "5", "--window", "1"), "ConnectionRefusedError"),
         ((EXACT, "--case", "correctness/nothing"), "there is no 'correctness/nothing'"),
-        ((EXACT, "--json", "no/such/folder.json"), "there is no folder no/such"),
+        ((EXACT, "--json", "no/such/folder.json"), "no/such/folder.json cannot be written: No such file"),
+        ((EXACT, "--save", "/dev/null/folder"), "/dev/null/folder is no folder to save to"),
         ((EXACT, "--limit", "0"), "0 is not in the range"),
-        ((EXACT, "--window", "nan"), ""),
+        ((EXACT, "--window", "nan"), "nan is no number of seconds"),
     ],
 )
 def test_2_when_it_could_not_run_with_a_line_that_says_why(arguments: tuple[str, ...], says: str):
@@ -87,6 +90,47 @@ def test_3_when_none_failed_but_one_stayed_undecided(tmp_path: Path):
     assert "undecided" in done.stdout
 
 
+def test_3_when_nothing_could_be_tried():
+    done = headgate("grade", EXACT, "--case", "resilience/ttl")
+    assert done.returncode == 3
+    assert "nothing could be tried; skipped: " in done.stdout
+
+
+def test_2_and_one_line_when_something_went_wrong_that_nobody_thought_of(tmp_path: Path):
+    full = headgate("grade", EXACT, "--case", "correctness/limit/one", "--json", "/dev/full")
+    assert full.returncode == 2
+    assert full.stderr.strip() == "headgate: OSError: [Errno 28] No space left on device"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_2_when_it_is_told_to_stop_and_what_it_had_started_is_gone(tmp_path: Path, number: signal.Signals):
+    target = targets.written(
+        tmp_path,
+        """
+        import os, pathlib, time
+
+        class Limiter:
+            def __init__(self, limit, window_seconds):
+                pathlib.Path(__file__).with_name(f"{os.getpid()}.pid").touch()
+
+            def allow(self, user_id):
+                time.sleep(0.05)
+                return True
+        """,
+    )
+    command = [sys.executable, "-m", "headgate", "grade", target.name, "--window", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        end = time.monotonic() + 30
+        while not list(tmp_path.glob("*.pid")) and time.monotonic() < end:
+            time.sleep(0.05)
+        running.send_signal(number)
+        _, said = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert "stopped before the end" in said
+    workers = [int(file.stem) for file in tmp_path.glob("*.pid")]
+    assert workers and not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
 def test_the_report_is_written_in_every_form_and_the_histories_can_be_judged_again(tmp_path: Path):
     made = {form: tmp_path / f"report.{form}" for form in ("json", "html", "junit")}
     options = [part for form, path in made.items() for part in (f"--{form}", path)]
@@ -104,6 +148,7 @@ def test_the_report_is_written_in_every_form_and_the_histories_can_be_judged_aga
     (kept,) = (tmp_path / "kept").iterdir()
     again = headgate("judge", kept)
     assert again.returncode == 1
+    assert headgate("judge", "-", stdin=kept.read_text()).stdout == again.stdout
     assert "failed     never over" in again.stdout
     assert "failed     never under" in headgate("judge", kept, "--limit", 100).stdout
     found = json.loads(headgate("judge", kept, "--json").stdout)
@@ -117,6 +162,9 @@ def test_a_history_that_is_none_is_2_with_the_line_at_fault(tmp_path: Path):
     done = headgate("judge", path)
     assert done.returncode == 2
     assert 'line 2: expected "start", seconds' in done.stderr
+    piped = headgate("judge", "-", stdin="no history")
+    assert piped.returncode == 2
+    assert "standard input is no history: line 1" in piped.stderr
 
 
 def test_the_cases_are_listed_without_being_run():
@@ -130,10 +178,26 @@ def test_the_cases_are_listed_without_being_run():
 def test_recommendations_are_run_only_when_asked_for():
     normal = headgate("grade", EXACT, "--case", "resilience/clock", "--json", "/dev/null")
     assert "resilience/clock/wall" not in normal.stdout
+    assert "2 recommendations not run: --strict" in normal.stdout
     strict = headgate("grade", EXACT, "--case", "resilience/clock", "--strict")
     assert "resilience/clock/wall" in strict.stdout
+    assert "not run" not in strict.stdout.rpartition("skipped")[2]
     named = headgate("grade", EXACT, "--case", "resilience/clock/wall")
     assert "resilience/clock/wall" in named.stdout
+
+
+@pytest.mark.parametrize("verb", ["grade", "judge"])
+def test_help_keeps_its_lines_and_says_the_exit_codes(verb: str):
+    said = headgate(verb, "--help").stdout
+    assert "\\b" not in said and "\b" not in said
+    assert "Exit codes: 0 passed, 1 failed, 2 could not run, 3 undecided" in said
+    assert {"grade": "    headgate grade --http ", "judge": '    {"headgate-history": 1, '}[verb] in said
+
+
+def test_questions_and_the_path_as_it_was_given():
+    done = headgate("grade", os.path.relpath(FIXED), "--case", "correctness/limit/one", "--questions")
+    assert "questions to ask" in done.stdout
+    assert f"\n{os.path.relpath(targets.PLANTED / 'fixed_window.py')}" in done.stdout
 
 
 def test_help_says_that_it_is_no_sandbox():

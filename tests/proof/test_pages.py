@@ -211,6 +211,17 @@ def test_a_fault_can_hide_in_long_intervals():
     full = [Record(n / 10, n / 10, "b", 1, True) for n in range(2)]
     over = [Record(0, 0, "a", 1, True), Record(0.1, 0.1, "a", 1, True), Record(0.2, 0.2, "a", 1, True)]
     assert never_over(History(2, 1.0, [*over, *full])).verdict is Verdict.FAILED
-    hidden = [*over[:2], over[2]._replace(end=1.5)]
-    assert never_over(History(2, 1.0, [*hidden, *full])).verdict is Verdict.PASSED
+    hidden = [*over[:2], over[2]._replace(end=1.5), *full, Record(0.2, 0.2, "b", 1, False)]
+    assert never_over(History(2, 1.0, hidden)).verdict is Verdict.PASSED
     assert never_under(History(2, 1.0, hidden)).verdict is Verdict.PASSED
+
+
+def test_a_history_that_shows_nothing_is_undecided():
+    for records in ([], [Record(0, 0, "a", 1, True)]):
+        assert {finding.verdict for finding in judge(History(2, 1.0, records))} == {Verdict.UNDECIDED}
+
+
+def test_the_list_of_timed_cases_is_that_of_the_cases_marked_so():
+    text = (DOCS / "explanation/verdicts.md").read_text(encoding="utf-8").partition("## Timed cases")[2]
+    named = re.findall(r"^\| `([a-z/-]+)` \|", text, re.MULTILINE)
+    assert {case.id for case in cases() if case.timed} == {case.id for case in choose(named, strict=True)}

@@ -26,6 +26,18 @@ def test_what_is_neither_is_refused_with_the_forms_that_there_are(text: str):
         parse(text)
 
 
+@pytest.mark.parametrize("text", ["limiter.mjs:allow", "limiter.go", "src/limiter.xyz:allow", "{folder}/limiter.py2:A"])
+def test_a_file_of_another_language_is_refused_with_what_there_is_for_it(tmp_path: Path, text: str):
+    (tmp_path / "limiter.py2").touch()
+    text = text.format(folder=tmp_path)
+    place = text.partition(":")[0]
+    with pytest.raises(InvalidTarget) as refused:
+        parse(text)
+    assert str(refused.value) == (
+        f"{place!r} is no Python file: grade its service with --http, or record a history and judge that"
+    )
+
+
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8000/ping?user_id={key}", "https://host/{key}", "http://[::1]:80/users/{key}/ping"]
 )

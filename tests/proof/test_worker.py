@@ -23,6 +23,7 @@ from headgate.proof.grading import survey
 from headgate.proof.need import Need
 from headgate.proof.rig import Settings
 from headgate.proof.target import Target, parse
+from headgate.proof.target import service as named_service
 from headgate.proof.worker import service
 
 WORKER = Path(service.__file__).parent
@@ -95,6 +96,11 @@ def test_a_file_in_a_package_is_imported_as_a_part_of_it(tmp_path: Path):
             "def Limiter(limit, window, redis_url, more): ...",
             "Limiter(limit, window_seconds, redis_url), and that does not fit: missing a required argument: 'more'",
         ),
+        (
+            "def helper(): ...\nclass SlidingWindow:\n    def allow(self): ...\n",
+            "the target has no Limiter in target.py; it has SlidingWindow",
+        ),
+        ("def make(limit, window): ...", "the target has no Limiter in target.py; it has make"),
         ("def Limiter(limit, window): ...", "the target has no method allow(user_id): Limiter"),
         (
             "def Limiter(limit, window):\n    from json import loads\n    return loads('[')",
@@ -102,7 +108,7 @@ def test_a_file_in_a_package_is_imported_as_a_part_of_it(tmp_path: Path):
         ),
         ("\n\nif True:\nLimiter = 1", "expected an indented block after 'if' statement on line 3 at target.py, line 4"),
     ],
-    ids=["number", "arguments", "nothing", "raises", "syntax"],
+    ids=["number", "arguments", "no such class", "no such factory", "nothing", "raises", "syntax"],
 )
 def test_what_cannot_be_graded_is_told_with_its_place(tmp_path: Path, source: str, says: str):
     with Worker(written(tmp_path, source), patience=10) as worker, pytest.raises(TargetFailed) as failure:
@@ -172,6 +178,35 @@ def test_a_sleep_on_a_moved_clock_takes_no_time_and_all_of_it(tmp_path: Path):
         [record] = worker.play([ask(0, "a")]).records
     assert record.allowed is True
     assert record.end - record.start == 3600
+
+
+def test_a_thread_beside_sleeps_until_the_moved_clock_has_been_moved_so_far(tmp_path: Path):
+    target = written(
+        tmp_path,
+        """
+        import threading, time
+        class Limiter:
+            def __init__(self, limit, window):
+                self.swept = 0
+                threading.Thread(target=self._janitor, daemon=True).start()
+            def _janitor(self):
+                while True:
+                    time.sleep(10)
+                    self.swept += 1
+            def allow(self, user_id):
+                return f"{self.swept} {time.monotonic()}"
+        """,
+    )
+    with Worker(target, patience=10) as worker:
+        worker.load(3, 1.0, clock="moved")
+        seen = []
+        for _ in range(3):
+            time.sleep(0.1)  # for the janitor to run as far as it can
+            [text] = worker.play([ask(0, "a", 2)]).odd
+            swept, now = text.removeprefix("str ").strip("'").split()
+            seen.append((int(swept), float(now) - 1_000_000))
+            worker.advance(9)
+    assert seen == [(0, 0.0), (0, 9.0), (1, 18.0)]
 
 
 def test_a_wall_clock_is_off_and_can_be_stepped_while_the_monotonic_one_runs_on(tmp_path: Path):
@@ -360,8 +395,30 @@ def test_a_service_that_is_not_there_is_an_error_of_each_call():
         bound.bind(("127.0.0.1", 0))
         asked = service.Service(f"http://127.0.0.1:{bound.getsockname()[1]}/{{key}}")
         for _ in range(2):
-            with pytest.raises(ConnectionRefusedError):
+            with pytest.raises(ConnectionRefusedError, match=r"^nothing listens at 127\.0\.0\.1:\d+$"):
                 asked.take("a")
+        target = named_service(f"http://127.0.0.1:{bound.getsockname()[1]}/{{key}}")
+        with Worker(target, patience=10) as worker:
+            worker.load(3, 1.0)
+            [error] = worker.play([ask(0, "a")]).errors
+    assert error.where == ""
+
+
+def test_an_error_of_a_service_has_no_place_in_the_files_of_python():
+    with _served(b"SMTP\r\n\r\n") as (scripted, _), Worker(named_service(scripted.url), patience=10) as worker:
+        worker.load(3, 1.0)
+        [error] = worker.play([ask(0, "a")]).errors
+    assert (error.type, error.where) == ("BadStatusLine", "")
+
+
+def test_a_date_to_retry_after_is_held_against_that_of_the_response():
+    at, date = "Tue, 24 Nov 2020 10:00:30 GMT", "Tue, 24 Nov 2020 10:00:00 GMT"
+    assert service.retry_after(at, date) == 30.0
+    assert service.retry_after(at, "soon") == 0.0
+    assert service.retry_after("7", date) == 7.0
+    answer = DENIED.replace(b"Content", b"Date: %b\r\nContent") % (at.encode(), date.encode())
+    with _served(answer) as (_, asked):
+        assert asked.take("a") == (False, 30.0, None)
 
 
 def test_a_retry_after_may_be_a_date():

@@ -35,6 +35,7 @@ class Case:
         needs: What it needs of a target; without one of these it is skipped.
         should: Whether it is a recommendation: run only when asked for, with ``--strict``.
         alone: Whether it measures time or loads the machine, so that nothing else may run beside it.
+        timed: Whether its verdict rests on how long something took, so that a machine that stood still may be to blame.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Case:
     needs: frozenset[Need] = frozenset()
     should: bool = False
     alone: bool = False
+    timed: bool = False
 
     @property
     def section(self) -> str:
@@ -55,14 +57,20 @@ _cases: dict[str, Case] = {}
 
 
 def case(
-    id_: str, sentence: str, line: Line, *needs: Need, should: bool = False, alone: bool = False
+    id_: str,
+    sentence: str,
+    line: Line,
+    *needs: Need,
+    should: bool = False,
+    alone: bool = False,
+    timed: bool = False,
 ) -> Callable[[Callable[[Rig], Finding]], Callable[[Rig], Finding]]:
     """Enter a function as a case. See `Case` for the arguments."""
     assert _ID.fullmatch(id_), id_
     assert id_ not in _cases, id_
 
     def enter(run: Callable[[Rig], Finding]) -> Callable[[Rig], Finding]:
-        _cases[id_] = Case(id_, sentence, line, run, frozenset(needs), should, alone)
+        _cases[id_] = Case(id_, sentence, line, run, frozenset(needs), should, alone, timed)
         return run
 
     return enter

@@ -21,13 +21,17 @@ from headgate.proof.worker import PIPES_CLOSED
 FLOOD = 10_000_000
 """Bytes that a child may print before it is stopped."""
 
-_SHOWN = 4000
+_SHOWN = 4000  # of what it printed
 _LARGEST_LINE = 1 << 27
 _TICK = 0.1  # seconds between two looks at whether there is still somebody to wait for
 
 
 class Down(Exception):
     """The child is no use any more. The text says how it went, without its subject: ``hung: no answer within 3 s``."""
+
+
+class Hung(Down):
+    """It did not answer in time. Where it prints its stack on SIGUSR1, that is the last of its output."""
 
 
 class Child:
@@ -147,17 +151,18 @@ class Child:
             return f"died of signal {-code} ({signal.strsignal(-code)})"
         return f"ended its process with exit code {code}"
 
-    def _hung(self, within: float) -> Down:
+    def _hung(self, within: float) -> Hung:
         printed = self._printed
         self._process.send_signal(signal.SIGUSR1)  # it prints where it hangs
         for _ in range(20):
             time.sleep(0.05)
             if self._printed > printed:
                 break
-        return self._down(f"hung: no answer within {within:.3g} s")
+        self._reader.join(0.1)  # for the last that it printed
+        return Hung(f"hung: no answer within {within:.3g} s")
 
     def _down(self, how: str) -> Down:
-        self._reader.join(0.1)  # for the last that it printed
+        self._reader.join(0.1)
         return Down(how)
 
     def _drain(self) -> None:

@@ -8,6 +8,7 @@ user can who runs the kit.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,15 +18,28 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from headgate.proof import replies
-from headgate.proof.child import Child, Down
+from headgate.proof.child import Child, Down, Hung
 from headgate.proof.replies import Abilities, Played, Raised
 from headgate.proof.target import Target
 
-__all__ = ["Abilities", "Lane", "Played", "Raised", "Step", "TargetFailed", "Worker", "ask", "keep_asking", "soon"]
+__all__ = [
+    "Abilities",
+    "Lane",
+    "NoInterpreter",
+    "Played",
+    "Raised",
+    "Step",
+    "TargetFailed",
+    "Worker",
+    "ask",
+    "keep_asking",
+    "soon",
+]
 
 _SCRIPT = Path(__file__).with_name("worker") / "__main__.py"
 _LEAD = 0.05  # seconds from the last command of a play to its beginning: all workers have read theirs by then
 _START = 20.0  # seconds for an interpreter to start
+_FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')  # of a stack that faulthandler prints
 
 
 class TargetFailed(Exception):
@@ -38,6 +52,10 @@ class TargetFailed(Exception):
     def __init__(self, says: str, output: str = "") -> None:
         super().__init__(replies.one_line(says))
         self.output = output
+
+
+class NoInterpreter(TargetFailed):
+    """The Python that should run the target could not be started, which says nothing of the target."""
 
 
 class Step(NamedTuple):
@@ -73,6 +91,8 @@ class Worker:
         python: The interpreter to run it with; this one by default.
         memory: MiB that it may hold.
         patience: Seconds that a command may take beyond what it is known to last, before the target is said to hang.
+            Once half of them have passed nothing more is asked: who is slow is cut short, and only a single call that
+            takes as long as the other half hangs.
 
     Attributes:
         version: That of the interpreter, once the target is loaded.
@@ -90,7 +110,7 @@ class Worker:
         try:
             self._child = Child([python, "-P", "-B", "-u", str(_SCRIPT)])
         except (OSError, ValueError) as error:
-            raise TargetFailed(f"the interpreter {python} could not be started: {error}") from None
+            raise NoInterpreter(f"the interpreter {python} could not be started: {error}") from None
 
     def load(
         self,
@@ -101,6 +121,7 @@ class Worker:
         clock: str = "real",
         wall: float = 0.0,
         trace: bool = False,
+        asynchronous: bool = False,
     ) -> Abilities:
         """Load the target and make a limiter of it.
 
@@ -111,6 +132,7 @@ class Worker:
             clock: ``real``; ``moved``, to stand still but for `advance`; or ``wall``, to be moved by `set_wall`.
             wall: Seconds that its wall clock is off by.
             trace: Whether to count its memory, which makes it slow.
+            asynchronous: True where an earlier play found that its verbs are to be awaited, whatever they look like.
 
         Raises:
             TargetFailed: It could not be loaded.
@@ -127,6 +149,7 @@ class Worker:
             wall=wall,
             memory=self._memory,
             trace=trace,
+            asynchronous=asynchronous,
         )
         with self._blaming_the_target():
             return replies.abilities(reply)
@@ -167,7 +190,8 @@ class Worker:
         ends = max((step.until or step.at for lane in lanes for step in lane), default=0.0)
         # A moved clock does not make anybody wait.
         whole = lasts if self._moved else max(0.0, begin_at - time.monotonic()) + ends + lasts
-        self._send("play", whole, lanes=lanes, begin_at=begin_at, restless=restless, keep=keep)
+        end_at = time.monotonic() + whole + self._patience / 2
+        self._send("play", whole, lanes=lanes, begin_at=begin_at, end_at=end_at, restless=restless, keep=keep)
 
     def played(self) -> Played:
         """Wait for the end of the play that was begun. Raises `TargetFailed` where the target went down."""
@@ -176,8 +200,11 @@ class Worker:
             return replies.played(reply)
 
     def pace(self, keys: Sequence[str], times: int, rounds: int) -> list[float]:
-        """Measure a decision: for each round the mean seconds of ``times`` calls of ``allow``."""
-        reply = self._do("pace", keys=keys, times=times, rounds=rounds)
+        """Measure a decision: for each round the mean seconds of ``times`` calls of ``allow``.
+
+        There are fewer rounds, of one at least, where the target is too slow for all of them.
+        """
+        reply = self._do("pace", keys=keys, times=times, rounds=rounds, within=self._patience / 3)
         with self._blaming_the_target():
             return replies.rounds(reply, rounds)
 
@@ -222,7 +249,7 @@ class Worker:
             how = "it printed on a pipe of the kit's"
         else:
             return
-        raise TargetFailed(
+        raise NoInterpreter(
             f"the interpreter {self._python} could not be started: {how}. Python 3.11 or newer is expected", self.output
         )
 
@@ -252,10 +279,33 @@ class Worker:
     def _blaming_the_target(self) -> Iterator[None]:
         try:
             yield
+        except Hung as hung:
+            where = _where_it_hangs(self._child.output, self._target)
+            hint = " (allow must answer, not wait)" if where.startswith(" in allow()") else ""
+            raise TargetFailed(f"the target hung{where}{str(hung).removeprefix('hung')}{hint}", self.output) from None
         except Down as down:
             raise TargetFailed(f"the target {down}", self.output) from None
         except replies.Rubbish:
             raise TargetFailed("the target answered rubbish on the kit's own pipe", self.output) from None
+
+
+def _where_it_hangs(stacks: str, target: Target) -> str:
+    """Say which line of the target a worker is at, by the stacks that it printed; nothing, where they do not tell."""
+    for stack in stacks.split("(most recent call first):\n")[1:]:
+        frames = _FRAME.findall(stack)
+        theirs = [frame for frame in frames if _is_in(target, frame[0])]
+        if theirs and any(Path(file).parent == _SCRIPT.parent for file, _, _ in frames):  # else a thread of its own
+            file, line, function = theirs[0]
+            called = "" if function.startswith("<") else f" in {function}()"
+            return f"{called} at {Path(file).name}, line {line}"
+    return ""
+
+
+def _is_in(target: Target, file: str) -> bool:
+    module = target.where.get("module", "").replace(".", "/")
+    if not module:
+        return file == target.where.get("file")
+    return file.endswith((f"/{module}.py", f"/{module}/__init__.py"))
 
 
 def soon() -> float:

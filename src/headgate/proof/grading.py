@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
 
 from headgate.proof import faketime, servers
 from headgate.proof.case import Case
 from headgate.proof.cases import cases
-from headgate.proof.crew import Abilities, TargetFailed, Worker, ask
+from headgate.proof.crew import Abilities, NoInterpreter, TargetFailed, Worker, ask
 from headgate.proof.facts import facts
 from headgate.proof.need import Need
 from headgate.proof.report import Report, Result
 from headgate.proof.rig import Rig, Settings, Survey
 from headgate.proof.target import Target
-from headgate.proof.verdict import Finding, Verdict
+from headgate.proof.verdict import Decided, Finding, Verdict
 
 RUNS = 3
 """How often a case is run at the most, while it stays undecided."""
@@ -67,16 +73,21 @@ def _survey(target: Target, settings: Settings) -> Survey:
             worker = stack.enter_context(_worker(target, settings))
             abilities = worker.load(settings.limit, settings.window, redis_url=url)
         key = f"survey-{time.monotonic_ns()}"
-        played = worker.play([ask(0, key, settings.limit + 1, verb="take")])
+        played = worker.play([ask(0, key, settings.limit + 1)], lasts=30)
         if not played.records or all(record.allowed is None for record in played.records):
             raise TargetFailed(f"did not answer: {'; '.join(map(str, played.errors))}", worker.output)
+        told = worker.play([ask(0, key, 2, verb="take")], lasts=10).records
+        abilities = replace(abilities, asynchronous=abilities.asynchronous or played.asynchronous)
         versions["Python"] = worker.version
         met = _met(target, abilities)
-        if any(record.retry_after is not None for record in played.records):
+        # Where nothing was denied, slow as it may have been, it may tell a wait all the same: the cases will see.
+        tells = abilities.take or abilities.retry_after or target.is_service
+        denied = [record for record in told if record.allowed is False]
+        if any(record.retry_after is not None for record in denied) or (tells and not denied):
             met.add(Need.WAIT_TOLD)
-        if any(record.remaining is not None for record in played.records):
+        if any(record.remaining is not None for record in told):
             met.add(Need.REMAINING_TOLD)
-        if not target.is_service and not abilities.takes_redis and _clock_can_be_moved(target, settings):
+        if not target.is_service and not abilities.takes_redis and _clock_can_be_moved(target, abilities, settings):
             met.add(Need.MOVED_CLOCK)
     return Survey(abilities, frozenset(met), versions)
 
@@ -90,19 +101,19 @@ def _met(target: Target, abilities: Abilities) -> set[Need]:
         met.add(Need.FILE)
     if abilities.takes_redis and not faketime.why_not():
         met.add(Need.FAKETIME)
-    for has, need in ((abilities.cost, Need.COST), (abilities.peek, Need.PEEK), (abilities.wait, Need.WAIT)):
-        if has:
-            met.add(need)
+    verbs = {Need.COST: abilities.cost, Need.TAKE_COST: abilities.take_cost}
+    verbs |= {Need.PEEK: abilities.peek, Need.WAIT: abilities.wait}
+    met |= {need for need, has in verbs.items() if has}
     return met
 
 
-def _clock_can_be_moved(target: Target, settings: Settings) -> bool:
+def _clock_can_be_moved(target: Target, abilities: Abilities, settings: Settings) -> bool:
     """Tell whether the target keeps the limit by a clock of Python's: full, then full again a window later."""
     limit, window, tries = 3, 64.0, 6
     # On a clock that stands still nobody has to wait; a target that does so all the same is asked in real time.
     with _worker(target, replace(settings, patience=min(settings.patience, 10))) as worker:
         try:
-            worker.load(limit, window, clock="moved")
+            worker.load(limit, window, clock="moved", asynchronous=abilities.asynchronous)
             answers = [r.allowed for r in worker.play([ask(at, "survey", tries) for at in (0.0, 2 * window)]).records]
         except TargetFailed:
             return False
@@ -127,28 +138,12 @@ def grade(target: Target, settings: Settings, wanted: Iterable[Case], told: Told
     """
     began, made_at = time.monotonic(), datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     seen = survey(target, settings)
-    chosen = list(wanted)
-    found: dict[str, Result] = {}
-
-    def note(result: Result) -> None:
-        found[result.case.id] = result
-        told(result)
-
-    runnable = [case for case in chosen if not case.needs - seen.met]
-    for case in chosen:
-        if case.needs - seen.met:
-            note(_skipped(case, seen))
-    quiet, alone = [case for case in runnable if not case.alone], [case for case in runnable if case.alone]
-    unsure = []
-    for result in _side_by_side(quiet, target, seen, settings):
-        if result.finding.verdict is Verdict.UNDECIDED:
-            unsure.append(result)
-        else:
-            note(result)
-    for case in alone:
-        note(_settled(_run(case, target, seen, settings), target, seen, settings))
-    for result in unsure:
-        note(_settled(result, target, seen, settings))
+    with _Grading(target, seen, settings) as grading:
+        found: dict[str, Result] = {}
+        chosen = list(wanted)
+        for result in grading.results(chosen):
+            found[result.case.id] = result
+            told(result)
     return Report(
         target=target.name,
         limit=settings.limit,
@@ -171,36 +166,86 @@ def choose(only: Sequence[str] = (), *, strict: bool = False) -> list[Case]:
     return [case for case in found if strict or not case.should or case.id in only]
 
 
-def _skipped(case: Case, seen: Survey) -> Result:
-    missing = [need for need in Need if need in case.needs - seen.met]  # the most telling comes first
-    return Result(case, Finding(Verdict.SKIPPED, missing[0].value), 0.0, 0)
+class _Grading:
+    """The cases of one target as they run, and the rigs that are open meanwhile."""
 
+    def __init__(self, target: Target, seen: Survey, settings: Settings) -> None:
+        self._target, self._seen, self._settings = target, seen, settings
+        self._open: set[Rig] = set()
 
-def _side_by_side(quiet: Sequence[Case], target: Target, seen: Survey, settings: Settings) -> Iterable[Result]:
-    with ThreadPoolExecutor(_SIDE_BY_SIDE if settings.window < _LONG else max(1, len(quiet))) as pool:
-        running = [pool.submit(_run, case, target, seen, settings) for case in quiet]
+    def results(self, chosen: Sequence[Case]) -> Iterator[Result]:
+        """Yield the result of each case as it comes."""
+        runnable = [case for case in chosen if not case.needs - self._seen.met]
+        yield from (self._skipped(case) for case in chosen if case not in runnable)
+        unsure = []
+        for result in self._side_by_side([case for case in runnable if not case.alone]):
+            if result.finding.verdict is Verdict.UNDECIDED:
+                unsure.append(result)
+            else:
+                yield result
+        for case in runnable:
+            if case.alone:
+                yield self._settled(self._run(case))
+        yield from map(self._settled, unsure)
+
+    def _skipped(self, case: Case) -> Result:
+        missing = [need for need in Need if need in case.needs - self._seen.met]  # the most telling comes first
+        why = Need.MADE_HERE if self._target.is_service else missing[0]
+        return Result(case, Finding(Verdict.SKIPPED, why.value), 0.0, 0)
+
+    def _side_by_side(self, quiet: Sequence[Case]) -> Iterator[Result]:
+        many = _SIDE_BY_SIDE if self._settings.window < _LONG else max(1, len(quiet))
+        with ThreadPoolExecutor(many) as pool:
+            running = [pool.submit(self._run, case) for case in quiet]
+            try:
+                for each in as_completed(running):
+                    yield each.result()
+            except BaseException:
+                # Whoever interrupts is not to wait for windows to end: without their rigs the cases end at once.
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._close()
+                raise
+
+    def _settled(self, result: Result) -> Result:
+        while result.finding.verdict is Verdict.UNDECIDED and result.runs < RUNS:
+            again = self._run(result.case)
+            result = Result(result.case, again.finding, result.seconds + again.seconds, result.runs + 1)
+        return result
+
+    def _run(self, case: Case) -> Result:
+        began = time.monotonic()
+        rig = Rig(case.id, self._target, self._seen, self._settings)
+        self._open.add(rig)
         try:
-            for each in as_completed(running):
-                yield each.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            with rig:
+                finding = _found(case, rig)
+        finally:
+            self._open.discard(rig)
+        return Result(case, finding, time.monotonic() - began)
+
+    def _close(self) -> None:
+        for rig in list(self._open):
+            rig.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
 
 
-def _settled(result: Result, target: Target, seen: Survey, settings: Settings) -> Result:
-    while result.finding.verdict is Verdict.UNDECIDED and result.runs < RUNS:
-        again = _run(result.case, target, seen, settings)
-        result = Result(result.case, again.finding, result.seconds + again.seconds, result.runs + 1)
-    return result
-
-
-def _run(case: Case, target: Target, seen: Survey, settings: Settings) -> Result:
-    began = time.monotonic()
+def _found(case: Case, rig: Rig) -> Finding:
     try:
-        with Rig(case.id, target, seen, settings) as rig:
-            finding = case.run(rig)
+        return case.run(rig)
+    except Decided as decided:
+        return decided.finding
+    except (servers.NoServer, faketime.NoFaketime, NoInterpreter, redis.RedisError) as missing:
+        return Finding(Verdict.UNDECIDED, f"the kit could not do its part: {missing}")
     except TargetFailed as failure:
-        finding = Finding(Verdict.FAILED, str(failure), output=failure.output)
-    except (servers.NoServer, faketime.NoFaketime) as missing:
-        finding = Finding(Verdict.UNDECIDED, f"the kit could not do its part: {missing}")
-    return Result(case, finding, time.monotonic() - began)
+        return Finding(Verdict.FAILED, str(failure), output=failure.output)
+    except Exception as error:  # noqa: BLE001 - a fault of one case is not to lose what the others found
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        return Finding(Verdict.UNDECIDED, f"the case itself went wrong: {type(error).__name__}: {error} at {where}")

@@ -25,6 +25,7 @@ VERSION = 1
 _LONGEST_LINE = 65536
 _QUOTED = 60
 _AT_ONCE = 1000
+_LARGEST = 1 << 63
 
 
 class InvalidHistory(ValueError):
@@ -96,18 +97,23 @@ class History:
             OSError: The file cannot be read.
         """
         with path.open(encoding="utf-8", errors="surrogateescape") as file:
-            lines = _objects(file)
-            number, head = next(lines, (1, {}))
-            if head.get("headgate-history") != VERSION:
-                raise InvalidHistory(number, f'a first line with "headgate-history": {VERSION}', head)
-            limit, window = head.get("limit"), head.get("window")
-            if not _is_int(limit) or limit < 1:
-                raise InvalidHistory(number, '"limit", a whole number of 1 or more', limit)
-            if not _is_number(window) or window <= 0:
-                raise InvalidHistory(number, '"window", seconds above 0', window)
-            about = head.get("about")
-            texts = {str(name): str(text) for name, text in about.items()} if isinstance(about, dict) else {}
-            return cls(limit, window, [_record(number, fields) for number, fields in lines], texts)
+            return cls.read(file)
+
+    @classmethod
+    def read(cls, file: TextIO) -> History:
+        """Do as `load` does, from an open file."""
+        lines = _objects(file)
+        number, head = next(lines, (1, {}))
+        if head.get("headgate-history") != VERSION:
+            raise InvalidHistory(number, f'a first line with "headgate-history": {VERSION}', head)
+        limit, window = head.get("limit"), head.get("window")
+        if not _is_int(limit) or limit < 1:
+            raise InvalidHistory(number, '"limit", a whole number of 1 or more', limit)
+        if not _is_number(window) or window <= 0:
+            raise InvalidHistory(number, '"window", seconds above 0', window)
+        about = head.get("about")
+        texts = {str(name): str(text) for name, text in about.items()} if isinstance(about, dict) else {}
+        return cls(limit, window, [_record(number, fields) for number, fields in lines], texts)
 
 
 def _line(record: Record) -> str:
@@ -141,7 +147,8 @@ def _together(before: int, lines: list[str]) -> list[tuple[int, dict[str, object
         objects = json.loads(f"[{','.join(lines)}]")
     except (ValueError, RecursionError):
         return []
-    if len(objects) != len(lines) or not all(type(each) is dict for each in objects):
+    whole = all(line.lstrip().startswith("{") and len(line) <= _LONGEST_LINE for line in lines)
+    if not whole or len(objects) != len(lines) or not all(type(each) is dict for each in objects):
         return []
     return list(enumerate(objects, before + 1))
 
@@ -185,8 +192,8 @@ def _record(number: int, fields: dict[str, object]) -> Record:
 
 
 def _is_int(value: object) -> TypeGuard[int]:
-    return type(value) is int
+    return type(value) is int and abs(value) < _LARGEST
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return _is_int(value) or (type(value) is float and math.isfinite(value))

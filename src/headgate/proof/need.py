@@ -8,7 +8,7 @@ from enum import Enum
 class Need(Enum):
     """What a case needs of a target; the value says why it was skipped where that is missing."""
 
-    MADE_HERE = "the target is a running service: its limit, its window and its process are not the kit's to choose"
+    MADE_HERE = "the target is seen over HTTP only: grade the limiter's class to have this (Python)"
     FILE = "the target is no file"
     MEMORY = "the target counts on Redis, or elsewhere"
     MOVED_CLOCK = "the target does not read a clock that the kit can move (its own process's, through Python)"
@@ -18,6 +18,7 @@ class Need(Enum):
     ASYNC = "the target is not asynchronous"
     HTTP = "the target is no service"
     COST = "allow() takes no cost"
+    TAKE_COST = "it has no take() that takes a cost"
     WAIT_TOLD = "the target does not tell how long to wait"
     REMAINING_TOLD = "the target does not tell how many units remain"
     PEEK = "the target has no peek()"

@@ -40,16 +40,23 @@ class Played:
     """What a play brought.
 
     Attributes:
-        records: All answers, in the order in which each lane had them.
+        records: All answers but those to a peek, in the order in which each lane had them. None is one that nobody can
+            tell: nothing came, or a wait that did not say.
+        peeks: The answers to a peek.
         errors: What was raised; its records have no answer.
-        odd: Answers of ``allow`` that were no bool, and how many of each.
+        odd: Answers of ``allow`` that were no bool, and numbers that ``wait`` answered; how many of each.
         stalled: Seconds that the event loop was held up at the most, where there is one.
+        cut: It took too long, so that not everything was asked that should have been.
+        asynchronous: Its verbs were found to be awaited, whatever they look like.
     """
 
     records: list[Record] = field(default_factory=list)
     errors: list[Raised] = field(default_factory=list)
     odd: dict[str, int] = field(default_factory=dict)
     stalled: float = 0.0
+    peeks: list[Record] = field(default_factory=list)
+    cut: bool = False
+    asynchronous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +135,16 @@ def played(said: Mapping[str, Any]) -> Played:
         [_raised(fields) for fields in _list(said, "errors")],
         dict(odd),
         _span(said.get("stalled")),
+        [_record(fields) for fields in _list(said, "peeks")],
+        _flag(said, "cut"),
+        _flag(said, "asynchronous"),
     )
 
 
 def rounds(said: Mapping[str, Any], number: int) -> list[float]:
-    """Return so many means, seconds."""
+    """Return the means, seconds: one at least, so many at the most."""
     means = [_span(mean) for mean in _list(said, "rounds")]
-    if len(means) != number:
+    if not 1 <= len(means) <= number:
         raise Rubbish
     return means
 
@@ -167,6 +177,12 @@ def _raised(fields: Any) -> Raised:
     if not isinstance(fields, dict) or type(fields.get("times")) is not int:
         raise Rubbish
     return Raised(_text(fields, "type"), _text(fields, "message"), _text(fields, "where"), fields["times"])
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    if not isinstance(fields.get(name), bool):
+        raise Rubbish
+    return bool(fields[name])
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:

@@ -90,8 +90,14 @@ class Rig:
         self._case, self._settings = case, settings
         self._nonce = os.urandom(4).hex()
         self._keys = self._histories = 0
+        for stale in settings.save.glob(f"{self._file}.*.jsonl") if settings.save else ():  # of a run before
+            stale.unlink()
         self._server: servers.Server | None = None
         self._stack = ExitStack()
+
+    @property
+    def _file(self) -> str:
+        return self._case.replace("/", ".")
 
     def keys(self, number: int) -> list[str]:
         """Name keys that nobody has used."""
@@ -147,7 +153,13 @@ class Rig:
         if self.survey.abilities.takes_redis and redis_url is None:
             redis_url = self.server.url
         worker.load(
-            limit or self.limit, window or self.window, redis_url=redis_url, clock=clock, wall=wall, trace=trace
+            limit or self.limit,
+            window or self.window,
+            redis_url=redis_url,
+            clock=clock,
+            wall=wall,
+            trace=trace,
+            asynchronous=self.survey.abilities.asynchronous,
         )
         return worker
 
@@ -156,15 +168,20 @@ class Rig:
         fill = [ask(0, key, self.limit) for key in keys]
         return [*fill, keep_asking(0, lasts, *keys, pause=max(0.003, self.window / 200))]
 
-    def history(self, *played: Played, limit: int | None = None, window: float | None = None) -> History:
-        """Put together what workers brought, in the order of time; saved, where that was asked for."""
+    def history(
+        self, *played: Played, limit: int | None = None, window: float | None = None, save: bool = True
+    ) -> History:
+        """Put together what workers brought, in the order of time.
+
+        It is saved where that was asked for, if it is to be held to the limit by whoever judges it again: not where
+        the store went away or its clock was stepped (``save=False``).
+        """
         records = sorted((record for each in played for record in each.records), key=lambda record: record.start)
         about = {"target": self.target.name, "case": self._case}
         history = History(limit or self.limit, window or self.window, records, about)
         self._histories += 1
-        if self._settings.save is not None:
-            name = f"{self._case.replace('/', '.')}.{self._histories}.jsonl"
-            history.save(self._settings.save / name)
+        if self._settings.save is not None and save:
+            history.save(self._settings.save / f"{self._file}.{self._histories}.jsonl")
         return history
 
     def __enter__(self) -> Self:
@@ -173,4 +190,8 @@ class Rig:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, the servers and the proxies. From another thread, too: the case then ends in an error."""
         self._stack.close()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+_OTHER_SOURCES = {".c", ".cjs", ".cpp", ".cs", ".go", ".java", ".js", ".kt", ".mjs", ".php", ".rb", ".rs", ".ts"}
+
 EXPECTED = "file.py:Name, package.module:name, or --http 'http://host:port/path?user_id={key}'"
 
 
@@ -43,6 +45,10 @@ def parse(text: str) -> Target:
         InvalidTarget: It is neither, or the file does not exist.
     """
     place, colon, name = text.rpartition(":")
+    if _is_other_file(place or text):
+        raise InvalidTarget(
+            f"{(place or text)!r} is no Python file: grade its service with --http, or record a history and judge that"
+        )
     if not colon or not name.isidentifier():
         raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}")
     if place.endswith(".py"):
@@ -53,6 +59,13 @@ def parse(text: str) -> Target:
     if not all(part.isidentifier() for part in place.split(".")):
         raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}")
     return Target(text, {"module": place, "name": name})
+
+
+def _is_other_file(place: str) -> bool:
+    path = Path(place)
+    if path.suffix in ("", ".py") or "://" in place:
+        return False
+    return path.suffix in _OTHER_SOURCES or "/" in place or path.is_file()
 
 
 def service(url: str) -> Target:

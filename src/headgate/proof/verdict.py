@@ -19,6 +19,14 @@ class Verdict(StrEnum):
     SKIPPED = "skipped"
 
 
+class Decided(Exception):
+    """A case is decided before its end: raised with what it found."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.says)
+        self.finding = finding
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What one run of a case found.

@@ -71,6 +71,7 @@ PLANTED = [
     Planted("key_cut.py:KeyCut", "correctness/keys/apart"),
     Planted("key_lowered.py:KeyLowered", "correctness/keys/apart"),
     Planted("key_stripped.py:KeyStripped", "correctness/keys/apart"),
+    Planted("newest_users_only.py:NewestUsersOnly", "correctness/keys/sprayed", also=("performance/time/keys",)),
     Planted("redis_key_stripped.py:KeyStripped", "correctness/keys/apart"),
     Planted("cost_ignored.py:CostIgnored", "correctness/cost/counted", also=("correctness/cost",)),
     Planted("cost_drains.py:CostDrains", "correctness/cost/denied-free", also=("correctness/cost/counted",)),

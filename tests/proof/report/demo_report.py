@@ -167,6 +167,7 @@ def demo() -> Report:
                 p,
                 Finding(Verdict.FAILED, slow_says, growth=slow),
                 9.5,
+                timed=True,
             ),
             result(
                 "performance/time/keys",
@@ -174,6 +175,7 @@ def demo() -> Report:
                 p,
                 Finding(Verdict.PASSED, "1.33 µs at 100 000, 1.31 µs at 100.", growth=flat),
                 8.1,
+                timed=True,
             ),
             result(
                 "performance/memory/idle",

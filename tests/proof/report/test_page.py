@@ -14,6 +14,7 @@ import demo_report
 import pytest
 
 from headgate.proof.report.html import page
+from headgate.proof.verdict import Verdict
 
 PAGE = page(demo_report.demo())
 
@@ -77,12 +78,13 @@ def test_every_drawing_has_a_name_and_a_description(tags):
 @pytest.mark.parametrize(
     "says",
     [
-        "4 of 16 cases failed.",
+        "4 of the 10 cases that could be tried failed; 6 do not apply.",
+        "Skipped: the case does not apply to this target; nothing is held against it.",
         "Held to <b>5 units</b> in any <b>1 s</b>.",
         "5 March 2026, 14:02 UTC+01:00",
         "0.96 s, less than the window of 1 s:",
         "10 allowed, limit 5",
-        "Who makes the server work harder: allowed callers or denied ones?",
+        "bytes a key</dt><dd>0.00512",
         "Counts, not a score",
         "The kit is no sandbox.",
         "Python 3.11.7",
@@ -90,6 +92,26 @@ def test_every_drawing_has_a_name_and_a_description(tags):
 )
 def test_the_page_says(says: str):
     assert says in PAGE
+
+
+def test_questions_are_on_the_page_only_where_asked_for():
+    question = "Who makes the server work harder: allowed callers or denied ones?"
+    assert question not in PAGE
+    assert question in page(replace(demo_report.demo(), questions=True))
+
+
+def test_a_case_that_measures_time_is_marked():
+    assert PAGE.count('<span class="tag">timed</span>') == 2
+
+
+def test_bars_that_have_left_the_span_are_named_in_the_legend():
+    assert PAGE.count('<span class="legend gone">just left</span>') == 1  # of the outage
+
+
+def test_where_every_case_is_skipped_nothing_is_praised():
+    skipped = tuple(r for r in demo_report.demo().results if r.finding.verdict is Verdict.SKIPPED)
+    text = page(replace(demo_report.demo(), results=skipped))
+    assert 'class="headline undecided">\nNothing could be tried.' in text
 
 
 def test_a_report_without_results_facts_or_versions_is_a_page_too():

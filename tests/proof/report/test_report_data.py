@@ -32,8 +32,9 @@ def test_a_result_has_its_level_its_runs_and_no_history():
     assert found["correctness/cost/whole"]["level"] == "should"
     assert found["correctness/denial/room"]["level"] == "must"
     assert found["correctness/denial/room"]["runs"] == 2
+    assert found["performance/time/keys"]["timed"] and not found["correctness/denial/room"]["timed"]
     assert set(found["correctness/denial/room"]) == {
-        "id", "sentence", "line", "level", "verdict", "says", "seconds", "runs", "figures", "growth", "output",
+        "id", "sentence", "line", "level", "timed", "verdict", "says", "seconds", "runs", "figures", "growth", "output",
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import demo_report
 import pytest
@@ -14,16 +15,16 @@ from headgate.proof.report.terminal import render
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")  # colours, which are the renderer's own
 
 
-def rendered(width: int = 80, color: str | None = None, encoding: str = "utf-8") -> str:
+def rendered(width: int = 80, color: str | None = None, encoding: str = "utf-8", *, questions: bool = False) -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", newline="")
     console = Console(file=file, width=width, color_system=color, force_terminal=color is not None)
-    render(demo_report.demo(), console)
+    render(replace(demo_report.demo(), questions=questions), console)
     file.seek(0)
     return file.read()
 
 
 def test_the_last_line_says_all_of_it():
-    assert rendered().splitlines()[-1].strip() == "failed: 4 of 16 cases; undecided: 1; skipped: 6"
+    assert rendered().splitlines()[-1].strip() == "failed: 4 of 10 cases; undecided: 1; skipped: 6"
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -46,6 +47,15 @@ def test_colour_is_the_only_escape_that_reaches_the_terminal():
     text = ESCAPES.sub("", rendered(color="truecolor"))
     assert "\\x1b]0;owned\\x07" in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
+def test_questions_are_shown_only_where_asked_for():
+    assert "What would you delete?" not in rendered()
+    assert "What would you delete?" in rendered(questions=True)
+
+
+def test_a_case_that_measures_time_is_marked():
+    assert "performance/time/limit (timed)" in rendered()
 
 
 def test_markup_in_hostile_text_stays_text():

@@ -122,6 +122,14 @@ def test_no_peak_is_lost_where_several_steps_fall_on_one_pixel():
     assert any(box.width == 1.5 for box in it.over)
 
 
+def test_bars_that_have_left_the_span_are_drawn_apart_from_those_that_are_counted():
+    # The first two left: they had ended when the window before the denial began, the second just then.
+    times = (0.998, 1.0, 1.001, 1.002)
+    (allowed, _) = single([*(Record(at, at, "a", 1, True) for at in times), Record(2.0, 2.0, "a", 1, False)]).lanes
+    assert [(tick.gone, tick.says.split(", ")[-1]) for tick in allowed.ticks] == [(True, "2 units"), (False, "2 units")]
+    assert allowed.ticks[0].box.left + allowed.ticks[0].box.width <= allowed.ticks[1].box.left
+
+
 def test_the_steps_are_no_more_than_the_pixels():
     records = [Record(n * 1e-4, n * 1e-4, "a", 1, True) for n in range(5000)]
     assert len(single(records).steps) <= 4 * WIDE

@@ -80,10 +80,16 @@ def test_a_span_a_hair_shorter_than_the_window_does_not_read_as_the_window():
     assert drawn([record(0.0), record(0.99996)], record(0.99996)).says[0].startswith("0.99996 s")
 
 
-@pytest.mark.parametrize("allowed", [True, False, None])
-def test_one_request_alone_can_be_drawn(allowed: bool | None):
+@pytest.mark.parametrize("allowed", [True, False])
+def test_one_request_alone_can_be_drawn(allowed: bool):
     found = drawn([record(3.0, allowed)])
     assert found.begin < 3.0 < found.end
+
+
+def test_no_window_is_drawn_for_a_request_without_an_answer():
+    silent = record(3.0, None)
+    assert worst(History(1, 1.0, [record(2.9), silent]), silent) is None
+    assert worst(History(1, 1.0, [silent]), None) is None
 
 
 def test_a_history_without_requests_has_no_window():

@@ -55,11 +55,20 @@ def test_the_last_lines_are_those_with_something_in_them():
 
 def test_a_report_is_told_in_a_line():
     report = demo_report.demo()
-    assert in_a_line(report) == "failed: 4 of 16 cases; undecided: 1; skipped: 6"
+    assert in_a_line(report) == "failed: 4 of 10 cases; undecided: 1; skipped: 6"
     without = tuple(r for r in report.results if r.finding.verdict in {Verdict.PASSED, Verdict.SKIPPED})
-    assert in_a_line(replace(report, results=without)) == "passed: 5 of 11 cases; skipped: 6"
-    assert in_a_line(replace(report, results=without[-1:])) == "skipped: 1 of 1 case"
+    assert in_a_line(replace(report, results=without)) == "passed: 5 of 5 cases; skipped: 6"
+    assert in_a_line(replace(report, results=without[-1:])) == "nothing could be tried; skipped: 1"
     assert in_a_line(replace(report, results=())) == "no case was run"
+
+
+def test_a_report_in_which_nothing_passed_is_no_success():
+    report = demo_report.demo()
+    passed = tuple(r for r in report.results if r.finding.verdict is Verdict.PASSED)
+    skipped = tuple(r for r in report.results if r.finding.verdict is Verdict.SKIPPED)
+    assert replace(report, results=passed + skipped).exit_code == 0
+    assert replace(report, results=skipped).exit_code == 3
+    assert replace(report, results=()).exit_code == 3
 
 
 def test_a_line_of_the_rubric_has_the_gravest_verdict_of_its_cases():

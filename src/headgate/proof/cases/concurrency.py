@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headgate.proof.case import case
-from headgate.proof.cases.evidence import kept, raised
+from headgate.proof.cases.evidence import cut, kept, raised
 from headgate.proof.crew import Lane, Played, Worker, ask, soon
 from headgate.proof.need import Need
 from headgate.proof.rig import Rig
@@ -11,7 +11,7 @@ from headgate.proof.rubric import Line
 from headgate.proof.verdict import Finding, Verdict
 
 _LONG = 60.0
-_GAP = 0.02  # seconds between two rounds: all lanes have ended one before the next begins
+_GAP = 0.02  # seconds between two rounds: in memory all lanes have ended one before the next begins
 
 
 def _terms(rig: Rig, limit: int) -> tuple[int, float]:
@@ -71,10 +71,10 @@ def new_keys(rig: Rig) -> Finding:
     alone=True,
 )
 def interleaved(rig: Rig) -> Finding:
-    limit, keys = 4, rig.keys(40)
+    limit, keys = 4, rig.keys(130)
     worker = rig.worker(limit=limit, window=_LONG)
     known = worker.play([ask(0, key) for key in keys])  # new ones have a case of their own
-    lanes = [[ask(n * 0.02, key, 2) for n, key in enumerate(keys)]] * 6
+    lanes = [[ask(n * _GAP, key, 2) for n, key in enumerate(keys)]] * 6
     played = worker.play(*lanes, restless=True, lasts=10)
     return kept(rig.history(known, played, limit=limit, window=_LONG), known, played)
 
@@ -126,6 +126,7 @@ def fleet(rig: Rig) -> Finding:
     Line.CONCURRENCY,
     Need.REDIS,
     alone=True,
+    timed=True,
 )
 def keys_apart(rig: Rig) -> Finding:
     number, delay, times = 8, 0.04, 3
@@ -136,8 +137,9 @@ def keys_apart(rig: Rig) -> Finding:
     worker.play(*rush, lasts=5)  # all connections are made
     proxy.delay = delay
     alone = worker.play([ask(0, keys[0], times)], lasts=5)
-    together = worker.play(*rush, lasts=number * times)
-    failure = raised(alone, together)
+    # Twice, and the better counts: a busy machine holds calls up, too, but hardly both times.
+    together = min((worker.play(*rush, lasts=number * times) for _ in range(2)), key=_took)
+    failure = raised(alone, together) or cut(alone, together)
     if failure:
         return failure
     one, all_ = _took(alone), _took(together)
@@ -160,6 +162,7 @@ def _took(played: Played) -> float:
     Need.REDIS,
     Need.ASYNC,
     alone=True,
+    timed=True,
 )
 def loop_is_free(rig: Rig) -> Finding:
     delay = 0.3
@@ -175,7 +178,7 @@ def loop_is_free(rig: Rig) -> Finding:
     # Tasks that are ready together hold it up one after the other, each for a whole answer.
     held_up = stalled > 1.5 * delay
     verdict = Verdict.FAILED if held_up else Verdict.PASSED if stalled < 0.5 * delay else Verdict.UNDECIDED
-    return raised(*played) or Finding(verdict, says, figures={"stalled_seconds": stalled})
+    return raised(*played) or cut(*played) or Finding(verdict, says, figures={"stalled_seconds": stalled})
 
 
 @case(
@@ -184,14 +187,16 @@ def loop_is_free(rig: Rig) -> Finding:
     Line.CONCURRENCY,
     Need.WAIT,
     Need.MADE_HERE,
+    alone=True,
+    timed=True,
 )
 def waits_apart(rig: Rig) -> Finding:
-    limit, window = 2, 1.5
+    limit, window = 2, 2.0
     waiting, other = rig.keys(2)
     worker = rig.worker(limit=limit, window=window)
     played = worker.play(
         [ask(0, waiting, limit), ask(0.1, waiting, verb="wait")],
-        [ask(0.4, other, limit)],
+        [ask(0.3, other, limit)],
         lasts=window,
     )
     failure = raised(played)
@@ -202,10 +207,9 @@ def waits_apart(rig: Rig) -> Finding:
     slowest = max(asked, key=lambda record: record.end - record.start)
     took, waited = slowest.end - slowest.start, waits.end - waits.start
     says = f"while one waited for {waited:.2f} s for its key, a call for another key took {took:.4f} s"
-    if waited < 0.5 * window:
-        return Finding(
-            Verdict.FAILED, f"wait() on a full key returned after {waited:.2f} s; its unit was due after more"
-        )
+    if waits.end < slowest.start + 0.2:
+        says = f"wait() returned after {waited:.2f} s, before anybody could be held up by it"
+        return Finding(Verdict.UNDECIDED, says)
     held_up = slowest.end > waits.end - 0.1
     verdict = Verdict.FAILED if held_up else Verdict.PASSED if took < window / 4 else Verdict.UNDECIDED
     return Finding(verdict, says, rig.history(played, limit=limit, window=window), slowest)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from headgate.proof.crew import Played
+from headgate.proof.crew import Played, Step
 from headgate.proof.history import History, Record
-from headgate.proof.judge import never_over, never_under, owed, spans
+from headgate.proof.judge import never_over, never_under, owed
 from headgate.proof.verdict import Finding, Verdict
 
 _ORDER = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED)
@@ -23,6 +23,12 @@ def raised(*played: Played) -> Finding | None:
     return Finding(Verdict.FAILED, f"a call raised {errors[0]}") if errors else None
 
 
+def cut(*played: Played) -> Finding | None:
+    """Return that nothing is known, if the target took so long that not all could be asked."""
+    unfinished = any(each.cut for each in played)
+    return Finding(Verdict.UNDECIDED, "the target took too long: not all could be asked") if unfinished else None
+
+
 def kept(history: History, *played: Played) -> Finding:
     """Find whether the limit was kept, never over and never under, and no call raised."""
     return worst(kept_below(history, *played), never_under(history))
@@ -30,15 +36,7 @@ def kept(history: History, *played: Played) -> Finding:
 
 def kept_below(history: History, *played: Played) -> Finding:
     """Find whether the limit was never exceeded though it was pressed on, and no call raised."""
-    failure = raised(*played)
-    if failure:
-        return failure
-    finding = never_over(history)
-    fullest = max((span.units for span in spans(history.records, history.window)), default=0)
-    if finding.verdict is Verdict.PASSED and fullest < history.limit:
-        why = f"no window was certainly full, only {fullest} of {history.limit} units: nothing pressed on the limit"
-        return Finding(Verdict.UNDECIDED, why, history)
-    return finding
+    return raised(*played) or never_over(history)
 
 
 def exact(history: History, *played: Played, denied: int, says: str) -> Finding:
@@ -53,13 +51,10 @@ def exact(history: History, *played: Played, denied: int, says: str) -> Finding:
     failure = raised(*played)
     if failure:
         return failure
+    for finding in (never_over(history), never_under(history)):
+        if finding.verdict is Verdict.FAILED:
+            return finding
     answers = owed(history.records, history.limit, history.window)
-    wrong = [each for each in answers if each.answer is not None and each.record.allowed is not each.answer]
-    if wrong:
-        over, under = never_over(history), never_under(history)
-        for finding in (over, under):
-            if finding.verdict is Verdict.FAILED:
-                return finding
     open_ = sum(each.answer is None for each in answers)
     if open_:
         why = f"{open_} of {len(answers)} answers prove nothing: they took too long, or came at another time than asked"
@@ -71,23 +66,37 @@ def exact(history: History, *played: Played, denied: int, says: str) -> Finding:
     return Finding(Verdict.PASSED, says, history, history.records[-1])
 
 
-def expected(history: History, wanted: Iterable[bool], *played: Played, says: str) -> Finding:
-    """Find whether the answers, in their order, are the ones wanted: for a moved clock, where no delay excuses one."""
-    failure = raised(*played)
+def expected(history: History, played: Played, steps: Sequence[Step], says: str) -> Finding:
+    """Find whether each answer is the one of an exact window: for a moved clock, where no delay excuses another.
+
+    Args:
+        history: Its records in the order in which they were asked.
+        played: Where it is from.
+        steps: What was asked.
+        says: What to say if all are right.
+    """
+    failure = raised(played)
     if failure:
         return failure
-    records, answers = history.records, list(wanted)
-    assert len(records) == len(answers), (len(records), len(answers))
-    for number, (record, right) in enumerate(zip(records, answers, strict=True), 1):
-        if record.allowed is not right:
-            return Finding(Verdict.FAILED, _mismatch(number, record, right, records[0].start), history, record)
-    return Finding(Verdict.PASSED, says, history, records[-1])
+    asked = sum(step.times for step in steps)
+    if len(history.records) < asked or any(record.start != record.end for record in history.records):
+        return Finding(Verdict.UNDECIDED, "the target moved its own clock, or took too long", history)
+    seen: dict[str, list[Record]] = {}
+    for record in history.records:
+        mine = seen.setdefault(record.key, [])
+        held = sum(r.cost for r in mine if r.allowed and r.start > record.start - history.window)
+        mine.append(record)
+        if record.allowed is not (held + record.cost <= history.limit):
+            return Finding(Verdict.FAILED, _mismatch(history, mine, held), history, record)
+    return Finding(Verdict.PASSED, says, history, history.records[-1])
 
 
-def _mismatch(number: int, record: Record, right: bool, began: float) -> str:
-    word = {True: "allowed", False: "denied", None: "not answered"}
-    cost = f" of cost {record.cost}" if record.cost != 1 else ""
+def _mismatch(history: History, mine: Sequence[Record], held: int) -> str:
+    last, word = mine[-1], {True: "allowed", False: "denied", None: "not answered"}
+    right = held + last.cost <= history.limit
+    cost = f" of cost {last.cost}" if last.cost != 1 else ""
     return (
-        f"request {number}{cost}, {record.start - began:g} s after the first, was {word[record.allowed]}; an exact "
-        f"window has it {word[right]}"
+        f"request {len(mine)} of its key{cost}, {last.start - mine[0].start:g} s after the first, was "
+        f"{word[last.allowed]}; with {history.limit} in any {history.window:g} s it is to be {word[right]}: "
+        f"{held} were in its window"
     )

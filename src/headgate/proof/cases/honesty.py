@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headgate.proof.case import case
-from headgate.proof.cases.evidence import exact, expected, raised
-from headgate.proof.crew import Played, Step, ask
+from headgate.proof.cases.evidence import exact, raised
+from headgate.proof.crew import Played, Step, Worker, ask, keep_asking
 from headgate.proof.history import History, Record
 from headgate.proof.need import Need
 from headgate.proof.rig import Rig
@@ -23,43 +23,52 @@ _LONG = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """A wait that was told, and between which bounds the true one lay, seconds."""
+    """A wait that was told, and what those were answered who asked again without a pause.
+
+    Attributes:
+        record: The denial that told it.
+        told: Seconds.
+        again: The requests after it, up to the first that was allowed: until then nobody took what was free.
+    """
 
     record: Record
     told: float
-    least: float
-    most: float
+    again: Sequence[Record]
+
+    @property
+    def broken(self) -> Record | None:
+        """A request that was denied though the wait had certainly ended."""
+        ends_by = self.record.end + self.told + 1e-6
+        return next((r for r in self.again if r.allowed is False and r.start >= ends_by), None)
+
+    @property
+    def allowed(self) -> Record | None:
+        """The first request that was allowed; the true wait had ended by then."""
+        return self.again[-1] if self.again and self.again[-1].allowed else None
 
 
 def _told(rig: Rig) -> tuple[History, Played, list[_Wait]]:
-    """Fill keys bit by bit, ask once more, and return what waits were told beside what they should have been."""
+    """Fill keys bit by bit, let one more be told to wait, and go on asking until it is allowed."""
     window = max(rig.window, 3.0) if Need.MADE_HERE in rig.survey.met else rig.window
-    worker = rig.worker(window=window)
-    lanes = []
+    pause, lanes = min(window / 150, 0.1), []
     for n, key in enumerate(rig.keys(4)):
         begin = n * 0.13
-        fill = [ask(begin, key)] + ([ask(begin + 0.4 * window, key, rig.limit - 1)] if rig.limit > 1 else [])
-        lanes.append([*fill, ask(begin + 0.5 * window, key, verb="take")])
-    played = worker.play(*lanes)
+        told_at = begin + 0.5 * window
+        fill = [ask(begin, key), ask(begin + 0.4 * window, key, rig.limit)]
+        again = keep_asking(told_at + pause, begin + 1.15 * window, key, pause=pause)
+        lanes.append([*fill, ask(told_at, key, verb="take"), again])
+    played = rig.worker(window=window).play(*lanes)
     history = rig.history(played, window=window)
     waits = []
     for lane in lanes:
         mine = [record for record in history.records if record.key == lane[0].keys[0]]
-        oldest, denied = mine[0], mine[-1]
-        if denied.retry_after is None or denied.allowed is not False or oldest.allowed is not True:
+        if len(mine) < rig.limit + 2:
             continue
-        least = oldest.start + window - denied.end
-        waits.append(_Wait(denied, denied.retry_after, least, oldest.end + window - denied.start))
+        denied, later = mine[rig.limit + 1], mine[rig.limit + 2 :]
+        if denied.allowed is False and denied.retry_after is not None:
+            until = next((n for n, record in enumerate(later, 1) if record.allowed), len(later))
+            waits.append(_Wait(denied, denied.retry_after, later[:until]))
     return history, played, waits
-
-
-def _resolution(rig: Rig, waits: Sequence[_Wait]) -> float:
-    """Return what a wait may be longer than true by: a second where only whole seconds are told, else a millisecond.
-
-    Retry-After tells whole seconds, or a date, which is whole seconds as well.
-    """
-    whole = all(wait.told == int(wait.told) for wait in waits if math.isfinite(wait.told))
-    return 1.0 if whole or Need.HTTP in rig.survey.met else 0.001
 
 
 def _without_waits(played: Played) -> Finding:
@@ -76,12 +85,13 @@ def enough(rig: Rig) -> Finding:
     history, played, waits = _told(rig)
     if not waits:
         return _without_waits(played)
-    short = [wait for wait in waits if wait.told < wait.least - 1e-6]
-    if short:
-        says = f"told to wait {short[0].told:g} s, when the unit was not free for at least {short[0].least:.6f} s"
-        return Finding(Verdict.FAILED, says, history, short[0].record)
-    if all(wait.told < wait.most - 0.05 for wait in waits):
-        return Finding(Verdict.UNDECIDED, "the answers took too long to hold the waits against them", history)
+    for wait in waits:
+        if wait.broken:
+            after = wait.broken.start - wait.record.end
+            says = f"told to wait {wait.told:g} s, and denied again when {after:.3f} s had passed"
+            return Finding(Verdict.FAILED, says, history, wait.broken)
+    if not all(wait.allowed for wait in waits):
+        return raised(played) or Finding(Verdict.UNDECIDED, "some waits did not end while they were watched", history)
     says = f"{len(waits)} waits, of {min(w.told for w in waits):g} to {max(w.told for w in waits):g} s, none too short"
     return Finding(Verdict.PASSED, says, history, waits[-1].record)
 
@@ -96,15 +106,24 @@ def not_too_long(rig: Rig) -> Finding:
     history, played, waits = _told(rig)
     if not waits:
         return _without_waits(played)
-    resolution = _resolution(rig, waits)
-    long = [wait for wait in waits if wait.told > wait.most + resolution]
-    if long:
-        says = f"told to wait {long[0].told:g} s, when the unit was free after {long[0].most:.6f} s at the most"
-        return Finding(Verdict.FAILED, says, history, long[0].record)
-    if all(wait.most - wait.least > 0.2 for wait in waits):
-        return Finding(Verdict.UNDECIDED, "the answers took too long to hold the waits against them", history)
-    off = max(wait.told - wait.least for wait in waits)
-    return Finding(Verdict.PASSED, f"{len(waits)} waits, {off:.6f} s too long at the most", history, waits[-1].record)
+    # Retry-After tells whole seconds, or a date, which is whole seconds as well.
+    resolution = 1.0 if Need.HTTP in rig.survey.met or _whole(wait.told for wait in waits) else 0.001
+    gaps = []
+    for wait in waits:
+        if wait.allowed is None:
+            continue
+        after = wait.allowed.end - wait.record.start
+        if wait.told > after + resolution:
+            says = f"told to wait {wait.told:g} s, and allowed when {after:.3f} s had passed"
+            return Finding(Verdict.FAILED, says, history, wait.allowed)
+        gaps.append(wait.allowed.end - (wait.again[-2] if len(wait.again) > 1 else wait.record).start)
+    if len(gaps) < len(waits) or max(gaps) > 0.25:
+        return raised(played) or Finding(Verdict.UNDECIDED, "the ends of some waits could not be told", history)
+    return Finding(Verdict.PASSED, f"{len(waits)} waits, none too long", history, waits[-1].record)
+
+
+def _whole(told: Iterable[float]) -> bool:
+    return all(wait == int(wait) for wait in told if math.isfinite(wait))
 
 
 @case(
@@ -116,24 +135,11 @@ def not_too_long(rig: Rig) -> Finding:
     Need.MADE_HERE,
 )
 def exact_wait(rig: Rig) -> Finding:
-    limit, window = 3, 8.0
-    worker, key = rig.worker(limit=limit, window=window, clock="moved"), rig.key()
-    steps = [ask(at, key, verb="take") for at in (0.0, 1.5, 2.25, 3.0, 5.125, 7.875)]
-    played = worker.play(steps)
-    history = rig.history(played, limit=limit, window=window)
-    denials = [record for record in history.records if record.allowed is False]
-    failure = raised(played)
-    if failure or not denials:
-        return failure or Finding(Verdict.UNDECIDED, "nothing was denied", history)
-    for record in denials:
-        wait, told = window - record.start, record.retry_after
-        if told is None or math.isinf(told):
-            return Finding(Verdict.FAILED, f"a denial told no wait; the true one was {wait:g} s", history, record)
-        rounded = told == int(told)
-        if not (abs(told - wait) <= 1e-6 or (rounded and told == math.ceil(wait))):
-            says = f"told to wait {told:.9g} s; the true wait was {wait:g} s"
-            return Finding(Verdict.FAILED, says, history, record)
-    return Finding(Verdict.PASSED, f"{len(denials)} waits, none off by a microsecond", history, denials[-1])
+    worker = rig.worker(limit=3, window=8.0, clock="moved")
+    # At 7.875 s the three keys have different waits, and none of them a whole second.
+    keys = dict(zip(rig.keys(3), (0.0, 2.125, 5.0), strict=True))
+    fill = [ask(begin + at, key) for key, begin in keys.items() for at in (0.0, 1.5, 2.25)]
+    return _held_to_their_ends(rig, worker, fill, [ask(7.875, key, verb="take") for key in keys])
 
 
 @case(
@@ -143,27 +149,47 @@ def exact_wait(rig: Rig) -> Finding:
     Need.WAIT_TOLD,
     Need.MOVED_CLOCK,
     Need.COST,
+    Need.TAKE_COST,
     Need.MADE_HERE,
 )
 def wait_for_a_cost(rig: Rig) -> Finding:
-    limit, window, key = 4, 8.0, rig.key()
-    if not (rig.survey.abilities.take_cost or not rig.survey.abilities.take):
-        return Finding(Verdict.PASSED, "take() takes no cost, so it tells no wait for one")
-    worker = rig.worker(limit=limit, window=window, clock="moved")
-    steps: list[Step] = [ask(float(at), key) for at in range(limit)]
-    steps.append(ask(4.0, key, cost=3, verb="take"))
-    played = worker.play(steps)
-    history = rig.history(played, limit=limit, window=window)
-    failure = raised(played)
-    last, wait = history.records[-1], 6.0  # the third of the oldest units leaves at 10 s
-    if failure or last.allowed is not False:
-        return failure or Finding(Verdict.FAILED, "a cost of 3 was allowed on a full key", history, last)
-    if last.retry_after is None or abs(last.retry_after - wait) > 1e-6:
-        says = f"a cost of 3 was told to wait {last.retry_after} s; 3 units are free after {wait:g} s"
-        if not rig.survey.abilities.take:
-            return Finding(Verdict.PASSED, "retry_after() is asked for one unit, so it tells no wait for a cost")
-        return Finding(Verdict.FAILED, says, history, last)
-    return Finding(Verdict.PASSED, f"a cost of 3 was told to wait {wait:g} s", history, last)
+    worker, key = rig.worker(limit=4, window=8.0, clock="moved"), rig.key()
+    fill = [ask(at, key) for at in (0.125, 1.125, 2.125, 3.125)]
+    return _held_to_their_ends(rig, worker, fill, [ask(4.0, key, cost=3, verb="take")])
+
+
+def _held_to_their_ends(rig: Rig, worker: Worker, fill: Sequence[Step], takes: Sequence[Step]) -> Finding:
+    """Let some be told to wait, and ask again just before each wait ends, and when it ends."""
+    first = worker.play(sorted([*fill, *takes], key=lambda step: step.at))
+    history = rig.history(first, limit=4, window=8.0)
+    denials = {record.key: record for record in history.records[-len(takes) :]}
+    failure = raised(first)
+    if failure:
+        return failure
+    for denial in denials.values():
+        if denial.allowed is not False:
+            return Finding(Verdict.UNDECIDED, "nothing was denied", history, denial)
+        if denial.retry_after is None or math.isinf(denial.retry_after):
+            return Finding(Verdict.FAILED, "a denial told no wait, or one for ever", history, denial)
+    told = {key: record.retry_after or 0.0 for key, record in denials.items()}
+    # Where whole seconds are told, an instant is one of them.
+    instant = 1.0 if _whole(told.values()) else 1e-6
+    asks = [(wait - early, take) for take in takes for wait in [told[take.keys[0]]] for early in (instant, 0.0)]
+    steps = [ask(max(0.0, at), take.keys[0], cost=take.cost) for at, take in sorted(asks, key=lambda each: each[0])]
+    again = worker.play(steps)
+    seen: dict[str, list[Record]] = {key: [] for key in told}
+    for record in again.records:
+        seen[record.key].append(record)
+    for key, (before, at_the_end) in seen.items():
+        cost = f" for a cost of {before.cost}" if before.cost > 1 else ""
+        if before.allowed:
+            says = f"told to wait {told[key]:.9g} s{cost}, and allowed {instant:g} s before its end"
+            return Finding(Verdict.FAILED, says, history, denials[key])
+        if not at_the_end.allowed:
+            says = f"told to wait {told[key]:.9g} s{cost}, and denied at its end"
+            return Finding(Verdict.FAILED, says, history, denials[key])
+    says = f"{len(told)} told: denied {instant:g} s before the end, and allowed at it"
+    return raised(again) or Finding(Verdict.PASSED, says, history, history.records[-1])
 
 
 @case("honesty/wait/header", "A 429 tells in Retry-After how long to wait.", Line.CORRECTNESS, Need.HTTP)
@@ -207,9 +233,7 @@ def remaining(rig: Rig) -> Finding:
 @case("honesty/peek/free", "To peek takes nothing.", Line.CORRECTNESS, Need.PEEK, Need.MADE_HERE)
 def peek(rig: Rig) -> Finding:
     key, limit = rig.key(), rig.limit
-    looks = [ask(0, key, limit + 2, verb="peek")]
-    played = rig.worker(window=_LONG).play([*looks, ask(0, key, limit), *looks, ask(0, key)])
-    history = rig.history(played, window=_LONG)
-    taken = History(limit, _LONG, history.records[limit + 2 : 2 * limit + 2] + history.records[-1:], history.about)
-    wanted = [True] * limit + [False]
-    return expected(taken, wanted, played, says=f"after {limit + 2} peeks the whole limit was left")
+    looks = ask(0, key, limit + 2, verb="peek")
+    played = rig.worker(window=_LONG).play([looks, ask(0, key, limit), looks, ask(0, key)])
+    says = f"after {limit + 2} peeks the whole limit was left, and after as many more nothing was given back"
+    return exact(rig.history(played, window=_LONG), played, denied=1, says=says)

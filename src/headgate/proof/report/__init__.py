@@ -41,6 +41,7 @@ class Report:
         seconds: How long it took in all.
         versions: What it ran on: Python, the servers, this kit.
         facts: Of the target's file, where it is one.
+        questions: Whether those that read it see the questions to ask, too; programs always do.
     """
 
     target: str
@@ -51,6 +52,7 @@ class Report:
     seconds: float
     versions: Mapping[str, str] = field(default_factory=dict)
     facts: Facts | None = None
+    questions: bool = False
 
     @property
     def counts(self) -> Counter[Verdict]:
@@ -58,8 +60,13 @@ class Report:
         return Counter(result.finding.verdict for result in self.results)
 
     @property
+    def tried(self) -> int:
+        """How many cases were not skipped."""
+        return len(self.results) - self.counts[Verdict.SKIPPED]
+
+    @property
     def exit_code(self) -> int:
-        """0 every case passed, 1 one failed, 3 none failed but some stayed undecided. Skipped ones are neither."""
+        """0 every case that was tried passed, 1 one failed, 3 none failed but some stayed undecided, or none passed."""
         if self.counts[Verdict.FAILED]:
             return 1
-        return 3 if self.counts[Verdict.UNDECIDED] else 0
+        return 3 if self.counts[Verdict.UNDECIDED] or not self.counts[Verdict.PASSED] else 0

@@ -9,7 +9,7 @@ recorded are not in it: they are histories, saved each to a file of its own.
     made_at           ISO 8601 with the offset
     seconds           how long it took in all
     versions          what it ran on, by name
-    exit_code         0 all passed, 1 one failed, 3 none failed but some stayed undecided
+    exit_code         0 all passed, 1 one failed, 3 none failed but some stayed undecided, or none passed
     says              all of it in one line
     counts            how many cases found each verdict: passed, failed, undecided, skipped
     rubric            by line: its verdict (null: no case was run), its counts, the questions to ask
@@ -17,6 +17,7 @@ recorded are not in it: they are histories, saved each to a file of its own.
     results           one for each case, in order:
         id, sentence, line   as in `headgate.proof.case.Case`
         level                "must", or "should": a recommendation
+        timed                whether it measures time, so that a busy machine may speak in what it found
         verdict, says        what it found; says is the reason where it was skipped
         seconds, runs        how long all its runs took, and how many there were
         figures              what was measured beside, by name; the unit is in the name
@@ -80,6 +81,7 @@ def case_data(case: Case) -> dict[str, object]:
         "sentence": case.sentence,
         "line": case.line.value,
         "level": "should" if case.should else "must",
+        "timed": case.timed,
     }
 
 

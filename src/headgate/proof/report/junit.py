@@ -32,11 +32,11 @@ def text(report: Report) -> str:
 
 def _enter(suite: ET.Element, result: Result) -> None:
     finding = result.finding
-    section, _, name = result.case.id.partition("/")
-    case = ET.SubElement(suite, "testcase", classname=section, name=name, time=f"{result.seconds:.3f}")
+    about = {"classname": result.case.section, "name": result.case.id, "time": f"{result.seconds:.3f}"}
+    case = ET.SubElement(suite, "testcase", about)
     word = _WORDS.get(finding.verdict)
     if word:
         detail = ET.SubElement(case, word, message=plain(finding.says))
-        detail.text = plain(result.case.sentence)
+        detail.text = f"{plain(result.case.sentence)}\n{plain(finding.says)}"
     if finding.output:
         ET.SubElement(case, "system-out").text = "\n".join(plain(line) for line in finding.output.splitlines())

@@ -19,9 +19,11 @@ SYMBOLS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.UNDECIDED: "?",
 
 MEANS = {
     Verdict.PASSED: "the case would have shown the fault, and did not",
-    Verdict.FAILED: "the evidence is certain, whatever the delays were",
+    Verdict.FAILED: (
+        "the fault was seen; certain whatever the delays were, but for cases that measure time, marked timed"
+    ),
     Verdict.UNDECIDED: "the evidence is too weak to say either",
-    Verdict.SKIPPED: "the target lacks what the case needs",
+    Verdict.SKIPPED: "the case does not apply to this target; nothing is held against it",
 }
 
 
@@ -69,14 +71,14 @@ def by_reason(results: tuple[Result, ...]) -> dict[str, list[Result]]:
 
 
 def in_a_line(report: Report) -> str:
-    """Say all of it: ``failed: 3 of 41 cases; undecided: 1; skipped: 6``."""
-    counts, total = report.counts, len(report.results)
-    worst = next((verdict for verdict in GRAVEST if counts[verdict]), None)
-    if worst is None:
+    """Say all of it: ``failed: 3 of 35 cases; undecided: 1; skipped: 6``. The 35 are those that were tried."""
+    if not report.results:
         return "no case was run"
-    rest = [f"{verdict}: {counts[verdict]}" for verdict in (Verdict.UNDECIDED, Verdict.SKIPPED) if counts[verdict]]
-    first = f"{worst}: {counts[worst]} of {counted(total, 'case')}"
-    return "; ".join([first, *(text for text in rest if not text.startswith(worst))])
+    counts = report.counts
+    worst = next((verdict for verdict in GRAVEST[:-1] if counts[verdict]), None)
+    first = f"{worst}: {counts[worst]} of {counted(report.tried, 'case')}" if worst else "nothing could be tried"
+    rest = (verdict for verdict in (Verdict.UNDECIDED, Verdict.SKIPPED) if counts[verdict] and verdict is not worst)
+    return "; ".join([first, *(f"{verdict}: {counts[verdict]}" for verdict in rest)])
 
 
 def _gravest_first(results: Iterable[Result]) -> tuple[Result, ...]:

@@ -35,7 +35,8 @@ def render(report: Report, console: Console) -> None:
         shown += _section(section, tuple(results), ascii_only=ascii_only)
     if report.facts:
         shown += [_title("the code, measured"), _facts(report.facts)]
-    shown += [_title("questions to ask"), _questions()]
+    if report.questions:
+        shown += [_title("questions to ask"), _questions()]
     shown += [_title("the rubric"), _rubric(summaries(report), ascii_only=ascii_only), Text()]
     shown.append(Text(in_a_line(report), _STYLES[Verdict.FAILED] if report.exit_code == 1 else "bold"))
     for renderable in shown:
@@ -84,9 +85,8 @@ def _verdict(verdict: Verdict | None, *, ascii_only: bool) -> Text:
 
 
 def _case(result: Result) -> Group:
-    shown: list[RenderableType] = [Text(plain(result.case.sentence)), Text(result.case.id, "dim")]
-    if result.case.should:
-        shown[1] = Text(f"{result.case.id} (should)", "dim")
+    marks = " (should)" * result.case.should + " (timed)" * result.case.timed
+    shown: list[RenderableType] = [Text(plain(result.case.sentence)), Text(result.case.id + marks, "dim")]
     if result.finding.verdict is not Verdict.PASSED:
         shown.append(Padding(Text(plain(result.finding.says), _STYLES[result.finding.verdict]), (1, 0, 0, 0)))
         shown += [Text(f"> {line}", "dim") for line in last_lines(result.finding.output, _OUTPUT_LINES)]

@@ -36,12 +36,14 @@ class Tick:
         hair: From when the first request was sent to the last answer; None where the tick hides it.
         label: How many units it stands for, where that is more than one and there is place.
         says: All of it in a line.
+        gone: Whether it had left the span before a denial: it is not counted there.
     """
 
     box: Box
     hair: Box | None
     label: Label | None
     says: str
+    gone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +142,18 @@ def _lanes(window: Window, x: Axis) -> Iterator[Lane]:
     most = max((_units(group) for found in groups.values() for group in found), default=1)
     for number_, (answer, (kind, name)) in enumerate(kinds.items(), 1):
         base = float(_HEAD + _LANE * number_)
-        bare = [_tick(group, window.begin, x, base, most) for group in groups[answer]]
+        bare: list[Tick] = []
+        for group in groups[answer]:
+            before = bare[-1].box.left + bare[-1].box.width if bare else 0.0
+            bare.append(_tick(group, window, x, base, most, before=before))
         yield Lane(kind, name, base, tuple(_labelled(bare, groups[answer])))
 
 
 def _groups(window: Window, answer: bool | None, x: Axis) -> Iterator[list[Record]]:
-    """Yield the records with that answer, those together whose ticks would touch."""
+    """Yield the records with that answer, those together whose ticks would touch, on one side of the span's start."""
     group: list[Record] = []
     for record in sorted((r for r in window.records if r.allowed is answer), key=_at):
-        if group and x(_at(record)) - x(_at(group[0])) >= _APART:
+        if group and (x(_at(record)) - x(_at(group[0])) >= _APART or _gone(record, window) != _gone(group[0], window)):
             yield group
             group = []
         group.append(record)
@@ -161,22 +166,28 @@ def _at(record: Record) -> float:
     return record.start if record.allowed is None else record.end
 
 
+def _gone(record: Record, window: Window) -> bool:
+    """Tell whether its units had left before a denial: windows are half-open, so what ended at the edge has."""
+    return not window.certain and record.allowed is not False and record.end <= window.first
+
+
 def _units(group: Sequence[Record]) -> int:
     return sum(record.cost for record in group)
 
 
-def _tick(group: Sequence[Record], begin: float, x: Axis, base: float, most: int) -> Tick:
+def _tick(group: Sequence[Record], window: Window, x: Axis, base: float, most: int, *, before: float) -> Tick:
     units = _units(group)
     height = _HIGHEST if most == 1 else _LOWEST + (_HIGHEST - _LOWEST) * units / most
-    left, right = (
-        x(_at(group[0])) - _TICK / 2,
-        min(x(_at(group[-1])) + _TICK / 2, x(_at(group[0])) - _TICK / 2 + _APART),
-    )
+    first, last = x(_at(group[0])), x(_at(group[-1]))
+    left = max(first - _TICK / 2, before)
+    right = max(min(last + _TICK / 2, first - _TICK / 2 + _APART), left + _TICK)
     hair_left, hair_right = x(min(record.start for record in group)), x(max(record.end for record in group))
     hair = Box(hair_left, base - 5, hair_right - hair_left, 1.5)
     hidden = hair_left >= left - 1 and hair_right <= right + 1
-    says = f"{seconds(max(_at(group[0]) - begin, 0.0))}: {counted(len(group), 'request')}, {counted(units, 'unit')}"
-    return Tick(Box(left, base - height, right - left, height), None if hidden else hair, None, says)
+    at = seconds(max(_at(group[0]) - window.begin, 0.0))
+    says = f"{at}: {counted(len(group), 'request')}, {counted(units, 'unit')}"
+    gone = _gone(group[0], window)
+    return Tick(Box(left, base - height, right - left, height), None if hidden else hair, None, says, gone)
 
 
 def _labelled(ticks: Sequence[Tick], groups: Sequence[Sequence[Record]]) -> Iterator[Tick]:

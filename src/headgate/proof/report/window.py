@@ -71,9 +71,9 @@ class _Count(NamedTuple):
 
 
 def worst(history: History, at: Record | None) -> Window | None:
-    """Return the window that ends with ``at``, or without one the fullest; None where there is no request at all."""
+    """Return the window that ends with ``at``, or without one the fullest; None where that request had no answer."""
     at = at or _fullest(history)
-    if at is None:
+    if at is None or at.allowed is None:
         return None
     mine = sorted((record for record in history.records if record.key == at.key), key=attrgetter("end"))
     count = _certainly_allowed(history, mine, at) if at.allowed else _at_most_allowed(history, mine, at)
@@ -130,8 +130,8 @@ def _at_most_allowed(history: History, mine: Sequence[Record], at: Record) -> _C
     before = at.start - window
     asked = [record for record in mine if record.allowed is not False]
     units = sum(record.cost for record in asked if record is not at and record.start <= at.end and record.end > before)
-    room = at.allowed is False and units + at.cost <= limit
-    what = "no answer" if at.allowed is None else "denied" if at.cost == 1 else f"a cost of {number(at.cost)} denied"
+    room = units + at.cost <= limit
+    what = "denied" if at.cost == 1 else f"a cost of {number(at.cost)} denied"
     says = (
         f"{what}{', though' if room else ';'} in the {seconds(window)} before",
         f"at most {number(units)} {'was' if units == 1 else 'were'} allowed, limit {number(limit)}",

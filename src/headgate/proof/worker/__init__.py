@@ -9,9 +9,10 @@ The first line out is ``{"n": 0, "python": "3.11.7"}``: the interpreter runs. Af
 command has ``n``, its number, which its reply repeats, and ``do``; beside them come its arguments, all of them:
 
     load     target (file or module, and name; or url), limit, window, redis_url (or null), clock (real, wall, moved),
-             wall (seconds that the wall clock is off), memory (MiB), trace -> abilities
-    play     lanes, begin_at, restless, keep -> records, errors, odd, stalled
-    pace     keys, times, rounds -> rounds: for each the mean seconds of a call
+             wall (seconds that the wall clock is off), memory (MiB), trace, asynchronous (known to be) -> abilities
+    play     lanes, begin_at, end_at (nobody is asked after it), restless, keep -> records, peeks, errors, odd,
+             stalled, cut (whether a lane was not done by then), asynchronous (found to be)
+    pace     keys, times, rounds, within (seconds, after which it stops) -> rounds: for each the mean seconds of a call
     advance  seconds, of a moved clock -> nothing more
     wall     seconds that the wall clock is off from now on -> nothing more
     memory   -> bytes

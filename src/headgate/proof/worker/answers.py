@@ -1,7 +1,6 @@
 """An answer of the target: what it says, read from whatever was returned."""
 
 import datetime as dt
-import inspect
 import math
 from typing import Any, NamedTuple
 
@@ -12,12 +11,12 @@ class Told(NamedTuple):
     """What one answer said.
 
     Attributes:
-        allowed: The answer.
+        allowed: The answer; None where it cannot be told from what came.
         retry_after: Seconds to wait; infinite: for ever; None where it was not told.
         remaining: Units left; None where it was not told.
     """
 
-    allowed: bool
+    allowed: bool | None
     retry_after: float | None = None
     remaining: int | None = None
 
@@ -29,8 +28,6 @@ def read(answer: Any, *, plain: bool) -> Told:
         answer: What came. What is no bool where a bool is due is taken for what it is worth.
         plain: Whether there is nothing more to it than yes or no.
     """
-    if inspect.iscoroutine(answer):
-        answer.close()  # nobody awaits it
     if plain or answer is None or isinstance(answer, int):
         return Told(bool(answer))
     return Told(

@@ -1,6 +1,7 @@
 """The true clocks, kept before any target is imported; and the clocks that a target is given in their place."""
 
 import datetime as dt
+import threading
 import time
 from typing import Self, SupportsIndex
 
@@ -20,13 +21,15 @@ class Clock:
     """The clocks that a target reads through Python, where they are not the true ones.
 
     Args:
-        moved: All of them stand still but for `advance`, and a sleep advances them. Else only the wall clock is off.
+        moved: All of them stand still but for `advance`, and a sleep advances them where this thread sleeps; any other
+            sleeps until they have been advanced so far. Else only the wall clock is off.
         wall: Seconds that the wall clock is off by.
     """
 
     def __init__(self, *, moved: bool = False, wall: float = 0.0) -> None:
         self.moved = moved
         self._now_ns = 0
+        self._player, self._advanced = threading.get_ident(), threading.Condition()
         self.set_wall(wall)
 
     def now(self) -> float:
@@ -35,14 +38,28 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Move a moved clock."""
-        self._now_ns += round(seconds * 1e9)
+        with self._advanced:
+            self._now_ns += round(seconds * 1e9)
+            self._advanced.notify_all()
 
     def sleep(self, seconds: float | SupportsIndex) -> None:
         """Do what Python's sleep does: let so much time pass on a moved clock."""
         span = float(seconds)
         if span < 0:
             raise ValueError("sleep length must be non-negative")
-        self.advance(span)
+        if threading.get_ident() == self._player:
+            self.advance(span)
+        elif span == 0:
+            true_sleep(0)
+        else:
+            self._sleep_beside(round(span * 1e9))
+
+    def _sleep_beside(self, span_ns: int) -> None:
+        # Whoever sweeps in a loop beside the calls would move the clock on without end.
+        with self._advanced:
+            until_ns = self._now_ns + span_ns
+            while self._now_ns < until_ns:
+                self._advanced.wait()
 
     def pause(self, seconds: float) -> None:
         """Let so much time pass."""

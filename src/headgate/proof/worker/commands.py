@@ -45,21 +45,22 @@ class Commands:
         wall: float,
         memory: int,
         trace: bool,
+        asynchronous: bool,
     ) -> Reply:
         bound(memory)
         self._clock = Clock(moved=clock == "moved", wall=wall)
         if clock != "real":
             self._clock.install()
-        self._loaded = Subject(target, limit, window, redis_url)
+        self._loaded = Subject(target, limit, window, redis_url, asynchronous=asynchronous)
         if trace:
             trace_memory()
         return {"abilities": self._loaded.abilities()}
 
-    def play(self, *, lanes: Sequence[Sequence[Sequence[Any]]], begin_at: float, restless: bool, keep: bool) -> Reply:
-        return Play(self._subject, self._clock, lanes=lanes, begin_at=begin_at, restless=restless, keep=keep).run()
+    def play(self, **how: Any) -> Reply:
+        return Play(self._subject, self._clock, **how).run()
 
-    def pace(self, *, keys: Sequence[str], times: int, rounds: int) -> Reply:
-        return {"rounds": pace(self._subject, keys, times, rounds)}
+    def pace(self, *, keys: Sequence[str], times: int, rounds: int, within: float) -> Reply:
+        return {"rounds": pace(self._subject, keys, times, rounds, within)}
 
     def advance(self, *, seconds: float) -> Reply:
         self._clock.advance(seconds)

@@ -12,6 +12,7 @@ from typing import Any
 from .words import Unusable, parameters
 
 _ARGUMENTS = ("limit", "window_seconds", "redis_url")
+_NAMED = 5  # of what a module has, where the name was not found
 
 
 def find(where: Mapping[str, str]) -> tuple[Any, str]:
@@ -31,8 +32,19 @@ def find(where: Mapping[str, str]) -> tuple[Any, str]:
         module = importlib.import_module(where["module"])
         path = getattr(module, "__file__", None) or ""
     if not hasattr(module, where["name"]):
-        raise Unusable(f"has no {where['name']} in {Path(path).name or where['module']}")
+        raise Unusable(f"has no {where['name']} in {Path(path).name or where['module']}{_what_there_is(module)}")
     return getattr(module, where["name"]), path
+
+
+def _what_there_is(module: ModuleType) -> str:
+    made_here = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == module.__name__
+    }
+    names = [name for name, value in made_here.items() if hasattr(value, "allow")] or list(made_here)
+    further = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"; it has {', '.join(names[:_NAMED])}{further}" if names else ""
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -15,7 +15,7 @@ Record = tuple[float, float, str, int, bool | None, float | str | None, int | No
 
 
 class Notes:
-    """The records of one lane, what was raised, and what was no bool.
+    """The records of one lane, those of peeks apart, what was raised, and what was no bool.
 
     Args:
         keep: False to keep no records.
@@ -24,22 +24,24 @@ class Notes:
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
         self.records: list[Record] = []
+        self.peeks: list[Record] = []
         self.errors: Counter[Raised] = Counter()
         self.odd_answers: Counter[str] = Counter()
 
     @property
     def full(self) -> bool:
-        return len(self.records) >= MOST
+        return len(self.records) + len(self.peeks) >= MOST
 
-    def record(self, start: float, end: float, key: str, cost: int, told: Told | None) -> None:
+    def record(self, start: float, end: float, verb: str, key: str, cost: int, *, told: Told | None) -> None:
         """Note one answer; None where none came."""
         if not self._keep:
             return
+        records = self.peeks if verb == "peek" else self.records
         if told is None:
-            self.records.append((start, end, key, cost, None, None, None))
+            records.append((start, end, key, cost, None, None, None))
             return
         wait = "inf" if told.retry_after == math.inf else told.retry_after  # JSON has no infinity
-        self.records.append((start, end, key, cost, told.allowed, wait, told.remaining))
+        records.append((start, end, key, cost, told.allowed, wait, told.remaining))
 
     def failed(self, error: BaseException) -> None:
         """Note what a call raised."""
@@ -58,6 +60,7 @@ def reply(lanes: list[Notes]) -> dict[str, object]:
         odd.update(notes.odd_answers)
     return {
         "records": [record for notes in lanes for record in notes.records],
+        "peeks": [record for notes in lanes for record in notes.peeks],
         "errors": [{**error._asdict(), "times": times} for error, times in errors.most_common(_KINDS)],
         "odd": dict(odd.most_common(_KINDS)),
     }

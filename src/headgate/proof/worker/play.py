@@ -35,6 +35,7 @@ class Play:
         clock: The clock that ``at`` and ``until`` are on, and the records.
         lanes: What is asked.
         begin_at: When the play begins, on that clock; a moved one begins now.
+        end_at: When its time is up, on the true clock: nobody is asked any more.
         restless: Whether to switch threads between the lines of the target's file.
         keep: False to let the records go.
     """
@@ -46,12 +47,14 @@ class Play:
         *,
         lanes: Sequence[Sequence[Sequence[Any]]],
         begin_at: float,
+        end_at: float,
         restless: bool,
         keep: bool,
     ) -> None:
         self._subject, self._clock = subject, clock
         self._lanes = [([Step(*step) for step in lane], Notes(keep=keep)) for lane in lanes]
         self._begin_at = clock.now() if clock.moved else begin_at
+        self._end_at, self._cut = end_at, False
         self._restless = restless
         self._stalled = 0.0
         self._broken: BaseException | None = None
@@ -65,7 +68,12 @@ class Play:
                 self._play(lane, notes)
         else:
             self._threads()
-        return {**reply([notes for _, notes in self._lanes]), "stalled": self._stalled}
+        return {
+            **reply([notes for _, notes in self._lanes]),
+            "stalled": self._stalled,
+            "cut": self._cut,
+            "asynchronous": self._subject.asynchronous,
+        }
 
     def _threads(self) -> None:
         threads = [threading.Thread(target=self._guarded, args=each, daemon=True) for each in self._lanes]
@@ -92,7 +100,7 @@ class Play:
                     told = self._subject.ask(step.verb, key, step.cost, notes.odd)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is what the caller would have got
                     notes.failed(error)
-                notes.record(start, self._clock.now(), key, step.cost, told)
+                notes.record(start, self._clock.now(), step.verb, key, step.cost, told=told)
                 if step.pause:
                     self._clock.pause(step.pause)
 
@@ -117,7 +125,7 @@ class Play:
                     told = await self._subject.ask_async(step.verb, key, step.cost, notes.odd)
                 except BaseException as error:  # noqa: BLE001 - as above; nobody cancels a lane, so that is the target's, too
                     notes.failed(error)
-                notes.record(start, self._clock.now(), key, step.cost, told)
+                notes.record(start, self._clock.now(), step.verb, key, step.cost, told=told)
                 if step.pause:
                     await self._pause_async(step.pause)
 
@@ -141,5 +149,8 @@ class Play:
         """Name the keys of a step, one after the other, for as long as it lasts."""
         for key in itertools.islice(itertools.cycle(step.keys), step.times):
             if notes.full or (step.until is not None and self._clock.now() >= self._begin_at + step.until):
+                return
+            if true_monotonic() >= self._end_at:
+                self._cut = True
                 return
             yield key

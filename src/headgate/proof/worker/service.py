@@ -36,7 +36,7 @@ class Service:
 
     def allow(self, user_id: str) -> bool:
         """Ask, for the answer alone."""
-        return self.take(user_id).allowed
+        return self.take(user_id).allowed is True
 
     def take(self, user_id: str) -> Told:
         """Ask once.
@@ -60,7 +60,7 @@ class Service:
             self.close()
         if response.status not in (200, 429):
             raise UnexpectedStatus(f"expected status 200 or 429, got {response.status} {response.reason}".rstrip())
-        return Told(response.status == 200, retry_after(response.getheader("Retry-After")))
+        return Told(response.status == 200, retry_after(response.getheader("Retry-After"), response.getheader("Date")))
 
     def close(self) -> None:
         """Close the connection of this thread. The next call makes another one."""
@@ -78,7 +78,10 @@ class Service:
             )
         else:
             made = http.client.HTTPConnection(self._host, self._port, timeout=_PATIENCE)
-        made.connect()  # so that a refusal is told from a lost answer
+        try:
+            made.connect()  # so that a refusal is told from a lost answer
+        except ConnectionRefusedError:
+            raise ConnectionRefusedError(f"nothing listens at {self._host}:{made.port}") from None
         self._mine.connection = made
         return made
 
@@ -95,15 +98,26 @@ class _Mine(threading.local):
     used_at = 0.0
 
 
-def retry_after(header: str | None) -> float | None:
-    """Read a Retry-After in either of its forms: seconds from now; None where it is neither."""
+def retry_after(header: str | None, date: str | None = None) -> float | None:
+    """Read a Retry-After in either of its forms: seconds from now; None where it is neither.
+
+    Args:
+        header: What it says.
+        date: What the response says is now, in its Date.
+    """
     if header is None:
         return None
     if header.isascii() and header.isdigit():
         return float(header)
+    at, now = _moment(header), _moment(date)
+    return None if at is None else max(0.0, at - (true_time_ns() / 1e9 if now is None else now))
+
+
+def _moment(header: str | None) -> float | None:
+    if header is None:
+        return None
     try:
         date = parsedate_to_datetime(header)
-        at = date if date.tzinfo else date.replace(tzinfo=dt.UTC)
-        return max(0.0, at.timestamp() - true_time_ns() / 1e9)
+        return (date if date.tzinfo else date.replace(tzinfo=dt.UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

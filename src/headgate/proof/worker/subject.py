@@ -2,19 +2,20 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from .answers import Told, read, seconds
 from .loading import check_call, find, takes_redis
 from .service import Service
-from .words import Unusable, parameters
+from .words import Unusable, parameters, takes_a_key
 
 _Result = TypeVar("_Result")
 _VERBS = ("take", "peek", "wait", "retry_after")
 
 Odd = Callable[[object], None]
-"""Called with an answer of ``allow`` that is no bool."""
+"""Called with an answer of ``allow`` that is no bool, or of ``wait`` that is a number."""
 
 
 class Subject:
@@ -25,10 +26,11 @@ class Subject:
         limit: Units per window.
         window: Seconds.
         redis_url: For a target that takes one; without it such a target is looked at, and not made.
+        asynchronous: True where its verbs are known to be awaited, whatever they look like.
 
     Attributes:
         limiter: It; None where it was not made.
-        asynchronous: Its verbs are to be awaited.
+        asynchronous: Its verbs are to be awaited. What is no ``async def`` is found out by its first answer.
         file: The file that the target is in; empty where it is in none.
 
     Raises:
@@ -36,13 +38,18 @@ class Subject:
         Exception: Whatever its import or its constructor raised.
     """
 
-    def __init__(self, where: Mapping[str, str], limit: int, window: float, redis_url: str | None) -> None:
+    def __init__(
+        self, where: Mapping[str, str], limit: int, window: float, redis_url: str | None, *, asynchronous: bool
+    ) -> None:
         self.limiter: Any = None
-        self.asynchronous, self.file = False, ""
+        self.asynchronous, self.file = asynchronous, ""
+        self._has = dict.fromkeys(_VERBS, False)
+        self._one_by_one = threading.Lock()
         self._takes_redis = False
         self._runner: asyncio.Runner | None = None
         if "url" in where:
             self.limiter = Service(where["url"])
+            self._has["take"] = True
             return
         factory, self.file = find(where)
         self._takes_redis = takes_redis(factory)
@@ -54,10 +61,15 @@ class Subject:
         allow = getattr(self.limiter, "allow", None)
         if not callable(allow):
             raise Unusable(f"has no method allow(user_id): {where['name']}")
-        self.asynchronous = _is_asynchronous(allow)
+        self.asynchronous = asynchronous or _is_asynchronous(allow)
+        self._has = {verb: takes_a_key(getattr(self.limiter, verb, None)) for verb in _VERBS}
 
     def _made(self, factory: Any, arguments: list[object]) -> Any:
-        if not _is_asynchronous(factory) and not _is_asynchronous(getattr(factory, "allow", None)):
+        if (
+            not self.asynchronous
+            and not _is_asynchronous(factory)
+            and not _is_asynchronous(getattr(factory, "allow", None))
+        ):
             return factory(*arguments)
 
         # Whoever awaits its verbs makes it on a running loop, too.
@@ -78,7 +90,7 @@ class Subject:
 
     def abilities(self) -> dict[str, bool]:
         """Say which verbs there are beside allow, and what they take."""
-        found = {verb: callable(getattr(self.limiter, verb, None)) for verb in _VERBS}
+        found = dict(self._has)
         found["cost"] = "cost" in parameters(getattr(self.limiter, "allow", None))
         found["take_cost"] = found["take"] and "cost" in parameters(self.limiter.take)
         return {"takes_redis": self._takes_redis, "asynchronous": self.asynchronous, **found}
@@ -86,9 +98,9 @@ class Subject:
     def ask(self, verb: str, key: str, cost: int, odd: Odd) -> Told:
         """Ask once, and return what was told. To take is to be told all there is: by two verbs where it takes two."""
         verb, further = self._verbs(verb)
-        told = _told(verb, self._call(verb, key, cost), odd)
+        told = _told(verb, self._answer(verb, self._call(verb, key, cost)), odd)
         if further and not told.allowed:
-            return told._replace(retry_after=seconds(self.limiter.retry_after(key)))
+            return told._replace(retry_after=seconds(self._answer("retry_after", self.limiter.retry_after(key))))
         return told
 
     async def ask_async(self, verb: str, key: str, cost: int, odd: Odd) -> Told:
@@ -99,10 +111,18 @@ class Subject:
             return told._replace(retry_after=seconds(await _awaited(self.limiter.retry_after(key))))
         return told
 
+    def _answer(self, verb: str, answer: Any) -> Any:
+        if type(answer) is bool or not inspect.isawaitable(answer):
+            return answer
+        if verb in ("allow", "take"):
+            self.asynchronous = True
+        with self._one_by_one:  # there is one loop, and this may be any thread
+            return self.run(_awaited(answer))
+
     def _verbs(self, verb: str) -> tuple[str, bool]:
-        if verb != "take" or hasattr(self.limiter, "take"):
+        if verb != "take" or self._has["take"]:
             return verb, False
-        return "allow", hasattr(self.limiter, "retry_after")
+        return "allow", self._has["retry_after"]
 
     def _call(self, verb: str, key: str, cost: int) -> Any:
         method = getattr(self.limiter, verb)
@@ -113,6 +133,11 @@ def _told(verb: str, answer: object, odd: Odd) -> Told:
     plain = verb == "allow"
     if plain and type(answer) is not bool:
         odd(answer)
+    if verb == "wait" and answer is None:  # it waited; whether it took anything, it did not say
+        return Told(None)
+    if verb == "wait" and type(answer) in (int, float):  # seconds to wait: it did not wait itself
+        odd(answer)
+        return Told(None)
     return read(answer, plain=plain)
 
 
@@ -121,4 +146,6 @@ def _is_asynchronous(function: Any) -> bool:
 
 
 async def _awaited(answer: Any) -> Any:
-    return await answer if inspect.isawaitable(answer) else answer
+    while inspect.isawaitable(answer):
+        answer = await answer
+    return answer

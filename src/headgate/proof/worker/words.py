@@ -34,22 +34,28 @@ def raised(error: BaseException) -> Raised:
     """Say what was raised."""
     name = type(error).__name__[:100]
     if isinstance(error, SyntaxError):  # the line that raised it is the import, and its text repeats the place
-        place = f"{Path(error.filename or '').name}, line {error.lineno}"
+        place = f"{_name(error.filename or '')}, line {error.lineno}"
         return Raised(name, _tried(lambda: str(error.msg)), place)
     return Raised(name, _tried(lambda: str(error)), _where(error.__traceback__))
 
 
 def _where(trace: TracebackType | None) -> str:
-    # The innermost line of the target's; a library's, where there is none. The module traceback would read the source
-    # of each of a thousand frames.
+    # The innermost line of the target's; that of an installed library, where there is none; never Python's own. The
+    # module traceback would read the source of each of a thousand frames.
     place, in_library = "", True
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename
-        of_library = path.startswith(_STANDARD) or not _INSTALLED.isdisjoint(Path(path).parts)
-        if not path.startswith(_OURS) and (in_library or not of_library):
-            place, in_library = f"{Path(path).name}, line {trace.tb_lineno}", of_library
+        of_library = not _INSTALLED.isdisjoint(path.split(os.sep))  # noqa: PTH206 - as below
+        python_s_own = path.startswith(_STANDARD) and not of_library
+        if not python_s_own and not path.startswith(_OURS) and (in_library or not of_library):
+            place, in_library = f"{_name(path)}, line {trace.tb_lineno}", of_library
         trace = trace.tb_next
     return place
+
+
+def _name(path: str) -> str:
+    # A Path would intern its parts for good: that would be counted as memory that the target holds.
+    return os.path.basename(path)  # noqa: PTH119
 
 
 def _tried(write: Callable[[], str]) -> str:
@@ -67,3 +73,18 @@ def parameters(function: object) -> dict[str, inspect.Parameter]:
         return dict(inspect.signature(function).parameters)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return {}
+
+
+def takes_a_key(function: object) -> bool:
+    """Tell whether it can be called with a key alone, as far as Python can tell."""
+    if not callable(function):
+        return False
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind("key")
+    except TypeError:
+        return False
+    return True
