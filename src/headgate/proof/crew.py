@@ -32,6 +32,7 @@ __all__ = [
     "TargetFailed",
     "Worker",
     "ask",
+    "ask_each",
     "keep_asking",
     "soon",
 ]
@@ -76,6 +77,11 @@ Lane = Sequence[Step]
 def ask(at: float, key: str, times: int = 1, *, cost: int = 1, pause: float = 0.0, verb: str = "allow") -> Step:
     """Ask ``times`` times for one key, from ``at`` seconds of the play on."""
     return Step(at, None, times, pause, verb, cost, (key,))
+
+
+def ask_each(at: float, keys: Sequence[str], times: int | None = None, *, pause: float = 0.0) -> Step:
+    """Ask for one key after the other, once for each, or ``times`` times in all, from ``at`` seconds of the play on."""
+    return Step(at, None, len(keys) if times is None else times, pause, "allow", 1, keys)
 
 
 def keep_asking(at: float, until: float, *keys: str, pause: float, verb: str = "allow") -> Step:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headgate.proof.case import case
 from headgate.proof.cases.evidence import exact, expected, kept, kept_below, raised
-from headgate.proof.crew import Played, Step, ask, keep_asking
+from headgate.proof.crew import Played, Step, ask, ask_each, keep_asking
 from headgate.proof.history import History
 from headgate.proof.judge import never_under, owed
 from headgate.proof.need import Need
@@ -320,7 +320,7 @@ def keys_apart(rig: Rig) -> Finding:
 )
 def keys_sprayed(rig: Rig) -> Finding:
     limit, key, others = 3, rig.key(), rig.keys(5000)
-    spray = ask(0, "")._replace(times=len(others), keys=others)
+    spray = ask_each(0, others)
     played = rig.worker(limit=limit, window=_LONG).play([ask(0, key, limit + 1), spray, ask(0, key, 3)], lasts=30)
     mine = Played([record for record in played.records if record.key == key], played.errors)
     says = f"still denied after {len(others)} other keys"
