@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -119,12 +120,23 @@ def test_2_when_it_is_told_to_stop_and_what_it_had_started_is_gone(tmp_path: Pat
         """,
     )
     command = [sys.executable, "-m", "headgate", "grade", target.name, "--window", "1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
-        end = time.monotonic() + 30
-        while not list(tmp_path.glob("*.pid")) and time.monotonic() < end:
-            time.sleep(0.05)
-        running.send_signal(number)
-        _, said = running.communicate(timeout=30)
+    # A shell that starts this suite in the background has interrupts ignored, which is inherited.
+    heeded = functools.partial(signal.signal, number, signal.SIG_DFL)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeded,  # noqa: PLW1509 - there are no threads here
+    ) as running:
+        try:
+            end = time.monotonic() + 30
+            while not list(tmp_path.glob("*.pid")) and time.monotonic() < end:
+                time.sleep(0.05)
+            running.send_signal(number)
+            _, said = running.communicate(timeout=30)
+        finally:
+            running.kill()
     assert running.returncode == 2
     assert "stopped before the end" in said
     workers = [int(file.stem) for file in tmp_path.glob("*.pid")]
