@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,32 +51,47 @@ def failed(report: Report) -> set[str]:
     return {result.case.id for result in report.results if result.finding.verdict is Verdict.FAILED}
 
 
+# On Redis one for threads and one for tasks, each on another server where there are two: stores have their own suite.
+MADE = {"memory": None, "memory_async": None, "redis": KINDS[0], "redis_async": KINDS[-1]}
+BRIEF = ["app/limiter_memory.py:MemorySlidingWindow", "app/limiter_redis.py:RedisSlidingWindow"]
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Report]]]:
+    """All gradings of the library, three at a time: they mostly wait."""
+    path = tmp_path_factory.mktemp("made") / "made.py"
+    path.write_text(TARGETS.replace("\n    ", "\n"))
+    with ThreadPoolExecutor(3) as pool:
+        every, correctness = choose(strict=True), choose(["correctness"])
+        yield {
+            name: pool.submit(grade, parse(f"{path}:{name}"), Settings(server=kind), every)
+            for name, kind in MADE.items()
+            if kind != "none"
+        } | {name: pool.submit(grade, parse(f"{ROOT / name}"), Settings(), correctness) for name in BRIEF}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("name", ["memory", "memory_async"])
-def test_in_memory_every_case_passes(name: str, tmp_path: Path):
-    (tmp_path / "made.py").write_text(TARGETS.replace("\n    ", "\n"))
-    report = grade(parse(f"{tmp_path / 'made.py'}:{name}"), Settings(), choose(strict=True))
+def test_in_memory_every_case_passes(name: str, reports: dict[str, Future[Report]]):
+    report = reports[name].result()
     assert failed(report) == set()
     assert report.counts[Verdict.PASSED] >= 34
 
 
-# One for threads and one for tasks, each on another server where there are two: the stores have a suite of their own.
-@pytest.mark.parametrize(("name", "kind"), [("redis", KINDS[0]), ("redis_async", KINDS[-1])])
-def test_on_redis_every_case_passes_but_those_that_are_open(name: str, kind: str, tmp_path: Path):
-    if kind == "none":
+@pytest.mark.parametrize("name", ["redis", "redis_async"])
+def test_on_redis_every_case_passes_but_those_that_are_open(name: str, reports: dict[str, Future[Report]]):
+    if MADE[name] == "none":
         pytest.skip(servers.HOW_TO_GET_ONE)
-    (tmp_path / "made.py").write_text(TARGETS.replace("\n    ", "\n"))
-    report = grade(parse(f"{tmp_path / 'made.py'}:{name}"), Settings(server=kind), choose(strict=True))
+    report = reports[name].result()
     assert failed(report) == OPEN
     assert report.counts[Verdict.PASSED] >= 44
 
 
-@pytest.mark.parametrize(
-    "target", ["app/limiter_memory.py:MemorySlidingWindow", "app/limiter_redis.py:RedisSlidingWindow"]
-)
-def test_the_files_of_the_brief_pass_as_they_stand(target: str):
+@pytest.mark.parametrize("target", BRIEF)
+def test_the_files_of_the_brief_pass_as_they_stand(target: str, reports: dict[str, Future[Report]]):
     if "redis" in target and KINDS == ["none"]:
         pytest.skip(servers.HOW_TO_GET_ONE)
-    report = grade(parse(f"{ROOT / target}"), Settings(), choose(["correctness"]))
+    report = reports[target].result()
     assert failed(report) == set()
     assert report.counts[Verdict.PASSED] >= 14
 
