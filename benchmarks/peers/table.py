@@ -144,7 +144,7 @@ _EDGES = (
 )
 """What shows that a window is not the exact one. None here means to let more than twice the limit through."""
 
-_OVER = r"units were allowed|was allowed; an exact window"
+_OVER = r"units were allowed|was allowed; with \d+ in any"
 
 MOVING = (
     'Promises an exact window: a request is allowed where the Nth last is "at least 60 seconds old" (its README, of a '
@@ -175,11 +175,6 @@ FADED = Meant(
 )
 BUCKET = Meant(
     "A bucket gives out its burst and what comes back meanwhile: more than N in a window is its nature.", _EDGES, _OVER
-)
-WAITS = Meant(
-    "The kit holds a wait against the exact window. Its own window is another, so this says nothing of its waits.",
-    ("honesty/wait/enough", "honesty/wait/not-too-long", "honesty/wait/exact", "honesty/wait/cost", "concurrency/wait"),
-    r"told to wait|wait\(\) on a full key returned",
 )
 LOCK = Meant(
     "It answers False as well where another thread holds the limiter's one lock, for whatever key: \"This is "
@@ -294,7 +289,6 @@ PEERS = (
         "sliding window counter",
         f"Promises no exact window. {COST}",
         COUNTER,
-        WAITS,
         memory=TIMER,
     ),
     *_both(
@@ -304,7 +298,6 @@ PEERS = (
         f"Promises no exact window. {COST}",
         FIXED,
         COUNTS_ALL,
-        WAITS,
         memory=TIMER,
     ),
     *_both(
@@ -323,7 +316,6 @@ PEERS = (
         "GCRA, or token bucket",
         "Promises no exact window.",
         BUCKET,
-        WAITS,
         LOCK,
         KEEPS,
         redis="By the client's clock.",
@@ -335,7 +327,7 @@ PEERS = (
         "memory",
         SLOWAPI,
         "With `headers_enabled`, which is off by default: there is no `Retry-After` then.",
-        (FIXED_SERVICE, WAITS),
+        (FIXED_SERVICE,),
         settings=IN_MEMORY,
     ),
     Peer(
@@ -345,7 +337,7 @@ PEERS = (
         "redis",
         SLOWAPI,
         "The same. Its client of Redis is synchronous, in asynchronous routes, too.",
-        (FIXED_SERVICE, WAITS),
+        (FIXED_SERVICE,),
         settings=ON_REDIS,
     ),
     Peer(
@@ -363,7 +355,6 @@ PEERS = (
         "token bucket (default)",
         "Promises no exact window.",
         BUCKET,
-        WAITS,
         memory=LRU,
     ),
     *_both(
@@ -372,11 +363,10 @@ PEERS = (
         "sliding window",
         "Two counters, the previous one faded.",
         FADED,
-        WAITS,
         memory=LRU,
         redis="By the client's clock.",
     ),
-    *_both("throttled-py", "gcra", "GCRA", "Promises no exact window.", BUCKET, WAITS, memory=LRU),
+    *_both("throttled-py", "gcra", "GCRA", "Promises no exact window.", BUCKET, memory=LRU),
 )
 
 

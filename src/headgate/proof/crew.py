@@ -226,7 +226,13 @@ class Worker:
         """Count the bytes that Python's objects hold, where it was loaded with ``trace``."""
         reply = self._do("memory")
         with self._blaming_the_target():
-            return replies.held(reply)
+            return replies.count(reply, "bytes")
+
+    def threads(self) -> int:
+        """Count the threads that the target has started and that are alive."""
+        reply = self._do("threads")
+        with self._blaming_the_target():
+            return replies.count(reply, "threads")
 
     @property
     def output(self) -> str:

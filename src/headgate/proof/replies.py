@@ -149,11 +149,11 @@ def rounds(said: Mapping[str, Any], number: int) -> list[float]:
     return means
 
 
-def held(said: Mapping[str, Any]) -> int:
-    """Return bytes."""
-    if type(said.get("bytes")) is not int:
+def count(said: Mapping[str, Any], of: str) -> int:
+    """Return a number of something: bytes, threads."""
+    if type(said.get(of)) is not int:
         raise Rubbish
-    return int(said["bytes"])
+    return int(said[of])
 
 
 def _record(fields: Sequence[Any]) -> Record:

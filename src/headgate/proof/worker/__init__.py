@@ -16,6 +16,7 @@ command has ``n``, its number, which its reply repeats, and ``do``; beside them 
     advance  seconds, of a moved clock -> nothing more
     wall     seconds that the wall clock is off from now on -> nothing more
     memory   -> bytes
+    threads  -> threads (that the target has started, and that are alive)
 
 A lane of a play is a list of steps, done one after the other in a thread of its own, or a task where the target is
 asynchronous. A step is ``[at, until, times, pause, verb, cost, keys]``: at ``at`` seconds after the play began, ask

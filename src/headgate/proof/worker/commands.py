@@ -28,6 +28,7 @@ class Commands:
     def __init__(self) -> None:
         self._clock = Clock()
         self._loaded: Subject | None = None
+        self._own_threads = threading.active_count()
 
     @property
     def _subject(self) -> Subject:
@@ -72,6 +73,9 @@ class Commands:
 
     def memory(self) -> Reply:
         return {"bytes": held()}
+
+    def threads(self) -> Reply:
+        return {"threads": threading.active_count() - self._own_threads}
 
 
 def serve(incoming: int, outgoing: int) -> NoReturn:
