@@ -32,6 +32,7 @@ def test_a_cost_in_proportion_to_the_size_is_linear(constant: float, slope: floa
         (80, 180, 75, 90),  # noise
         (80, 75, 180, 78),
         (200, 80, 80, 80),
+        (229, 82.2, 94, 459),  # a busy machine, twice
         (90, 91, 82, 189),  # one bad measurement, at the largest size
     ],
 )

@@ -2,9 +2,10 @@
 
 Two shapes are fitted by least squares, each with the constant part that every call has: ``a + b log n``, which a
 bounded cost and a search both keep to, and ``a + b n``. A cost is called linear where all of these hold: the straight
-line fits better; by that line the part that grows outweighs the constant part at the largest size; and between the two
-largest sizes the cost grew by at least a third of what the size did. Each is needed: noise fits a line by chance, a
-small slope is a cache that overflows, and a jump at one size is neither.
+line fits better; by that line the part that grows outweighs the constant part at the largest size; between the two
+largest sizes the cost grew by at least a third of what the size did; and at no size did it fall by a quarter or more.
+Each is needed: noise fits a line by chance and goes both ways, a small slope is a cache that overflows, and a jump at
+one size is neither.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _STEEP = 1 / 3
 
@@ -43,7 +45,8 @@ class Growth:
         constant, slope, misfit = _line(self.sizes, self.costs)
         _, _, bounded = _line([math.log(size) for size in self.sizes], self.costs)
         rise = (self.costs[-1] / max(self.costs[-2], 1e-12) - 1) / (self.sizes[-1] / self.sizes[-2] - 1)
-        return misfit < bounded and slope * self.sizes[-1] > max(constant, 0.0) and rise >= _STEEP
+        falls = any(late < 0.75 * early for early, late in pairwise(self.costs))
+        return not falls and misfit < bounded and slope * self.sizes[-1] > max(constant, 0.0) and rise >= _STEEP
 
     @property
     def factors(self) -> str:
