@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, NoDecode
 
-from headgate import Limiter, SlidingWindow
+from headgate import InvalidRate, SlidingWindow
 from headgate.policy import MAX_UNITS, MAX_WINDOW_US
+from headgate.rate import parsed
+from headgate.store.opening import open_store
+
+ENDPOINTS = {"/ping": "ping"}
+"""The limited endpoints: the path of each, and a name of its own, which its policies have in theirs."""
 
 # Servers that run several workers start a dead one again for ever, unless it ends with this: uvicorn's
 # STARTUP_FAILURE, gunicorn's WORKER_BOOT_ERROR.
@@ -19,6 +26,10 @@ CANNOT_START = 3
 _LONGEST_SHOWN = 120
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 _URL = re.compile(rf"({_SCHEME})?([^@/?#\s]*@)?([\w.-]*|\[[\w:.]+\])(:\d+)?(/[\w./-]*)?(\?[^@]*)?")
+
+
+class _Expected(ValueError):
+    """What was expected of a setting, where that is more than its description says."""
 
 
 class Settings(BaseSettings):
@@ -37,6 +48,15 @@ class Settings(BaseSettings):
     rate_limit_window_seconds: float = Field(
         default=60, description=f"a number of seconds from 0.000001 to {MAX_WINDOW_US // 1_000_000} (ten years)"
     )
+    rate_limit_global: str | None = Field(
+        default=None, description="a rate such as 1000/minute or 1000/minute;50/s; empty or not set for no limit"
+    )
+    rate_limit_endpoints: Annotated[dict[str, str], NoDecode] = Field(
+        default={},
+        description='a JSON object from paths to rates, such as {"/ping": "5/s;100/hour"}, '
+        f"where a path is one of {', '.join(ENDPOINTS)}",
+    )
+    rate_limit_enabled: bool = Field(default=True, description="true or false")
 
     @field_validator("rate_limit_requests", "rate_limit_window_seconds", mode="before")
     @classmethod
@@ -56,13 +76,47 @@ class Settings(BaseSettings):
         if info.data.get("rate_limit_backend") == "redis":
             if url.startswith("memory:"):
                 raise ValueError("that is the other backend")
-            Limiter(SlidingWindow(1, window=1), store=url).close()  # no connection is made before the first call
+            open_store(url).store.close()  # no connection is made before the first call
         return url
+
+    @field_validator("rate_limit_global")
+    @classmethod
+    def _is_a_rate(cls, text: str | None) -> str | None:
+        if not text:  # empty as docker compose passes on what is not set, ${RATE_LIMIT_GLOBAL:-}
+            return None
+        _check_rate(text)
+        return text
+
+    @field_validator("rate_limit_endpoints", mode="before")
+    @classmethod
+    def _are_rates(cls, given: object) -> object:
+        rates = _object(given or "{}") if isinstance(given, str) else given
+        if not isinstance(rates, dict):
+            raise ValueError("no object")  # noqa: TRY004 - pydantic reports a ValueError, not a TypeError
+        for path, text in rates.items():
+            if path not in ENDPOINTS:
+                raise _Expected(f"expected one of the limited endpoints, {', '.join(ENDPOINTS)}, got {path!r:.60}")
+            _check_rate(text, f"{path}: ")
+        return rates
 
     @property
     def policy(self) -> SlidingWindow:
-        """The policy that each user is held to."""
+        """The policy of each user over all limited endpoints."""
         return SlidingWindow(self.rate_limit_requests, window=self.rate_limit_window_seconds)
+
+    @property
+    def global_policies(self) -> tuple[SlidingWindow, ...]:
+        """The policies of all users together over all limited endpoints."""
+        return parsed(self.rate_limit_global, stem="global", shared=True) if self.rate_limit_global else ()
+
+    def endpoint_policies(self, path: str) -> tuple[SlidingWindow, ...]:
+        """Return the policies of each user on one endpoint. Their names begin as those of no others do."""
+        rate = self.rate_limit_endpoints.get(path)
+        return parsed(rate, stem=f"endpoint-{ENDPOINTS[path]}") if rate else ()
+
+    def policies(self, path: str) -> tuple[SlidingWindow, ...]:
+        """Return all the policies that a request to a limited endpoint has to pass."""
+        return (self.policy, *self.global_policies, *self.endpoint_policies(path))
 
     @property
     def store(self) -> str | None:
@@ -83,17 +137,48 @@ def load() -> Settings:
         raise SystemExit(CANNOT_START) from None  # a traceback would show passwords
 
 
+def strangers(names: Iterable[str]) -> list[str]:
+    """Return the variables that look like settings and are none: a limit that is misspelt does not hold."""
+    return [
+        name for name in names if name.upper().startswith("RATE_LIMIT") and name.lower() not in Settings.model_fields
+    ]
+
+
 def complaints(error: ValidationError) -> list[str]:
     """Return a line for each bad setting. Passwords in URLs are masked."""
-    return [_complaint(str(one["loc"][0]), str(one["input"])) for one in error.errors()]
+    return [
+        _complaint(str(one["loc"][0]), str(one["input"]), one.get("ctx", {}).get("error")) for one in error.errors()
+    ]
 
 
-def _complaint(name: str, value: str) -> str:
+def _complaint(name: str, value: str, error: Exception | None) -> str:
     # Any of them: a URL may have been given to the wrong variable.
-    shown = masked(value) if name == "redis_url" or "@" in value else value
+    secret = name == "redis_url" or "@" in value
+    shown = masked(value) if secret else value
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."
-    return f"{name.upper()}={shown!r}: expected {Settings.model_fields[name].description}"
+    told = isinstance(error, _Expected) and not secret  # it quotes a piece of what came
+    return f"{name.upper()}={shown!r}: {error if told else f'expected {Settings.model_fields[name].description}'}"
+
+
+def _check_rate(text: object, where: str = "") -> None:
+    try:
+        parsed(text)  # type: ignore[arg-type] # it refuses what is no text
+    except InvalidRate as error:
+        raise _Expected(f"{where}{str(error).splitlines()[0]}") from None
+
+
+def _object(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_each_once)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(dict(pairs)) < len(pairs):
+        raise _Expected("expected each path once")
+    return dict(pairs)
 
 
 def masked(url: str) -> str:

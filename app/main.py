@@ -1,11 +1,14 @@
-"""The service: `/ping`, limited for each user, and what those who run it need.
+"""The service: `/ping`, which is limited, and what those who run it need.
 
-`create_app` makes it from settings; `app` is the one that ``uvicorn app.main:app`` serves, from the environment.
+To limit another endpoint, name its path in `app.config.ENDPOINTS`, and let it depend on ``limited(path)`` as `/ping`
+does. `create_app` makes the service from settings; `app` is the one that ``uvicorn app.main:app`` serves, from the
+environment.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -14,16 +17,17 @@ from urllib.parse import parse_qs
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 import headgate
-from app.config import Settings, load
-from headgate import AsyncLimiter, Decision, InvalidKey, StoreError
+from app.config import ENDPOINTS, Settings, load, strangers
+from app.gate import Gate
+from headgate import Decision, InvalidKey, SlidingWindow, StoreError
+from headgate.policy import seconds
 from headgate.web import headers, problem
 from headgate.web.problem import Problem
 
-logger = logging.getLogger(__name__)
 server_log = logging.getLogger("uvicorn.error")  # the one that is set up to show what is no warning
 
 LONGEST_USER_ID = 256
@@ -36,86 +40,61 @@ class Pong(BaseModel):
     remaining: int
 
 
-class Gate:
-    """The limiter as the service uses it: its decisions counted, and whether its store has answered.
+class Denied(Exception):
+    """Ends a request that the limits do not allow; the answer is a 429."""
 
-    Attributes:
-        ready: Whether the store has answered once. It stays so: an outage that meets all instances alike is no reason
-            to take each of them out of service.
-        registry: The metrics. None of them has a key for a label: there are too many, and they are users.
+    def __init__(self, decision: Decision, fields: dict[str, str]) -> None:
+        super().__init__(decision, fields)
+        self.decision = decision
+        self.fields = fields
+
+
+def limited(path: str) -> Any:
+    """Return a dependency that makes an endpoint a limited one. Its value is the decision, an allowed one.
+
+    Args:
+        path: Of the endpoint; one of `app.config.ENDPOINTS`.
+
+    Raises:
+        LookupError: It is none of them. So the service does not start.
     """
+    if path not in ENDPOINTS:
+        raise LookupError(f"{path} is not in app.config.ENDPOINTS, which names the limited endpoints")
 
-    def __init__(self, limiter: AsyncLimiter) -> None:
-        self.limiter = limiter
-        self.ready = False
-        self.registry = CollectorRegistry()
-        self._away = False
-        self._decisions = Counter(
-            "headgate_decisions",
-            "Decisions on requests, by policy and outcome.",
-            ("policy", "outcome"),
-            registry=self.registry,
-        )
-        for policy in limiter.policies:  # so that a rate of 0 is a 0, and not a series that is missing
-            for outcome in ("allowed", "denied", "error"):
-                self._decisions.labels(policy.name, outcome)
-
-    async def take(self, key: str) -> Decision:
-        """Decide one request. Raises what `AsyncLimiter.take` does."""
-        try:
-            decision = await self.limiter.take(key)
-        except StoreError as error:
-            for policy in self.limiter.policies:
-                self._decisions.labels(policy.name, "error").inc()
-            self._lost(error)
-            raise
-        for part in decision.decisions:
-            self._decisions.labels(part.policy, "allowed" if part.allowed else "denied").inc()
-        self._answered()
+    async def decision(request: Request, response: Response, user_id: Annotated[str, Depends(_user_id)]) -> Decision:
+        gate: Gate = request.app.state.gate
+        decision = await gate.take(path, user_id)
+        fields = headers.fields(decision, gate.policies(path))
+        if not decision:
+            raise Denied(decision, fields)
+        response.headers.update(fields)
         return decision
 
-    async def check(self) -> None:
-        """Ask the store, if it has not answered yet; nothing is taken. Raises `StoreError` if it does not answer."""
-        if not self.ready:
-            await self.limiter.peek("readyz")
-            self._answered()
-
-    def _answered(self) -> None:
-        self.ready = True
-        if self._away:
-            self._away = False
-            logger.warning("the store answers again")
-
-    def _lost(self, error: StoreError) -> None:
-        # Once for an outage, not for each request; and never the message, which says where the store is.
-        if not self._away:
-            self._away = True
-            logger.warning("no answer from the store: %s, %s", type(error).__name__, type(error.__cause__).__name__)
+    return Depends(decision)
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the service. Its store is connected to at the first request, so it starts while the store is away."""
-    gate = Gate(AsyncLimiter(settings.policy, store=settings.store))
+    gate = Gate(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         server_log.info("%s", _set_up(settings))
+        for name in strangers(os.environ):
+            server_log.warning("%s is no setting of this service", name)
         yield
-        await gate.limiter.aclose()
+        await gate.aclose()
 
     app = FastAPI(title="Headgate", version=headgate.__version__, lifespan=lifespan)
+    app.state.gate = gate
+    app.exception_handler(Denied)(_denied)
     app.add_exception_handler(StoreError, _without_the_store)
     app.add_exception_handler(InvalidKey, _bad_user_id)
     app.add_exception_handler(RequestValidationError, _bad_user_id)
 
-    @app.get("/ping", response_model=Pong, responses=_PING_RESPONSES)
-    async def ping(user_id: Annotated[str, Depends(_user_id)], response: Response) -> Pong | Response:
+    @app.get("/ping", responses=LIMITED)
+    async def ping(decision: Annotated[Decision, limited("/ping")]) -> Pong:
         """Answer, if this user has a request left."""
-        decision = await gate.take(user_id)
-        fields = headers.fields(decision, gate.limiter.policies)
-        if not decision.allowed:
-            return _refusal(problem.quota_exceeded(decision), fields)
-        response.headers.update(fields)
         return Pong(remaining=decision.remaining)
 
     @app.get("/healthz")
@@ -138,9 +117,19 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _set_up(settings: Settings) -> str:
+    if not settings.rate_limit_enabled:
+        return "the limits are off: all requests are allowed, and none is counted"
     where = "on Redis" if settings.store else "in memory, for this process alone"
-    window = settings.rate_limit_window_seconds
-    return f"counting {where}: {settings.rate_limit_requests} requests of each user in any {window:g} s"
+    limits = [_said(settings.policy, "requests of each user")]
+    limits += [_said(policy, "of all users together") for policy in settings.global_policies]
+    limits += [
+        _said(policy, f"of each user on {path}") for path in ENDPOINTS for policy in settings.endpoint_policies(path)
+    ]
+    return f"counting {where}: {', '.join(limits)}"
+
+
+def _said(policy: SlidingWindow, what: str) -> str:
+    return f"{policy.limit} {what} in any {seconds(policy.window_us)} s"
 
 
 def _user_id(
@@ -162,8 +151,12 @@ def _user_id(
 
 
 def _bad_user_id(_: Request, _error: Exception) -> Response:
-    expected = f"Expected user_id once, as 1 to {LONGEST_USER_ID} characters of UTF-8: /ping?user_id=alice"
+    expected = f"Expected user_id once, as 1 to {LONGEST_USER_ID} characters of UTF-8: ?user_id=alice"
     return _refusal(Problem(422, "Unprocessable Content", expected))
+
+
+async def _denied(_: Request, error: Denied) -> Response:
+    return _refusal(problem.quota_exceeded(error.decision), error.fields)
 
 
 def _without_the_store(_: Request, _error: Exception) -> Response:
@@ -207,10 +200,10 @@ def _described(description: str, *names: str) -> dict[str, Any]:
     return {"description": description, "content": content, "headers": _fields(*names)}
 
 
-_PING_RESPONSES: dict[int | str, dict[str, Any]] = {
+LIMITED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Allowed.", "headers": _fields("RateLimit-Policy", "RateLimit")},
     422: _described("The user_id is missing, repeated, empty, too long or no UTF-8."),
-    429: _described("Denied: over the limit.", *_FIELDS),
+    429: _described("Denied: over a limit.", *_FIELDS),
     503: _described("No decision could be had from the store.", "Retry-After"),
 }
 

@@ -9,13 +9,15 @@ from headgate.errors import (
     InvalidCost,
     InvalidKey,
     InvalidPolicy,
+    InvalidRate,
+    InvalidSpan,
     InvalidStore,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
 )
 from headgate.limiter import AsyncLimiter, Limiter
-from headgate.policy import SlidingWindow
+from headgate.policy import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
 from headgate.store import MemoryStore
 
 if TYPE_CHECKING:
@@ -26,11 +28,15 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncLimiter",
     "AsyncRedisStore",
+    "CalendarWindow",
     "Decision",
+    "FixedWindow",
     "HeadgateError",
     "InvalidCost",
     "InvalidKey",
     "InvalidPolicy",
+    "InvalidRate",
+    "InvalidSpan",
     "InvalidStore",
     "Limiter",
     "MemoryStore",
@@ -39,6 +45,7 @@ __all__ = [
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "TokenBucket",
 ]
 
 _NEED_THE_DRIVER = {"AsyncRedisStore", "RedisStore"}

@@ -2,8 +2,10 @@
 
     HeadgateError
       InvalidPolicy(ValueError)    a limit of 0, a negative window, a name with a space
+      InvalidRate(ValueError)      .text .position; a rate string that does not parse
       InvalidKey(ValueError)       .policy .attribute; the key is no text, or what the policy counts by is missing
-      InvalidCost(ValueError)      .cost; 0, negative, or not a whole number
+      InvalidCost(ValueError)      .cost .policy; 0, negative, not a whole number, or for a policy that is not there
+      InvalidSpan(ValueError)      .span; a negative number of seconds to block a key for
       InvalidStore(ValueError)     .store; neither a store nor the URL of one
       StoreError                   __cause__ is the driver's own error; open or closed is the caller's choice
         StoreUnavailable           nothing was taken
@@ -14,6 +16,7 @@ Each message says what came, what was expected and, where it helps, what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from reprlib import Repr
 
 __all__ = [
@@ -21,6 +24,8 @@ __all__ = [
     "InvalidCost",
     "InvalidKey",
     "InvalidPolicy",
+    "InvalidRate",
+    "InvalidSpan",
     "InvalidStore",
     "StoreError",
     "StoreTimeout",
@@ -34,6 +39,8 @@ class _Brief(Repr):
         return repr(x) if x.bit_length() < 128 else f"a whole number of {x.bit_length()} bits"
 
 
+_LONGEST_WORD = 64
+
 _brief = _Brief()
 _brief.maxstring = _brief.maxother = 60
 
@@ -41,6 +48,21 @@ _brief.maxstring = _brief.maxother = 60
 def shown(value: object) -> str:
     """Return a short, escaped form of what came, for a message."""
     return _brief.repr(value)
+
+
+def nearest(came: object, known: Iterable[str], *, likeness: float = 0.75) -> str | None:
+    """Return the one of the known words that what came nearly is, whatever its case; None where there is none."""
+    from difflib import get_close_matches  # takes milliseconds to import, and is for messages alone
+
+    if not isinstance(came, str) or len(came) > _LONGEST_WORD:  # a long one takes long to compare
+        return None
+    return next(iter(get_close_matches(came.lower(), list(known), n=1, cutoff=likeness)), None)
+
+
+def meant(came: object, known: Iterable[str]) -> str:
+    """Return a question to end a message with, if what came is nearly one of the known words; else nothing."""
+    word = nearest(came, known)
+    return "" if word is None else f"; did you mean {word}?"
 
 
 class HeadgateError(Exception):
@@ -60,6 +82,24 @@ class InvalidPolicy(HeadgateError, ValueError):
     """A policy cannot be built from what was given, or does not fit beside another one."""
 
 
+class InvalidRate(HeadgateError, ValueError):
+    """A rate string does not parse, or a number in it is outside its range.
+
+    The message counts characters from 1, as people do, and shows the text around the place, escaped and cut, with a
+    caret below it.
+
+    Attributes:
+        text: All that came; a short form of it when it was no text.
+        position: Where the first character is that is wrong, counted from 0; ``len(text)`` when something is missing
+            at the end.
+    """
+
+    def __init__(self, message: str, *, text: str, position: int) -> None:
+        super().__init__(message)
+        self.text = text
+        self.position = position
+
+
 class InvalidKey(HeadgateError, ValueError):
     """A key is not text that can be stored, or lacks what a policy counts by. Nothing was taken.
 
@@ -75,15 +115,30 @@ class InvalidKey(HeadgateError, ValueError):
 
 
 class InvalidCost(HeadgateError, ValueError):
-    """A cost is not a whole number from 1 to 10^11. Nothing was taken.
+    """A cost is not a whole number from 1 to 10^11, or is for a policy that is not there. Nothing was taken.
 
     Attributes:
         cost: What came.
+        policy: The name that it came for; None when it came for all policies.
     """
 
-    def __init__(self, cost: object) -> None:
-        super().__init__(f"cost must be a whole number from 1 to 100000000000, got {shown(cost)}")
+    def __init__(self, cost: object, *, policy: str | None = None, message: str | None = None) -> None:
+        where = "" if policy is None else f" of policy {policy}"
+        super().__init__(message or f"cost{where} must be a whole number from 1 to 100000000000, got {shown(cost)}")
         self.cost = cost
+        self.policy = policy
+
+
+class InvalidSpan(HeadgateError, ValueError):
+    """A span of time is not a number of seconds in its range. Nothing was changed.
+
+    Attributes:
+        span: What came.
+    """
+
+    def __init__(self, message: str, *, span: object) -> None:
+        super().__init__(message)
+        self.span = span
 
 
 class InvalidStore(HeadgateError, ValueError):

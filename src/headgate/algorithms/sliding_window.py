@@ -1,184 +1,294 @@
-"""The exact sliding window: a cumulative log, and what may be taken from it. Twin of ``sliding_window.lua``.
+"""The exact sliding window: a log of what was allowed, and what may be taken from it. Twin of ``sliding_window.lua``.
 
-The log has one entry for each allowed request: its stamp, and the total of all units ever allowed, its own included.
-What is in the window is then a difference of two totals: the last one, and the base, the total of what has left. A
-request of any cost is one entry. An entry with stamp s has left at s + window: windows
-are half-open, (t - window, t].
+An entry with stamp s has left at s + window: windows are half-open, (t - window, t]. A request of any cost is one
+entry. While each is of one unit (`Units`) a log is its stamps and no more, for what is in a window is then a count of
+them; with the first dearer one (`Totals`) each has the total of all units up to and with it, too, and what is in a
+window is a difference of two totals.
 
-Nothing here reads a clock or knows of keys. Times are whole microseconds on the store's clock; they may step back, and
+Nothing here reads a clock or knows of keys. Times are whole nanoseconds on the store's clock; they may step back, and
 stamps then stay at the newest one, so that the log stays sorted: units are held longer, and never too many allowed.
 
-The one in memory is the same as the one on Redis, in two arrays in place of pages; the tests hold them against each
-other. `look` changes nothing; `charge` is called only for what `look` allowed, at the same time.
+The logs in memory say the same as those on Redis, in arrays in place of pages; the tests hold them against each other.
+`look` changes nothing; `charge` is called only for what `look` allowed, at the same time. Whatever changes a log is one
+call into C, or leaves units held too long until it is done: a signal may end it between any two.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Self
 
 from headgate.algorithms import Allow, Bench, States
-from headgate.decision import NEVER, Verdict
+from headgate.decision import NEVER, Verdict, verdict_of
 from headgate.policy import SlidingWindow
 
+if TYPE_CHECKING:
+    _Array = array[int]
+else:
+    _Array = array
+
 NAME = SlidingWindow.algorithm
+DATED = False
 
 
-class Log:
-    """The cumulative log of one key. Never empty: it is made by its first charge.
+class Units(_Array):
+    """A log in which each entry is one unit: the head, then a stamp for each, rising.
 
-    Attributes:
-        stamps: Microseconds, rising; one for each entry, those before ``head`` having left.
-        totals: Units allowed up to and with each entry. None while each entry is one unit: its place then says it.
-        head: Place of the oldest entry that had not left when the log was last cut.
-        base: The total of what had left by then.
-        first: ``stamps[head]``.
-        newest: ``stamps[-1]``.
-        total: All units ever allowed.
+    The head is the place of the oldest entry not known to have left: the quick way does not look for it. An array and
+    nothing around it, 8 bytes an entry: that is what a store in memory is made of.
     """
 
-    __slots__ = ("base", "first", "head", "newest", "stamps", "total", "totals")
+    __slots__ = ()
 
-    def __init__(self, stamp: int, cost: int) -> None:
-        self.stamps = array("q", (stamp,))
-        self.totals = None if cost == 1 else array("q", (cost,))
-        self.head = 0
-        self.base = 0
-        self.first = self.newest = stamp
-        self.total = cost
+    @classmethod
+    def of(cls, stamp: int) -> Self:
+        return cls("q", (1, stamp))
+
+    def newest(self) -> int:
+        return self[-1]
+
+    def read(self, cutoff: int) -> tuple[int, int, int]:
+        """Return the newest stamp, the place of the oldest not left by ``cutoff``, and the units from there on."""
+        head = self[0]
+        if self[head] <= cutoff:
+            head = bisect_right(self, cutoff, head)
+        return self[-1], head, len(self) - head
+
+    def leaving(self, head: int, units: int) -> int:
+        """Return the stamp with which so many units from ``head`` on have left."""
+        return self[head + units - 1]
+
+    def add(self, stamp: int, _: int) -> None:
+        self.append(stamp)
+
+    def cut(self, head: int) -> bool:
+        """Forget what is before ``head``, and tell whether the rest was moved up.
+
+        It is once a third has left: so each entry is moved twice on average.
+        """
+        if 3 * head <= len(self):
+            self[0] = head
+            return False
+        self[0] = 1
+        del self[1:head]
+        return True
+
+    def shift(self, ahead: int) -> None:
+        self[1:] = array("q", [stamp - ahead for stamp in self[1:]])
+
+    def __deepcopy__(self, _: object) -> Self:
+        return type(self)("q", self)
 
 
-def arguments(policy: SlidingWindow, cost: int) -> tuple[int, ...]:
+class Totals:
+    """A log with entries of any cost: pairs of a stamp, rising, and the total of all units up to and with that entry.
+
+    They lie in one array, after a pair of the head, as in `Units`, and the total of all that was before the first
+    entry. It has no length, so that the quick way leaves it alone.
+    """
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, stamps: Sequence[int]) -> None:
+        """Make one of entries that are one unit each."""
+        self.pairs = array("q", (1, 0))
+        for total, stamp in enumerate(stamps, 1):
+            self.pairs.extend((stamp, total))
+
+    @classmethod
+    def of(cls, stamp: int, units: int) -> Self:
+        log = cls((stamp,))
+        log.pairs[-1] = units
+        return log
+
+    def newest(self) -> int:
+        return self.pairs[-2]
+
+    def read(self, cutoff: int) -> tuple[int, int, int]:
+        pairs = self.pairs
+        head = pairs[0]
+        if pairs[2 * head] <= cutoff:
+            head = bisect_right(range(len(pairs) // 2), cutoff, head, key=lambda place: pairs[2 * place])
+        return pairs[-2], head, pairs[-1] - pairs[2 * head - 1]
+
+    def leaving(self, head: int, units: int) -> int:
+        pairs = self.pairs
+        total = pairs[2 * head - 1] + units
+        return pairs[2 * bisect_left(range(len(pairs) // 2), total, head, key=lambda place: pairs[2 * place + 1])]
+
+    def add(self, stamp: int, units: int) -> None:
+        pairs = self.pairs
+        total = pairs[-1] + units
+        if stamp == pairs[-2]:  # one entry for all of one stamp
+            pairs[-1] = total
+        else:
+            pairs.extend((stamp, total))
+
+    def cut(self, head: int) -> bool:
+        pairs = self.pairs
+        if 6 * head <= len(pairs):
+            pairs[0] = head
+            return False
+        pairs[0] = 1
+        pairs[1] = pairs[2 * head - 1]
+        del pairs[2 : 2 * head]
+        return True
+
+    def units(self) -> Units | None:
+        """Return the log without totals, if it needs none any more."""
+        pairs = self.pairs
+        entries = len(pairs) // 2 - 1
+        return Units("q", (pairs[0], *pairs[2::2])) if pairs[-1] - pairs[1] == entries else None
+
+    def shift(self, ahead: int) -> None:
+        pairs = self.pairs
+        pairs[2::2] = array("q", [stamp - ahead for stamp in pairs[2::2]])
+
+
+Log = Units | Totals
+"""What is kept of one key. Never empty: it is made by its first charge."""
+
+
+def arguments(policy: SlidingWindow, cost: int, _: int) -> tuple[int, ...]:
     """Return what the Lua twin lists under ARGV, in its order."""
     return cost, policy.limit, policy.window_us, policy.grain_us
 
 
 def idle_at(log: Log, policy: SlidingWindow) -> int:
-    """Return the time, µs, from which the log says nothing any more and may be dropped."""
-    return log.newest + policy.window_us
+    """Return the time, ns, from which the log says nothing any more and may be dropped."""
+    return log.newest() + policy.window_us * 1000
 
 
-def mend(log: Log, policy: SlidingWindow, now_us: int) -> bool:
+def mend(log: Log, policy: SlidingWindow, now_ns: int) -> bool:
     """Shift a log that a clock step left more than one window ahead, so that its newest entry is now (G8).
 
     Returns:
         Whether it had to be done.
     """
-    ahead = log.newest - now_us
-    if ahead <= policy.window_us:
+    ahead = log.newest() - now_ns
+    if ahead <= policy.window_us * 1000:
         return False
-    log.stamps = array("q", (stamp - ahead for stamp in log.stamps))
-    log.first -= ahead
-    log.newest = now_us
+    log.shift(ahead)
     return True
 
 
-def trim(log: Log, policy: SlidingWindow, now_us: int) -> None:
+def trim(log: Log, policy: SlidingWindow, now_ns: int) -> None:
     """Cut what has left the window, but for the newest entry: a log is never empty."""
-    head, base = _aged(log, min(now_us - policy.window_us, log.newest - 1))
-    _cut(log, head, base)
+    _, head, _ = log.read(min(now_ns - policy.window_us * 1000, log.newest() - 1))
+    log.cut(head)
 
 
-def look(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Verdict:
+def look(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> Verdict:
     """Judge a charge of ``cost`` units, 1 or more, and change nothing."""
-    limit, window_us = policy.limit, policy.window_us
+    limit = policy.limit
     if log is None:
-        return Verdict(True, limit, 0, 0) if cost <= limit else Verdict(False, limit, NEVER, 0)
-    if log.newest > now_us + window_us:
-        now_us = log.newest  # as if mended: the log moved back is the clock moved on
-    head, base = _aged(log, now_us - window_us)
-    used = log.total - base
-    remaining = max(limit - used, 0)
-    reset_after_us = max(log.newest + window_us - now_us, 0)
-    need = used + cost - limit  # units that would have to leave first
-    if need <= 0:
-        return Verdict(True, remaining, 0, reset_after_us)
+        return verdict_of((True, limit, 0, 0)) if cost <= limit else verdict_of((False, limit, NEVER, 0))
+    window_ns = policy.window_us * 1000
+    cutoff = now_ns - window_ns
+    newest, head, used = log.read(cutoff)
+    if newest - now_ns > window_ns:  # as if mended: the log moved back is the clock moved on
+        cutoff = newest - window_ns
+        newest, head, used = log.read(cutoff)
+    reset_after_us = -((cutoff - newest) // 1000) if newest > cutoff else 0
+    room = limit - used
+    if cost <= room:
+        return verdict_of((True, room, 0, reset_after_us))
+    remaining = max(room, 0)
     if cost > limit:
-        return Verdict(False, remaining, NEVER, reset_after_us)
-    leaving = head + need - 1 if log.totals is None else bisect_left(log.totals, base + need, head)
-    return Verdict(False, remaining, log.stamps[leaving] + window_us - now_us, reset_after_us)
+        return verdict_of((False, remaining, NEVER, reset_after_us))
+    left_at = log.leaving(head, cost - room)
+    return verdict_of((False, remaining, -((cutoff - left_at) // 1000), reset_after_us))
 
 
-def charge(log: Log | None, policy: SlidingWindow, now_us: int, cost: int) -> Log:
-    """Enter ``cost`` units that `look` allowed at ``now_us``. Returns the log, a new one where there was none."""
-    stamp = -(-now_us // policy.grain_us) * policy.grain_us
+def charge(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> tuple[Log, int]:
+    """Enter ``cost`` units that `look` allowed at ``now_ns``.
+
+    Returns:
+        The log, another one where that before could not hold it, and its ``reset_after_us``.
+    """
+    stamp, cutoff = now_ns, now_ns - policy.window_us * 1000
+    if policy.buckets is not None:
+        grain_ns = policy.grain_us * 1000
+        stamp = -(-now_ns // grain_ns) * grain_ns
     if log is None:
-        return Log(stamp, cost)
-    head, base = _aged(log, now_us - policy.window_us)
-    if log.totals is None and (cost > 1 or policy.buckets):
-        log.totals = array("q", range(log.total - len(log.stamps) + 1, log.total + 1))
-    log.total += cost
-    if log.totals is None:
-        log.newest = max(stamp, log.newest)
-        log.stamps.append(log.newest)
-    elif stamp <= log.newest:  # one entry for all of one stamp
-        log.totals[-1] = log.total
+        log = Units.of(stamp) if cost == 1 else Totals.of(stamp, cost)
     else:
-        log.newest = stamp
-        log.totals.append(log.total)
-        log.stamps.append(stamp)
-    _cut(log, head, base)
-    return log
+        newest, head, _ = log.read(cutoff)
+        stamp = max(stamp, newest)
+        if type(log) is Units and (cost > 1 or policy.buckets is not None):
+            log = Totals(log[1:])
+        log.add(stamp, cost)
+        if log.cut(head) and type(log) is Totals and policy.buckets is None:
+            log = log.units() or log
+    return log, -((cutoff - stamp) // 1000)
 
 
-def _aged(log: Log, cutoff: int) -> tuple[int, int]:
-    """Return the place of the oldest entry that has not left by ``cutoff``, and the total of all before it."""
-    if log.first > cutoff:
-        return log.head, log.base
-    head = bisect_right(log.stamps, cutoff, log.head)
-    return head, log.base + head - log.head if log.totals is None else log.totals[head - 1]
+def step(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> Verdict | None:
+    """Return what `mend`, `look` and `charge` come to for a request of one charge; None where it takes all three.
 
-
-def _cut(log: Log, head: int, base: int) -> None:
-    if head > len(log.stamps) // 2:
-        # Moved only once half is dead weight: so each entry is moved at most once, on average.
-        del log.stamps[:head]
-        if log.totals is not None:
-            del log.totals[:head]
-        head = 0
-    log.head = head
-    log.base = base
-    log.first = log.stamps[head]
+    Speed alone is its reason: for a log of single units, an exact window, a cost of 1 and a clock that moves on, all of
+    it is in a few numbers.
+    """
+    if type(log) is not Units or cost != 1 or policy.buckets is not None:
+        return None
+    newest, cutoff = log[-1], now_ns - policy.window_us * 1000
+    if newest > now_ns:
+        return None
+    head = log[0]
+    if log[head] <= cutoff:
+        head = bisect_right(log, cutoff, head)
+    room = policy.limit - len(log) + head
+    if room <= 0:
+        wait_us = -((cutoff - log[head - room]) // 1000)
+        return verdict_of((False, 0, wait_us, -((cutoff - newest) // 1000)))
+    log.append(now_ns)
+    if head != log[0]:
+        log.cut(head)
+    return verdict_of((True, room - 1, 0, policy.window_us))
 
 
 def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> Allow | None:
-    """Return `look` and `charge` in one step.
+    """Return `step` without a verdict, and with what is around it in a store.
 
-    Speed alone is its reason: it serves a known key, an exact window, a cost of 1 and a clock that moves on, and leaves
-    everything else to ``slow``, which gives the same answers. It cuts what has left only when the log seems full: until
-    then that is left to `trim`.
+    It serves what `step` does, and leaves the rest to ``slow``, which gives the same answers. There is room for a unit
+    where the log has fewer entries than the limit, or the oldest of so many has left: of single units nothing else need
+    be known. What has left is cut when it is a third of the log, and before that is left to `trim`.
     """
     if policy.buckets is not None:
         return None
-    limit, window_us, one = policy.limit, policy.window_us, 1
-    lock, ticks, ticks_per_us = bench.lock, bench.ticks, bench.ticks_per_us
+    limit, window_ns, one = policy.limit, policy.window_us * 1000, 1
+    most = limit + limit // 2 + 8
+    ticks, steady, free, give = bench.ticks, bench.steady, bench.free, bench.free.append
 
     def allow(key: str, cost: int = 1) -> bool:
-        with lock:
-            try:
-                log = logs[key]
-            except (KeyError, TypeError):  # fresh; or unhashable, so no key at all, and `slow` says so
-                log = None
-            now = ticks() // ticks_per_us
-            if log is not None and cost is one and log.newest <= now < bench.wake_us:
-                total = log.total + 1
-                full = total - log.base > limit
-                if full:
-                    cutoff = now - window_us
-                    if log.first > cutoff:
-                        return False
-                    if log.newest > cutoff:
-                        _cut(log, *_aged(log, cutoff))
-                        full = total - log.base > limit
-                if not full:
-                    # The total first, the stamp last: a signal may end this at any call, and then a unit is held too
-                    # long. The other way round one too many would be allowed.
-                    log.total = total
-                    log.newest = now
-                    if log.totals is not None:
-                        log.totals.append(total)
-                    log.stamps.append(now)
+        me = get_ident()
+        try:
+            del free[0]
+        except IndexError:  # another call has the turn
+            return slow(key, cost)
+        bench.owner = me
+        try:
+            log: Any = logs[key]
+            entries = len(log) - 1
+            now = ticks()
+            if cost is one and now < bench.wake_ns and (steady or log[-1] <= now):
+                if entries < limit:
+                    log.append(now)
                     return True
+                if log[-limit] > now - window_ns:
+                    return False
+                log.append(now)
+                if entries > most:
+                    log.cut(entries + 2 - limit)
+                return True
+        except (KeyError, TypeError):  # a fresh key; one that is no key; or a state without a length
+            pass
+        finally:
+            bench.owner = None
+            give(None)
         return slow(key, cost)
 
     return allow

@@ -16,7 +16,7 @@ class Proxy:
 
     Attributes:
         sent: All bytes that clients have sent so far.
-        delay: Seconds that each piece of a reply is held up.
+        delay: Seconds that each piece of a reply is under way, as over a long line: those that follow are not held up.
         cut_reply: How many replies are still to be cut: the server gets the request, its answer never arrives and the
             connection is closed.
         hold: While true nothing passes back.
@@ -91,10 +91,18 @@ class Proxy:
         writer.close()
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        passing = asyncio.create_task(self._pass(pieces, writer))
         while data := await reader.read(65536):
             self.replies += 1
-            if self.delay:
-                await asyncio.sleep(self.delay)
+            pieces.put_nowait((self._loop.time() + self.delay, data))
+        pieces.put_nowait((0, b""))
+        await passing
+
+    async def _pass(self, pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        while (piece := await pieces.get())[1]:
+            due, data = piece
+            await asyncio.sleep(due - self._loop.time())
             while self.hold:  # noqa: ASYNC110 - it is turned from another thread
                 await asyncio.sleep(0.01)
             if self.cut_reply:

@@ -1,10 +1,18 @@
 """Counters in this process: thread-safe, bounded, with no thread of their own.
 
-A lock guards all of it, held for microseconds and never across I/O (longer by some 30 ns an entry once, when a log of
-single units meets its first dearer request, or a stepped clock). Idle keys are given back a few at a time by the
-calls that come anyway (`_Table.sweep`), so there is no pause and no background thread. When the store holds `max_keys`
-and all of them are live, a fresh key is counted in one of a fixed set of shared states, chosen by a keyed hash: never
-over its limit, perhaps under, and a throttled key is never freed to make room for one that somebody sprays.
+Calls take turns (`Bench.hold`) of a few microseconds, and never across I/O (longer by some 200 ns an entry once, when a
+log of single units meets its first dearer request, or a stepped clock). Idle keys are given back a few at a time by
+the calls that come anyway (`_Table.sweep`), so there is no pause and no background thread. When the store holds
+`max_keys` and all of them are live, a fresh key is counted in one of a fixed set of shared states, chosen by a keyed
+hash: never over its limit, perhaps under, and a throttled key is never freed to make room for one that somebody sprays.
+
+How it lies in memory: each namespace (an algorithm, a name and a window) has a `_Table`. That is a dict from what is
+held of a key, itself or the digest of a long one, to its state, which the algorithm's own file describes; and a ring of
+lists, in which each key stands once, under the time when it may be idle. A block lies around the state. For a sliding
+window a key takes some 150 bytes beside its text, and 8 to 12 more for each further request of one unit.
+
+A request takes the shortest of three ways that give the same answer: `quick`, which is the whole of ``allow`` in one
+function; `step`, a verdict on a single charge; and `_whole_answer`, for sets of charges and all that is rare.
 """
 
 from __future__ import annotations
@@ -13,25 +21,25 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Sequence
-from threading import RLock
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self, cast
 
-from headgate.algorithms import BY_NAME, Allow, Bench, States
+from headgate.algorithms import BY_NAME, Allow, Bench, State, States
 from headgate.clock import Clock
-from headgate.decision import Verdict
-from headgate.keys import Digest, checked_key, held
-from headgate.policy import SlidingWindow, checked_cost
+from headgate.decision import NEVER, Verdict, verdict_of
+from headgate.keys import Counted, Digest, held, raw
+from headgate.policy import Policy
 from headgate.store.forking import renew_after_fork
-from headgate.store.protocol import Answer, Charge, Request
+from headgate.store.protocol import Answer, Counter, Request
 
 logger = logging.getLogger(__name__)
 
 _SLOTS = 64  # of a window: a key is given back at most a 64th of its window late
 _SHARED = 1024  # states for the keys that found no room, for each namespace
 _STEP = 16  # keys looked at in one turn: what giving back can add to a call
-_TURN_US = 1_000  # between two turns, where all calls are quick ones
+_TURN_NS = 1_000_000  # between two turns, where all calls are quick ones
 _SEARCH = 64  # keys looked at for a place before a fresh key has to share
 _CROWDED = (
     "all %d keys of this memory store are live: fresh keys share counters from now on, and may be denied early; "
@@ -40,12 +48,16 @@ _CROWDED = (
 
 
 class MemoryStore:
-    """Counters in this process's memory, decided under one lock. No dependency, no I/O.
+    """Counters in this process's memory, decided one call after the other. No dependency, no I/O.
 
-    For one process only: with several workers each would count by itself.
+    For one process only: with several workers each would count by itself. Names of policies are to be few: what is kept
+    for each is kept until the store is closed. A request from a signal's handler, of the very key whose request it
+    interrupted, may be allowed beside that one.
 
     Args:
-        clock: What the time is read from; by default the process's monotonic clock, which no step reaches.
+        clock: What the time is read from; by default the process's monotonic clock, which no step reaches. (Windows
+            that begin at a date begin where that clock says so, as set by the host's own when the store is made. A
+            clock of your own is taken to count from 1970.)
         max_keys: How many keys are held at most, 1 or more. Beyond it idle keys go first; when all are live, fresh
             keys share a fixed set of counters (``overflowed`` counts the requests, a warning is logged once).
 
@@ -60,59 +72,59 @@ class MemoryStore:
         if clock is not None and not callable(getattr(clock, "now_us", None)):
             raise TypeError(f"clock must have a method now_us(), as headgate.testing.ManualClock has, got {clock!r}")
         self.overflowed = 0
-        self.mended = 0
         self._crowded = self._told = False
         self._max_keys = max_keys
-        # Reentrant: a signal's handler or a finalizer may ask while this thread is in here, and must not hang.
-        self._lock = RLock()
-        renew_after_fork(self)
+        ticks = time.monotonic_ns if clock is None else _nanoseconds(clock)
+        self._bench = Bench(ticks, steady=clock is None)
+        renew_after_fork(self._bench)
+        self._origin_ns = time.time_ns() - ticks() if clock is None else 0
         self._tables: dict[str, _Table] = {}
+        self._turns: list[_Table] = []  # the same, in the order in which they have their turn
         self._served = 0
-        self._bench = Bench(self._lock, clock.now_us, 1) if clock else Bench(self._lock, time.monotonic_ns, 1000)
+        self._swept_ns = self._due_ns = 0  # idle keys were last looked for, and can next be found
 
     def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
         """Decide a batch; see `headgate.store.Store.decide`. Never raises a `StoreError`."""
-        return list(self._verdicts(requests, charging=charging))
-
-    def _verdicts(self, requests: Sequence[Request], *, charging: bool = True) -> list[list[Verdict]]:
-        with self._lock:
-            now_us = self._now_us()
-            self._sweep(now_us)
-            verdicts = [self._decide(request, now_us, charging) for request in requests]
+        answers = self._bench.hold(self._decide, (requests, charging))
         if self._crowded and not self._told:
-            self._told = True  # not under the lock: what a log handler does takes its time, and may ask a limiter
+            self._told = True  # not in the turn: what a log handler does takes its time, and may ask a limiter
             logger.warning(_CROWDED, self._max_keys)
-        return verdicts
+        return answers
 
-    def forget(self, policy: SlidingWindow, key: str) -> None:
-        """Drop the counter of ``key`` under ``policy``. A key that shares its counter keeps it: it is not its own."""
-        with self._lock:
-            self._table(policy).forget(held(key))
+    def forget(self, counters: Sequence[Counter]) -> None:
+        """See `headgate.store.Store.forget`. A counter that is shared for want of room stays: others are in it."""
+        self._bench.hold(self._forget, counters)
 
-    def bind(self, policy: SlidingWindow) -> Allow:
-        """Return ``allow(key, cost)`` for one policy: the same answers as `decide`, in one step.
+    def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        """See `headgate.store.Store.block`. A blocked key has a place of its own, also where there is no room."""
+        self._bench.hold(self._block, (counters, span_us * 1000))
 
-        It checks key and cost itself, and raises `InvalidKey` and `InvalidCost`.
+    def bind(self, policy: Policy, request: Callable[[Any, Any], Request]) -> Allow:
+        """Return ``allow(key, cost)`` for one policy that counts by a plain key: as `decide` answers, in one step.
+
+        ``request`` makes the request of a key and a cost, and checks both.
         """
 
         def slow(key: str, cost: int = 1) -> bool:
-            ((verdict,),) = self._verdicts(((Charge(policy, checked_key(key), checked_cost(cost)),),))
+            ((verdict,),) = cast(list[list[Verdict]], self.decide((request(key, cost),)))
             return verdict.allowed
 
-        with self._lock:
-            table = self._table(policy)
+        if type(self).decide is not MemoryStore.decide:
+            return slow
+        table = self._bench.hold(self._table, policy)
         return table.algorithm.quick(policy, table.states, self._bench, slow) or slow
 
     def close(self) -> None:
         """Forget all keys."""
-        with self._lock:
-            for table in self._tables.values():
-                table.clear()
+        self._bench.hold(self._clear, self._turns)
+
+    @property
+    def mended(self) -> int:
+        return sum(table.mended for table in tuple(self._turns))
 
     def __len__(self) -> int:
         """Count the keys held, idle ones that were not given back yet included."""
-        with self._lock:
-            return sum(len(table.states) for table in self._tables.values())
+        return sum(len(table.states) for table in tuple(self._turns))
 
     def __bool__(self) -> bool:
         return True  # an empty store is a store all the same
@@ -125,72 +137,146 @@ class MemoryStore:
     ) -> None:
         self.close()
 
-    def after_fork(self) -> None:
-        """Renew the lock: a thread that is not in this process may have held it."""
-        self._lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 - as the standard library does it
+    # What follows is called in a turn.
 
-    # What follows is called with the lock held.
+    def _decide(self, asked: tuple[Sequence[Request], bool]) -> list[Answer]:
+        requests, charging = asked
+        now_ns = self._bench.ticks()
+        if not self._swept_ns <= now_ns < self._due_ns:
+            self._sweep(now_ns, 2 * sum(map(len, requests)))
+        return [self._answer(request, now_ns, charging) for request in requests]
 
-    def _now_us(self) -> int:
-        return self._bench.ticks() // self._bench.ticks_per_us
+    def _answer(self, request: Request, now_ns: int, charging: bool) -> list[Verdict]:
+        if charging and len(request) == 1:
+            ((policy, key, cost),) = request
+            table = self._tables.get(policy.namespace) or self._table(policy)
+            verdict = table.algorithm.step(table.states.get(key), policy, now_ns + table.origin_ns, cost)
+            if verdict is not None:
+                return [verdict]
+        return self._whole_answer(request, now_ns, charging)
 
-    def _decide(self, request: Request, now_us: int, charging: bool) -> list[Verdict]:
+    def _whole_answer(self, request: Request, now_ns: int, charging: bool) -> list[Verdict]:
         places: list[_Place] = []
         verdicts: list[Verdict] = []
-        fresh = 0
+        fits, crowded = charging, False
         for policy, key, cost in request:
-            place = self._place(policy, key, now_us, fresh)
-            fresh += place.fresh
-            algorithm, state = place.table.algorithm, place.states.get(place.name)
-            if charging and state is not None:
-                self.mended += algorithm.mend(state, policy, now_us)
+            table = self._tables.get(policy.namespace) or self._table(policy)
+            algorithm, states, name, at_ns = table.algorithm, table.states, key, now_ns + table.origin_ns
+            state, left_ns = states.get(key), 0
+            if state is None:  # fresh, forgotten, or held by its digest
+                states, name = self._place(table, held(key), at_ns, places)
+                state = states.get(name)
+                crowded = crowded or states is table.shared
+            place = table, states, name, at_ns
+            if type(state) is _Blocked:
+                state, left_ns = self._blocked(place, state, charging)
+            if charging and state is not None and algorithm.mend(state, policy, at_ns):
+                table.mended += 1
+            verdict = algorithm.look(state, policy, at_ns, cost)
+            if left_ns:
+                verdict = _under(-(-left_ns // 1000), verdict)
+            if not verdict[0]:
+                fits = False
             places.append(place)
-            verdicts.append(algorithm.look(state, policy, now_us, cost))
-        if not charging:
-            return verdicts
-        self.overflowed += any(place.shared for place in places)
-        if not all(verdict.allowed for verdict in verdicts):
-            return verdicts
-        return [
-            place.charge(policy, now_us, cost, verdict)
-            for place, (policy, _, cost), verdict in zip(places, request, verdicts, strict=True)
-        ]
+            verdicts.append(verdict)
+        if charging and crowded:
+            self.overflowed += 1
+        if fits:
+            for n, (policy, _, cost) in enumerate(request):
+                verdicts[n] = _charge(places[n], policy, cost, verdicts[n])
+        return verdicts
 
-    def _place(self, policy: SlidingWindow, key: str, now_us: int, fresh: int) -> _Place:
-        """Find where a key is counted. ``fresh`` places were promised to this request already."""
-        table = self._table(policy)
-        name = held(key)
+    def _forget(self, counters: Sequence[Counter]) -> None:
+        for policy, key in counters:
+            self._table(policy).forget(held(key))
+
+    def _block(self, asked: tuple[Sequence[Counter], int]) -> None:
+        counters, span_ns = asked
+        now_ns = self._bench.ticks()
+        for policy, key in counters:
+            self._table(policy).block(held(key), now_ns, span_ns)
+
+    def _clear(self, tables: Sequence[_Table]) -> None:
+        for table in tables:
+            table.clear()
+
+    def _blocked(self, place: _Place, blocked: _Blocked, charging: bool) -> tuple[State | None, int]:
+        """Return the state under a block, and how much of the block is to come, ns; 0 when it is over."""
+        _, states, name, now_ns = place
+        left_ns = max(blocked.until_ns - now_ns, 0)
+        if charging and not left_ns:
+            states[name] = blocked.state
+        return blocked.state, left_ns
+
+    def _place(self, table: _Table, name: Counted | Digest, now_ns: int, taken: Sequence[_Place]) -> tuple[States, Any]:
+        """Find where a key is counted that seems to have no state. ``taken``: the other places of its request."""
         if name in table.states:
-            return _Place(table, table.states, name)
+            return table.states, name
         # While its shared state is live, it may hold units of this very key: a state of its own would forget them.
-        if table.shares(name, now_us) or not self._room(now_us, fresh):
-            return _Place(table, table.shared, table.share(name))
-        return _Place(table, table.states, name)
+        if table.shares(name, now_ns) or not self._room(now_ns - table.origin_ns, taken):
+            return table.shared, table.share(name)
+        return table.states, name
 
-    def _room(self, now_us: int, fresh: int) -> bool:
-        most = self._max_keys - fresh
-        if len(self) < most:
+    def _room(self, now_ns: int, taken: Sequence[_Place]) -> bool:
+        if self._fits(taken):
             return True
-        for table in self._tables.values():
-            table.sweep(now_us, _SEARCH, early=True)
-            if len(self) < most:
+        for table in self._turns:
+            table.sweep(now_ns, _SEARCH, early=True)
+            if self._fits(taken):
                 return True
         self._crowded = True
         return False
 
-    def _sweep(self, now_us: int) -> None:
-        """Give back a few idle keys of one namespace, the next one at each turn."""
-        self._bench.wake_us = now_us + _TURN_US
-        tables = list(self._tables.values())
-        if tables:
-            self._served = (self._served + 1) % len(tables)
-            tables[self._served].sweep(now_us, _STEP)
+    def _fits(self, taken: Sequence[_Place]) -> bool:
+        # Anew after each search: it may have given back an idle key that this request is about to charge.
+        promised = sum(states is table.states and name not in states for table, states, name, _ in taken)
+        return len(self) + promised < self._max_keys
 
-    def _table(self, policy: SlidingWindow) -> _Table:
+    def _sweep(self, now_ns: int, charges: int) -> None:
+        """Give back a few idle keys of one namespace, the next one at each turn: more than the call can bring."""
+        self._swept_ns = now_ns
+        if self._turns:
+            self._served = (self._served + 1) % len(self._turns)
+            self._turns[self._served].sweep(now_ns, max(charges, _STEP))
+            self._rest(now_ns)
+
+    def _rest(self, now_ns: int) -> None:
+        """Sweep no more until a slot of a ring is over."""
+        self._due_ns = min(table.due_at() for table in self._turns)
+        self._bench.wake_ns = max(self._due_ns, now_ns + _TURN_NS)
+
+    def _table(self, policy: Policy) -> _Table:
         table = self._tables.get(policy.namespace)
         if table is None:
-            table = self._tables[policy.namespace] = _Table(policy, self._now_us())
+            now_ns = self._bench.ticks()
+            table = self._tables[policy.namespace] = _Table(policy, now_ns, self._origin_ns)
+            self._turns.append(table)
+            self._rest(now_ns)
         return table
+
+
+def _nanoseconds(clock: Clock) -> Callable[[], int]:
+    return lambda: clock.now_us() * 1000
+
+
+class _Blocked:
+    """A state under a block: until then all is denied. It lies in the state's place.
+
+    It has no length, so that the quick way through an algorithm leaves it alone.
+    """
+
+    __slots__ = ("state", "until_ns")
+
+    def __init__(self, state: State | None, until_ns: int) -> None:
+        self.state = state
+        self.until_ns = until_ns
+
+
+def _under(left_us: int, verdict: Verdict) -> Verdict:
+    """Return what a verdict becomes while a block has ``left_us`` to come: denied, and no sooner than both allow."""
+    _, _, retry_after_us, reset_after_us = verdict
+    wait_us = NEVER if retry_after_us == NEVER else max(retry_after_us, left_us)
+    return verdict_of((False, 0, wait_us, max(reset_after_us, left_us)))
 
 
 class _Table:
@@ -201,46 +287,79 @@ class _Table:
     about once a window, whatever its traffic, and all keys due at once are still taken a few at a time.
     """
 
-    __slots__ = ("_due", "_policy", "_ring", "_secret", "_slot", "_width_us", "algorithm", "shared", "states")
+    __slots__ = (
+        "_due",
+        "_policy",
+        "_ring",
+        "_secret",
+        "_slot",
+        "_width_ns",
+        "algorithm",
+        "mended",
+        "origin_ns",
+        "shared",
+        "states",
+    )
 
-    def __init__(self, policy: SlidingWindow, now_us: int) -> None:
+    def __init__(self, policy: Policy, now_ns: int, origin_ns: int) -> None:
         self.algorithm = BY_NAME[policy.algorithm]
         self.states: States = {}
         self.shared: States = {}
+        self.mended = 0
+        # What the clock reads plus this is the time that states are kept by: dated ones count from 1970.
+        self.origin_ns = origin_ns if self.algorithm.DATED else 0
         self._policy = policy
         self._secret = secrets.token_bytes(16)
-        self._width_us = max(1, policy.window_us // _SLOTS)
-        self._slot = now_us // self._width_us
-        self._ring: list[list[str | Digest]] = [[] for _ in range(_SLOTS + 2)]
-        self._due: list[str | Digest] = []
+        self._width_ns = max(1, policy.window_us * 1000 // _SLOTS)
+        self._slot = (now_ns + self.origin_ns) // self._width_ns
+        self._ring: list[list[Counted | Digest]] = [[] for _ in range(_SLOTS + 2)]
+        self._due: list[Counted | Digest] = []
 
-    def enter(self, name: str | Digest, at_us: int) -> None:
+    def enter(self, name: Counted | Digest, at_ns: int) -> None:
         """List a key in the slot in which it could be idle."""
-        self._ring[at_us // self._width_us % len(self._ring)].append(name)
+        self._ring[at_ns // self._width_ns % len(self._ring)].append(name)
 
-    def sweep(self, now_us: int, steps: int, *, early: bool = False) -> None:
+    def due_at(self) -> int:
+        """Return the time, ns on the store's clock, from which there may be something to give back."""
+        return (self._slot + (not self._due)) * self._width_ns - self.origin_ns
+
+    def sweep(self, clock_ns: int, steps: int, *, early: bool = False) -> None:
         """Look at up to ``steps`` keys (or empty slots) that are due, and give back the idle ones.
 
         ``early`` looks into the slot that is not over yet, too: for when a place is needed at once.
         """
-        idle_at = self.algorithm.idle_at
+        now_ns = clock_ns + self.origin_ns
         for _ in range(steps):
-            if not self._due and not self._next_slot(now_us, early):
+            if not self._due and not self._next_slot(now_ns, early):
                 return
             if self._due:
                 name = self._due.pop()
-                state = self.states[name]
-                at_us = now_us if state is None else idle_at(state, self._policy)
-                if at_us > now_us + 2 * self._policy.window_us and self.algorithm.mend(state, self._policy, now_us):
-                    at_us = idle_at(state, self._policy)  # the clock was stepped
-                if at_us > now_us:
-                    self.algorithm.trim(state, self._policy, now_us)
-                    self.enter(name, at_us)
+                if name not in self.states:  # a signal ended its first charge between the list and the state
+                    continue
+                at_ns = self._tidy(name, now_ns)
+                if at_ns > now_ns:
+                    self.enter(name, at_ns)
                 else:
                     del self.states[name]
 
-    def _next_slot(self, now_us: int, early: bool) -> bool:
-        current = now_us // self._width_us
+    def _tidy(self, name: Counted | Digest, now_ns: int) -> int:
+        """Trim a state, and return the time from which it may be dropped."""
+        state, blocked_ns = self.states[name], now_ns
+        if isinstance(state, _Blocked):
+            blocked_ns = state.until_ns
+            state = state.state
+        if state is None:
+            return blocked_ns
+        at_ns = self.algorithm.idle_at(state, self._policy)
+        if at_ns > now_ns + 2000 * self._policy.window_us and self.algorithm.mend(state, self._policy, now_ns):
+            self.mended += 1
+            at_ns = self.algorithm.idle_at(state, self._policy)  # the clock was stepped
+        if at_ns > now_ns:
+            self.algorithm.trim(state, self._policy, now_ns)
+        return max(at_ns, blocked_ns)
+
+    def _next_slot(self, now_ns: int, early: bool) -> bool:
+        current = now_ns // self._width_ns
         # One round of the ring sees every key: whole rounds are passed over after a silence, and gone back after a step
         # of the clock, so that each slot has its turn whatever the pace of the calls.
         behind, round_ = current - self._slot, len(self._ring)
@@ -253,7 +372,23 @@ class _Table:
         self._slot += self._slot < current
         return True
 
-    def forget(self, name: str | Digest) -> None:
+    def block(self, name: Counted | Digest, clock_ns: int, span_ns: int) -> None:
+        """Put a block on a key until ``span_ns`` from now, in place of any before; 0 takes it off."""
+        now_ns = clock_ns + self.origin_ns
+        state, fresh = self.states.get(name), name not in self.states
+        if isinstance(state, _Blocked):
+            state = state.state
+        if not span_ns:
+            if not fresh:
+                self.states[name] = state
+            return
+        if fresh and self.shares(name, now_ns):
+            state = deepcopy(self.shared[self.share(name)])  # which may hold units of this key: never forget them
+        self.states[name] = _Blocked(state, now_ns + span_ns)
+        if fresh:
+            self.enter(name, now_ns + span_ns)
+
+    def forget(self, name: Counted | Digest) -> None:
         # Its place in the ring stays, so the key stays with it: `sweep` gives back both.
         if name in self.states:
             self.states[name] = None
@@ -265,41 +400,34 @@ class _Table:
         for slot in self._ring:
             slot.clear()
 
-    def share(self, name: str | Digest) -> int:
+    def share(self, name: Counted | Digest) -> int:
         """Name the shared state of a key; keyed, so that nobody outside can aim at another key's."""
-        raw = name.value if isinstance(name, Digest) else name.encode()
-        digest = hashlib.blake2b(raw, key=self._secret, digest_size=8).digest()
+        digest = hashlib.blake2b(raw(name), key=self._secret, digest_size=8).digest()
         return int.from_bytes(digest) % _SHARED
 
-    def shares(self, name: str | Digest, now_us: int) -> bool:
+    def shares(self, name: Counted | Digest, now_ns: int) -> bool:
         """Tell whether a key without a state of its own has a live shared one."""
         if not self.shared:
             return False
         state = self.shared.get(self.share(name))
-        return state is not None and self.algorithm.idle_at(state, self._policy) > now_us
+        return state is not None and self.algorithm.idle_at(state, self._policy) > now_ns
 
 
-class _Place(NamedTuple):
-    """Where one charge is counted."""
+_Place = tuple[_Table, States, Any, int]
+"""Where one charge is counted: its table, the table's own or shared states, what is held of the key (or the number of a
+shared state), and the time as that table counts it. A bare tuple: it is made for each charge."""
 
-    table: _Table
-    states: States
-    name: Any  # what is held of the key, or the number of a shared state
 
-    @property
-    def shared(self) -> bool:
-        return self.states is self.table.shared
-
-    @property
-    def fresh(self) -> bool:
-        return not self.shared and self.name not in self.states
-
-    def charge(self, policy: SlidingWindow, now_us: int, cost: int, seen: Verdict) -> Verdict:
-        """Enter what was allowed, and say what the state is after it."""
-        fresh = self.fresh
-        state = self.table.algorithm.charge(self.states.get(self.name), policy, now_us, cost)
-        self.states[self.name] = state
-        idle_at_us = self.table.algorithm.idle_at(state, policy)
-        if fresh:
-            self.table.enter(self.name, idle_at_us)
-        return Verdict(True, seen.remaining - cost, 0, idle_at_us - now_us)
+def _charge(place: _Place, policy: Policy, cost: int, verdict: Verdict) -> Verdict:
+    """Enter what was allowed, and say what the state is after it."""
+    table, states, name, now_ns = place
+    before = states.get(name)
+    charged = table.algorithm.step(before, policy, now_ns, cost)
+    if charged is not None:
+        return charged
+    state, reset_after_us = table.algorithm.charge(before, policy, now_ns, cost)
+    if state is not before:
+        if before is None and states is table.states and name not in states:
+            table.enter(name, table.algorithm.idle_at(state, policy))
+        states[name] = state
+    return verdict_of((True, verdict.remaining - cost, 0, reset_after_us))

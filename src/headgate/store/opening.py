@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from headgate.errors import InvalidStore
-from headgate.policy import SlidingWindow
+from headgate.policy import Policy
 from headgate.store.memory import MemoryStore
-from headgate.store.protocol import Answer, AsyncStore, Request, Store
+from headgate.store.protocol import Answer, AsyncStore, Counter, Request, Store
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 _EXPECTED = (
@@ -110,8 +110,19 @@ class _Awaited:
     async def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
         return self._store.decide(requests, charging=charging)
 
-    async def forget(self, policy: SlidingWindow, key: str) -> None:
-        self._store.forget(policy, key)
+    def bind(self, policy: Policy, request: Callable[[Any, Any], Request]) -> Callable[..., Awaitable[bool]]:
+        allow = self._store.bind(policy, request)
+
+        async def awaited(key: str, cost: int = 1) -> bool:
+            return allow(key, cost)
+
+        return awaited
+
+    async def forget(self, counters: Sequence[Counter]) -> None:
+        self._store.forget(counters)
+
+    async def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        self._store.block(counters, span_us)
 
     async def aclose(self) -> None:
         self._store.close()

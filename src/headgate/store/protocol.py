@@ -11,15 +11,18 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from headgate.decision import Verdict
 from headgate.errors import StoreError
-from headgate.policy import SlidingWindow
+from headgate.keys import Counted
+from headgate.policy import Policy
+
+Charge = tuple[Policy, Counted, int]
+"""Units to take from one policy's counter for one key: policy, key and cost, values that have been checked."""
 
 
-class Charge(NamedTuple):
-    """Units to take from one policy's counter for one key. Values that have been checked."""
+class Counter(NamedTuple):
+    """One policy's counter for one key."""
 
-    policy: SlidingWindow
-    key: str
-    cost: int
+    policy: Policy
+    key: Counted
 
 
 Request = Sequence[Charge]
@@ -29,12 +32,22 @@ Answer = list[Verdict] | StoreError
 """A verdict for each charge of a request, in its order; or the error that made this one request fail."""
 
 
+class Remembered(list[Verdict]):
+    """An answer that a store remembered: it was denied, it still is, and nobody was asked."""
+
+
 @runtime_checkable
 class Store(Protocol):
-    """Counters, and the clock they are kept by."""
+    """Counters, and the clock they are kept by.
+
+    A store may have ``bind(policy, request)`` as well, see `headgate.MemoryStore.bind`: a quicker way to ``allow``.
+    """
 
     def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
         """Decide a batch: its requests one after the other, in their order, at one instant of the store's clock.
+
+        (On a server, requests with a window of the calendar may come after the others, when a sender that is wrong
+        about the server's clock has been corrected.)
 
         Args:
             requests: What is asked; at least one request, each with at least one charge.
@@ -49,8 +62,15 @@ class Store(Protocol):
         """
         ...
 
-    def forget(self, policy: SlidingWindow, key: str) -> None:
-        """Drop the counter of ``key`` under ``policy``: the whole limit is free again."""
+    def forget(self, counters: Sequence[Counter]) -> None:
+        """Drop counters, and blocks on them: the whole limit is free again."""
+        ...
+
+    def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        """Let counters deny whatever is asked until ``span_us`` from now, in place of any block before; 0 lifts it.
+
+        What was counted stays, and goes on to leave its window meanwhile.
+        """
         ...
 
     def close(self) -> None:
@@ -65,8 +85,12 @@ class AsyncStore(Protocol):
         """See `Store.decide`."""
         ...
 
-    async def forget(self, policy: SlidingWindow, key: str) -> None:
+    async def forget(self, counters: Sequence[Counter]) -> None:
         """See `Store.forget`."""
+        ...
+
+    async def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        """See `Store.block`."""
         ...
 
     async def aclose(self) -> None:

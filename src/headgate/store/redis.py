@@ -1,220 +1,280 @@
-"""Counters on a Redis or Valkey server, through redis-py: one script call for a batch, never sent twice.
+"""Counters on a Redis or Valkey server, through redis-py: one call for all that is asked at once, never sent twice.
 
-`_Body` is what the two stores share: it yields each command and is sent the reply, or thrown the server's error. What
-is left to `RedisStore` and `AsyncRedisStore` is to carry commands there and back.
-
-Connections are taken from the client's pool and spoken to directly: a client's own ``execute_command`` repeats a call
-whose reply was lost, ten times by default, and each of them may have charged. Whatever goes wrong once a command may
-have left raises `StoreTimeout`, the outcome unknown, and its connection is dropped, so that a late reply is never read
-as another's.
+`_Body` is what the two stores share: its verbs yield each command, and are sent the reply or thrown the refusal.
+`ThreadLine` and `TaskLine` carry commands there and back, and gather in one call what many ask for at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
-import threading
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
+from itertools import chain, islice
 from types import TracebackType
-from typing import Any, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Self
 
 try:
+    import hiredis  # noqa: F401 - for the lines
     import redis
     import redis.asyncio
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
-    from redis.exceptions import AuthenticationError, BusyLoadingError, NoScriptError, RedisError, ResponseError
+    from redis.exceptions import NoScriptError
     from redis.retry import Retry
 except ImportError as error:  # pragma: no cover - seen by the test of the bare package
-    raise ImportError("the Redis stores need redis-py: pip install 'headgate[redis]'") from error
+    raise ImportError("the Redis stores need redis-py and hiredis: pip install 'headgate[redis]'") from error
 
-from headgate.errors import InvalidStore, StoreError, StoreTimeout, StoreUnavailable
-from headgate.keys import stored_key
-from headgate.policy import SlidingWindow
+from headgate.errors import InvalidStore, StoreUnavailable
+from headgate.policy import Policy
+from headgate.store import clients
+from headgate.store.denials import DENIAL_TTL, Denials, forgetting
+from headgate.store.failures import REFUSALS, refused
 from headgate.store.forking import renew_after_fork
-from headgate.store.protocol import Answer, Request
-from headgate.store.script import Arguments, Script, answers, arguments
+from headgate.store.protocol import Answer, Counter, Request
+from headgate.store.queue import MAX_WAITING, Command, Steps, Verb
+from headgate.store.script import Elsewhen, Guess, Script, Scripts, answers, blocking, deciding, faults, stored
+from headgate.store.task_line import TaskLine
+from headgate.store.thread_line import ThreadLine
 
 PREFIX = "headgate:"
 TIMEOUT = 0.5
 _LONGEST = 3600
-IN_FLIGHT = 32
-"""Calls under way at once from one store, at most: more would be faster neither here nor on the server."""
+_TURNS = 64  # denials from memory between two turns for other tasks
 
-_Result = TypeVar("_Result")
-_Steps = Generator[Arguments, Any, _Result]
-
-# What the server answers in place of running a script. redis-py calls some of them errors of the connection.
-_REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
-
-# What a driver may raise: beside its own errors, those of a host name, a codec or a time-out that it cannot use.
-_FAILURES = (RedisError, OSError, ValueError, LookupError, OverflowError)
+_Block = tuple[Sequence[Counter], int]
 
 
 class _Body:
-    """What both stores do, but for carrying a command to the server.
+    """What both stores do, but for carrying a command to the server."""
 
-    Attributes:
-        mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
-    """
-
-    def __init__(self, prefix: str, timeout: float) -> None:
+    def __init__(self, prefix: str, timeout: float, denial_ttl: float, max_waiting: int) -> None:
         if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
             raise ValueError(f"prefix must be printable text, 1 character or more, got {prefix!r}")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
             raise ValueError(f"timeout must be seconds above 0, an hour at most, got {timeout!r}")
+        if isinstance(max_waiting, bool) or not isinstance(max_waiting, int) or max_waiting < 1:
+            raise ValueError(f"max_waiting must be a whole number of 1 or more, got {max_waiting!r}")
         self.mended = 0
         self._prefix = prefix
         self._timeout = timeout
-        self._scripts = {charging: Script(charging=charging) for charging in (True, False)}
+        self._max_waiting = max_waiting
+        self._scripts = Scripts()
+        self._guess = Guess()
+        self._denials = Denials(denial_ttl)
         self._owned = False
 
-    def _decide(self, requests: Sequence[Request], charging: bool) -> _Steps[list[Answer]]:
-        script, asked = self._scripts[charging], arguments(self._prefix, requests)
-        try:
-            reply = yield ["EVALSHA", script.sha, *asked]
-        except NoScriptError:  # a new server, a failover, a SCRIPT FLUSH: it ran nothing, so this is the first sending
-            reply = yield ["EVAL", script.source, *asked]
+    @property
+    def remembered(self) -> int:
+        """Requests so far that were denied without asking the server."""
+        return self._denials.given
+
+    def _known(self, requests: Sequence[Request], charging: bool) -> list[Answer] | None:
+        """Return the answer to a single request that is known to be denied."""
+        if not charging or len(requests) != 1 or not self._denials:
+            return None
+        answer = self._denials.find(requests[0])
+        return None if answer is None else [answer]
+
+    def _asked(self, requests: Sequence[Request], charging: bool) -> tuple[Verb, Any, int]:
+        """Return what to ask of the line."""
+        return self._take_batch if charging else self._peek, requests, sum(map(len, requests))
+
+    def _take(self, requests: list[Request]) -> Steps:
+        """Decide a request of each caller. What is known to be denied by now is not asked: it may have waited."""
+        return self._take_unknown(requests) if self._denials else self._take_all(requests)
+
+    def _take_unknown(self, requests: list[Request]) -> Steps:
+        found: list[Answer | None] = [self._denials.find(request) for request in requests]
+        unknown = [request for request, known in zip(requests, found, strict=True) if known is None]
+        rest = iter((yield from self._take_all(unknown)) if unknown else ())
+        return [next(rest) if known is None else known for known in found]
+
+    def _take_batch(self, batches: list[Sequence[Request]]) -> Steps:
+        """Decide a batch of each caller: at one instant, so what is known already is asked all the same."""
+        return _split(batches, (yield from self._take_all(list(chain.from_iterable(batches)))))
+
+    def _take_all(self, requests: list[Request]) -> Steps:
+        """Decide requests, and remember what is denied."""
+        sent_ns = time.monotonic_ns()
+        answered = yield from self._decide(requests, charging=True)
+        self._denials.learn(requests, answered, sent_ns)
+        return answered
+
+    def _peek(self, batches: list[Sequence[Request]]) -> Steps:
+        return _split(batches, (yield from self._decide(list(chain.from_iterable(batches)), charging=False)))
+
+    def _decide(self, requests: list[Request], *, charging: bool) -> Steps:
+        answered = yield from self._ask(requests, charging)
+        if Elsewhen in map(type, answered):  # nothing was taken for these: this is their first sending, too
+            late = [n for n, answer in enumerate(answered) if type(answer) is Elsewhen]
+            self._correct([answered[n] for n in late])
+            try:
+                again = yield from self._ask([requests[n] for n in late], charging)
+            except REFUSALS as refusal:  # of these alone: the others have their answers
+                again = [refused(refusal) for _ in late]
+            self._correct(again)
+            for n, answer in zip(late, again, strict=True):
+                answered[n] = _unsteady() if isinstance(answer, Elsewhen) else answer
+        return answered
+
+    def _ask(self, requests: Sequence[Request], charging: bool) -> Generator[Command, Any, list[Answer | Elsewhen]]:
+        script = self._scripts.decide if charging else self._scripts.look
+        reply = yield from _run(script, deciding(self._prefix, requests, self._guess))
         mended, answered = answers(requests, reply)
         self.mended += mended
         return answered
 
-    def _forget(self, policy: SlidingWindow, key: str) -> _Steps[None]:
-        yield ["DEL", stored_key(self._prefix, policy.namespace, key).encode()]
+    def _correct(self, answered: Sequence[Answer | Elsewhen]) -> None:
+        for answer in answered:
+            if isinstance(answer, Elsewhen):
+                self._guess.correct(answer.now_us)
+
+    def _forget(self, asked: list[Sequence[Counter]]) -> Steps:
+        counters = [counter for each in asked for counter in each]
+        with forgetting(counters):
+            yield ["DEL", *stored(self._prefix, counters)]
+        return [True for _ in asked]
+
+    def _block(self, asked: list[_Block]) -> Steps:
+        done: list[Any] = []
+        for counters, span_us in asked:
+            arguments = blocking(self._prefix, counters, span_us, self._guess)
+            try:
+                with forgetting(counters):  # a block that ends, or a shorter one, gives back what another had taken
+                    reply = yield from _run(self._scripts.block, arguments)
+            except REFUSALS as refusal:
+                done.append(refused(refusal))
+            else:
+                done.append(_strangers(faults(reply)) or True)
+        return done
 
 
-def _unavailable(why: object) -> StoreUnavailable:
-    return StoreUnavailable(f"the store could not be asked, nothing was taken: {why}")
+def _unsteady() -> StoreUnavailable:
+    return StoreUnavailable("the store's clock was stepped between two calls, nothing was taken")
 
 
-def _lost(why: object) -> StoreTimeout:
-    return StoreTimeout(f"the store's answer was lost, the cost may have been taken: {why}")
+def _strangers(wrong: list[str]) -> StoreUnavailable | None:
+    if not wrong:
+        return None
+    return StoreUnavailable(
+        f"a counter holds something else on the server, it is not under the block, the others are: {wrong[0]}"
+    )
 
 
-def _refused(error: Exception) -> StoreError:
-    text = str(error)
-    if "script:" in text:  # it failed on the way, and what it had written stands
-        return StoreError(f"the script failed on the server, the cost may have been taken: {text}")
-    return StoreUnavailable(f"the store refused, nothing was taken: {text}")
-
-
-def _in_flight(client: Any) -> int:
-    """Return how many calls may be under way: what lies past it waits here, where a pool of redis-py would raise."""
-    return min(IN_FLIGHT, int(client.connection_pool.max_connections))
-
-
-def _client(kind: Any, url: str, timeout: float, no_retry: object) -> Any:
-    """Make a client of our own, by redis-py's ``from_url``.
-
-    RESP2: under RESP3 redis-py's pools hand out a connection that the server has closed meanwhile, if it has
-    maintenance notifications on (8.1); the first call after a restart would be lost.
-    """
-    settings = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": no_retry}
-    _check_address(url)
+def _run(script: Script, asked: Command) -> Generator[Command, Any, list[Any]]:
+    reply: list[Any]
     try:
-        _refuse_retries(url)
-        client = kind.from_url(url, **settings)
-        pool = client.connection_pool
-        _check_timeouts(pool.connection_kwargs)
-        pool.connection_class(**pool.connection_kwargs)  # an option it does not know would else fail the first call
-    except (ValueError, TypeError, RedisError, LookupError) as error:
-        # Not what redis-py says of it: that may quote a part of the password.
-        why = type(error).__name__
-        raise InvalidStore(
-            f"store must be a URL that redis-py can read, without options for retries: it raised {why}", store=url
-        ) from None
-    return client
+        reply = yield ["EVALSHA", script.sha, *asked]
+    except NoScriptError:  # a new server, a failover, a SCRIPT FLUSH: it ran nothing, so this is the first sending
+        reply = yield ["EVAL", script.source, *asked]
+    return reply
 
 
-def _check_timeouts(settings: dict[str, Any]) -> None:
-    if any((settings.get(name) or 1) <= 0 for name in ("socket_timeout", "socket_connect_timeout")):
-        raise ValueError("a time-out below 0")
-
-
-def _check_address(url: str) -> None:
-    """Raise `InvalidStore` for a URL whose parts cannot be told. It quotes none of it."""
-    if not isinstance(url, str):
-        raise InvalidStore(f"the URL of a store must be text, got one of type {type(url).__name__}", store=url)
-    if url.startswith("unix://"):
-        return
-    # redis-py takes a database that is no number for the first one, without a word.
-    try:
-        parts = urlsplit(url)
-        readable = parts.port != 0 and re.fullmatch(r"/?\d*", parts.path)
-    except ValueError:
-        readable = False
-    if not readable:
-        raise InvalidStore(
-            "store must be a URL such as redis://user:password@host:6379/0, with a port from 1 to 65535 and a database "
-            "number; what is no letter or digit in a password has to be percent-encoded",
-            store=url,
-        )
-
-
-def _no_client(expected: str, store: str, came: object) -> InvalidStore:
-    # By its type alone: if it is a URL, it may hold a password.
-    advice = f"; for a URL there is {store}.from_url" if isinstance(came, str) else ""
-    return InvalidStore(f"client must be a {expected}, got one of type {type(came).__name__}{advice}", store=came)
-
-
-def _refuse_retries(url: str) -> None:
-    if any(option.startswith("retry") for option in parse_qs(urlsplit(url).query)):
-        raise ValueError("it asks for retries, and no call is sent twice")
+def _split(batches: list[Sequence[Request]], answered: list[Any]) -> list[list[Any]]:
+    rest = iter(answered)
+    return [list(islice(rest, len(batch))) for batch in batches]
 
 
 class RedisStore(_Body):
     """Counters on a Redis (7.0 or newer) or Valkey (7.2 or newer) server, for threads. The server's clock decides.
 
+    Threads that ask at the same time share a call, in the order in which they came. While calls are under way it
+    borrows one connection of the client's pool; one that it made itself it keeps.
+
     Args:
-        client: A ``redis.Redis`` of your own. It is never closed here; its pool, its timeouts and either mode of
-            decoding serve. Its retries serve to connect, so that a call may last as long as they do; they never send a
+        client: A ``redis.Redis`` of your own. It is never closed here; its pool and either mode of decoding serve. Its
+            own timeouts and retries serve to connect, so that a call may last as long as they do; they never send a
             call twice.
         prefix: What all stored keys begin with. One with a hash tag of its own (``"{pay}:"``) keeps all of them in
             one slot of a cluster.
-        timeout: Seconds that a call waits for a connection to be free. (`from_url` sets the timeouts of the
-            connection itself to it, too.)
+        timeout: Seconds that a call may last: waiting for its turn, and for the reply.
+        denial_ttl: Seconds for which a denial is remembered and given again without asking the server, 0 to 60: never
+            longer than its wait, and never wrong but where another process gives units back meanwhile. 0 for none.
+        max_waiting: Callers that may wait for their turn, 1 or more. Who comes then gets `StoreUnavailable` at once.
 
     Attributes:
         mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
     """
 
-    def __init__(self, client: redis.Redis, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> None:
-        super().__init__(prefix, timeout)
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = PREFIX,
+        timeout: float = TIMEOUT,
+        denial_ttl: float = DENIAL_TTL,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        super().__init__(prefix, timeout, denial_ttl, max_waiting)
         if not isinstance(client, redis.Redis):
-            raise _no_client("redis.Redis", "RedisStore", client)
+            raise clients.no_client("redis.Redis", "RedisStore", client)
         self._client = client
         self._make: Callable[[], redis.Redis] | None = None
         self.after_fork()
         renew_after_fork(self)
 
     @classmethod
-    def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = PREFIX,
+        timeout: float = TIMEOUT,
+        denial_ttl: float = DENIAL_TTL,
+        max_waiting: int = MAX_WAITING,
+    ) -> Self:
         """Make a store with a client of its own, which `close` closes. Connects at the first call.
 
         Args:
             url: As redis-py reads it, ``redis://[[user]:[password]@]host[:port][/db][?option=value]``. An option
                 named in it wins over those set here; retries are refused.
             prefix: See `RedisStore`.
-            timeout: Seconds, each, to wait for a free connection, to connect, and for the reply.
+            timeout: See `RedisStore`; and seconds to connect.
+            denial_ttl: See `RedisStore`.
+            max_waiting: See `RedisStore`.
 
         Raises:
             InvalidStore: The URL cannot be read.
         """
-        make = partial(_client, redis.Redis, url, timeout, Retry(NoBackoff(), 0))
-        store = cls(make(), prefix=prefix, timeout=timeout)
+        make = partial(clients.made, redis.Redis, url, timeout, Retry(NoBackoff(), 0), socket_timeout=timeout)
+        store = cls(make(), prefix=prefix, timeout=timeout, denial_ttl=denial_ttl, max_waiting=max_waiting)
         store._owned, store._make = True, make
+        store._line = ThreadLine(store._client.connection_pool, timeout, max_waiting, keeps=True)
         return store
 
     def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
         """Decide a batch in one script call; see `headgate.store.Store.decide`."""
-        return self._run(self._decide(requests, charging))
+        known = self._known(requests, charging)
+        if known is not None:
+            return known
+        if charging and len(requests) == 1:
+            return [self._line.ask(self._take, requests[0], len(requests[0]))]
+        answers: list[Answer] = self._line.ask(*self._asked(requests, charging))
+        return answers
 
-    def forget(self, policy: SlidingWindow, key: str) -> None:
-        """Drop the counter of ``key`` under ``policy``, for all who share it."""
-        self._run(self._forget(policy, key))
+    def bind(self, policy: Policy, request: Callable[[Any, Any], Request]) -> Callable[..., bool] | None:
+        """Return ``allow(key, cost)`` for one policy that counts by a plain key; see `MemoryStore.bind`."""
+        if type(self).decide is not RedisStore.decide:
+            return None
+        denied, take = self._denials.denied(policy), self._take
+
+        def allow(key: str, cost: int = 1) -> bool:
+            if denied(key, cost):
+                return False
+            return _allowed(self._line.ask(take, request(key, cost), 1))
+
+        return allow
+
+    def forget(self, counters: Sequence[Counter]) -> None:
+        """See `headgate.store.Store.forget`."""
+        if counters:
+            self._line.ask(self._forget, counters, len(counters))
+
+    def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        """See `headgate.store.Store.block`."""
+        if counters:
+            _raise(self._line.ask(self._block, (counters, span_us), len(counters)))
 
     def close(self) -> None:
         """Close the client, if this store made it."""
@@ -222,34 +282,15 @@ class RedisStore(_Body):
             self._client.close()
 
     def after_fork(self) -> None:
-        """Renew the gate: calls that were under way in the parent never end here. And a client of our own, as well.
+        """Renew the line: calls that were under way in the parent never end here. And a client of our own, as well.
 
         The pool of redis-py (8.1) waits for ever for a lock that another thread held when the process was forked.
         """
         if self._make is not None:
             self._inherited = self._client  # kept: its finalizer would wait for that lock, too
             self._client = self._make()
-        self._gate = threading.BoundedSemaphore(_in_flight(self._client))
-
-    def _run(self, steps: _Steps[_Result]) -> _Result:
-        command = next(steps)
-        if not self._gate.acquire(timeout=self._timeout):
-            raise _unavailable(f"as many calls as may be are under way, and none ended within {self._timeout} s")
-        pool = self._client.connection_pool
-        sent = False
-        try:
-            connection = pool.get_connection()
-            try:
-                sent = True
-                return _carry(connection, command, steps)
-            finally:
-                pool.release(connection)
-        except _REFUSALS as refusal:
-            raise _refused(refusal) from refusal
-        except _FAILURES as error:
-            raise (_lost(error) if sent else _unavailable(error)) from error
-        finally:
-            self._gate.release()
+        own = self._make is not None
+        self._line = ThreadLine(self._client.connection_pool, self._timeout, self._max_waiting, keeps=own)
 
     def __enter__(self) -> Self:
         return self
@@ -258,25 +299,6 @@ class RedisStore(_Body):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _carry(connection: Any, command: Arguments, steps: _Steps[_Result]) -> _Result:
-    try:
-        while True:
-            connection.send_command(*command)
-            try:
-                reply = connection.read_response()
-            except _REFUSALS as refusal:
-                command = steps.throw(refusal)
-            else:
-                command = steps.send(reply)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    except _REFUSALS:
-        raise
-    except BaseException:
-        connection.disconnect()  # or the late reply would be read as the next call's
-        raise
 
 
 class AsyncRedisStore(_Body):
@@ -290,73 +312,115 @@ class AsyncRedisStore(_Body):
         client: A ``redis.asyncio.Redis`` of your own, on the loop that will use the store.
         prefix: See `RedisStore`.
         timeout: Seconds that a whole call may last: waiting for its turn, connecting, and the reply.
+        denial_ttl: See `RedisStore`.
+        max_waiting: See `RedisStore`.
 
     Attributes:
         mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
     """
 
-    def __init__(self, client: redis.asyncio.Redis, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> None:
-        super().__init__(prefix, timeout)
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        *,
+        prefix: str = PREFIX,
+        timeout: float = TIMEOUT,
+        denial_ttl: float = DENIAL_TTL,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        super().__init__(prefix, timeout, denial_ttl, max_waiting)
         if not isinstance(client, redis.asyncio.Redis):
-            raise _no_client("redis.asyncio.Redis", "AsyncRedisStore", client)
+            raise clients.no_client("redis.asyncio.Redis", "AsyncRedisStore", client)
         self._client = client
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def from_url(cls, url: str, *, prefix: str = PREFIX, timeout: float = TIMEOUT) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = PREFIX,
+        timeout: float = TIMEOUT,
+        denial_ttl: float = DENIAL_TTL,
+        max_waiting: int = MAX_WAITING,
+    ) -> Self:
         """Make a store with a client of its own, which `aclose` closes. See `RedisStore.from_url`."""
-        client = _client(redis.asyncio.Redis, url, timeout, AsyncRetry(NoBackoff(), 0))
-        store = cls(client, prefix=prefix, timeout=timeout)
+        # No time-out of the driver's own but to connect: the line keeps the time of each caller, and costs less.
+        client = clients.made(redis.asyncio.Redis, url, timeout, AsyncRetry(NoBackoff(), 0), socket_timeout=None)
+        store = cls(client, prefix=prefix, timeout=timeout, denial_ttl=denial_ttl, max_waiting=max_waiting)
         store._owned = True
         return store
 
     async def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
         """See `RedisStore.decide`."""
-        return await self._run(self._decide(requests, charging))
+        known = self._known(requests, charging)
+        if known is not None:
+            await self._give_way()
+            return known
+        self._settle_in()
+        if charging and len(requests) == 1:
+            return [await self._line.ask(self._take, requests[0], len(requests[0]))]
+        answers: list[Answer] = await self._line.ask(*self._asked(requests, charging))
+        return answers
 
-    async def forget(self, policy: SlidingWindow, key: str) -> None:
+    def bind(self, policy: Policy, request: Callable[[Any, Any], Request]) -> Callable[..., Awaitable[bool]] | None:
+        """See `RedisStore.bind`."""
+        if type(self).decide is not AsyncRedisStore.decide:
+            return None
+        denied, take, get_running_loop = self._denials.denied(policy), self._take, asyncio.get_running_loop
+
+        async def allow(key: str, cost: int = 1) -> bool:
+            if denied(key, cost):
+                await self._give_way()
+                return False
+            asked = request(key, cost)
+            if get_running_loop() is not self._loop:
+                self._settle_in()
+            return _allowed(await self._line.ask(take, asked, 1))
+
+        return allow
+
+    async def forget(self, counters: Sequence[Counter]) -> None:
         """See `RedisStore.forget`."""
-        await self._run(self._forget(policy, key))
+        if counters:
+            self._settle_in()
+            await self._line.ask(self._forget, counters, len(counters))
+
+    async def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        """See `RedisStore.block`."""
+        if counters:
+            self._settle_in()
+            _raise(await self._line.ask(self._block, (counters, span_us), len(counters)))
 
     async def aclose(self) -> None:
-        """Close the client, if this store made it."""
+        """Close the client, if this store made it; give back what was borrowed of another one."""
         if self._owned:
             self._settle_in()
+        if self._loop is asyncio.get_running_loop():
+            await self._line.aclose()
+        if self._owned:
             await self._client.aclose()
 
-    async def _run(self, steps: _Steps[_Result]) -> _Result:
-        self._settle_in()
-        command = next(steps)
-        pool = self._client.connection_pool
-        sent = False
-        try:
-            async with asyncio.timeout(self._timeout), self._gate:
-                connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-                try:
-                    sent = True
-                    return await _carry_async(connection, command, steps)
-                finally:
-                    await _give_back(pool, connection)
-        except _REFUSALS as refusal:
-            raise _refused(refusal) from refusal
-        except _FAILURES as error:
-            why = str(error) or f"nothing came within {self._timeout} s"
-            raise (_lost(why) if sent else _unavailable(why)) from error
+    async def _give_way(self) -> None:
+        """Let other tasks run now and then: those who ask in a loop, and never wait, would keep them from it."""
+        if self._denials.given % _TURNS == 0:
+            await asyncio.sleep(0)
 
     def _settle_in(self) -> None:
         """Make sure that the connections are of the loop that runs: those of another one cannot be awaited here."""
         loop = asyncio.get_running_loop()
         if loop is self._loop:
             return
+        pool = self._client.connection_pool
         if self._loop is not None:
             if not (self._owned and self._loop.is_closed()):
                 raise InvalidStore(
                     "this store belongs to another event loop, nothing was taken: make a store for each loop",
                     store=self,
                 )
-            self._client.connection_pool.reset()  # type: ignore[no-untyped-call] # they died with their loop
+            pool.reset()  # type: ignore[no-untyped-call] # they died with their loop
         self._loop = loop
-        self._gate = asyncio.Semaphore(_in_flight(self._client))
+        self._line = TaskLine(pool, self._timeout, self._max_waiting, keeps=self._owned)
 
     async def __aenter__(self) -> Self:
         return self
@@ -367,31 +431,12 @@ class AsyncRedisStore(_Body):
         await self.aclose()
 
 
-async def _give_back(pool: Any, connection: Any) -> None:
-    try:
-        await pool.release(connection)
-    except asyncio.CancelledError:
-        # Cancelled while the pool was busy: the connection would count as in use for ever. A second time it is found
-        # given back already, or it is given back now.
-        with contextlib.suppress(KeyError, ValueError):
-            await pool.release(connection)
-        raise
+def _allowed(answer: Answer) -> bool:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer[0].allowed
 
 
-async def _carry_async(connection: Any, command: Arguments, steps: _Steps[_Result]) -> _Result:
-    try:
-        while True:
-            await connection.send_command(*command)
-            try:
-                reply = await connection.read_response()
-            except _REFUSALS as refusal:
-                command = steps.throw(refusal)
-            else:
-                command = steps.send(reply)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    except _REFUSALS:
-        raise
-    except BaseException:
-        await connection.disconnect(nowait=True)  # or the late reply would be read as the next call's
-        raise
+def _raise(result: object) -> None:
+    if isinstance(result, Exception):
+        raise result

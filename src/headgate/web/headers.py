@@ -15,7 +15,7 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("headgate.web needs http-sf: pip install 'headgate[fastapi]'") from error
 
 from headgate.decision import Decision
-from headgate.policy import SlidingWindow
+from headgate.policy import Policy
 
 # Pinned: it is no RFC yet, and revisions have changed both the names and the form of the fields.
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-11"
@@ -24,19 +24,28 @@ MAX_INTEGER = 999_999_999_999_999
 """The largest Integer of a structured field (RFC 9651, section 3.3.1)."""
 
 
-def fields(decision: Decision, policies: Iterable[SlidingWindow]) -> dict[str, str]:
-    """Return the fields of the response to one request, by name: Retry-After only on a denial that will end."""
-    named = {"RateLimit-Policy": rate_limit_policy(policies), "RateLimit": rate_limit(decision)}
+def fields(decision: Decision, policies: Iterable[Policy]) -> dict[str, str]:
+    """Return the fields of the response to one request, by name: Retry-After only on a denial that will end.
+
+    A policy whose limit differs by key has the one of the decision for its quota. There are no fields at all where no
+    policy applied, as the limiter is off or the key is exempt: a client is told of no limit that it is not held to.
+    """
+    if decision.source == "bypass":
+        return {}
+    limits = {part.policy: part.limit for part in decision.decisions}
+    held_to = [policy.with_limit(limits.get(policy.name, policy.limit)) for policy in policies]
+    named = {"RateLimit-Policy": rate_limit_policy(held_to), "RateLimit": rate_limit(decision)}
     wait = retry_after(decision)
     return {**named, "Retry-After": str(wait)} if wait else named
 
 
-def rate_limit_policy(policies: Iterable[SlidingWindow]) -> str:
+def rate_limit_policy(policies: Iterable[Policy]) -> str:
     """Return the value of RateLimit-Policy: for each policy its quota ``q`` in a window of ``w`` whole seconds.
 
-    A window of a second or more is rounded up to ``w`` and ``q`` is the limit: who keeps to that is never denied. A
-    shorter one becomes a second, with ``q`` the units that the limit yields in it, rounded down: 10 in 0.25 s is
-    ``q=40;w=1``. All of them at once would be denied; how many can be taken at once is the ``r`` of `rate_limit`.
+    A window of a second or more is rounded up to ``w`` and ``q`` is the limit: who spreads that over it is never
+    denied. A shorter one becomes a second, with ``q`` the units that the limit yields in it, rounded down: 10 in 0.25 s
+    is ``q=40;w=1``. All of them at once may be denied; how many can be taken at once is the ``r`` of `rate_limit`. A
+    window of the calendar has the ``w`` of its longest: 31 days for a month.
     """
     items: http_sf.ListType = [(policy.name, _quota(policy)) for policy in policies]
     return http_sf.ser(items)
@@ -65,7 +74,7 @@ def retry_after(decision: Decision) -> int | None:
     return None if math.isinf(decision.retry_after) else max(1, math.ceil(decision.retry_after))
 
 
-def _quota(policy: SlidingWindow) -> dict[str, http_sf.types.BareItemType]:
+def _quota(policy: Policy) -> dict[str, http_sf.types.BareItemType]:
     if policy.window_us >= 1_000_000:
         return {"q": policy.limit, "w": -(-policy.window_us // 1_000_000)}
     return {"q": min(policy.limit * 1_000_000 // policy.window_us, MAX_INTEGER), "w": 1}

@@ -43,11 +43,11 @@ class Problem:
 def quota_exceeded(decision: Decision) -> Problem:
     """Say that a request was denied, by which policies, and when it could be allowed."""
     wait = retry_after(decision)
-    advice = "It costs more than the limit and can never be allowed" if wait is None else f"Try again in {wait} s"
+    advice = "It costs more than is ever allowed at once" if wait is None else f"Try again in {wait} s"
     return Problem(
         status=429,
         title="Quota Exceeded",
-        detail=f"This request would exceed the limit of {decision.limit} of policy {decision.policy}. {advice}.",
+        detail=f"Denied by policy {decision.policy}, whose limit is {decision.limit}. {advice}.",
         type=f"{_TYPES}quota-exceeded",
         members={"violated-policies": [part.policy for part in decision.decisions if not part.allowed]},
     )

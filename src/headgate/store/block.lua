@@ -1,0 +1,18 @@
+-- block.lua: let counters deny whatever is asked, for a while.
+--
+-- KEYS[k]  one key for each counter
+-- ARGV[1]  span: µs from now until the end of the block (integer >= 0); 0 takes it off
+-- ARGV[a]  for each counter: its algorithm, and the arguments that algorithm's file lists
+--
+-- Returns  {fault, ...}: for each counter '', or what is wrong with its key; such a key was left as it was.
+-- Clock    clock.lua, once.
+--
+-- Written into the script before this file: now and open.
+local ends = now + tonumber(ARGV[1])
+local faults, a = {}, 2
+for k = 1, #KEYS do
+  local block, argc = open(ARGV[a], a + 1, ends)
+  faults[k] = block(KEYS[k]) or ''
+  a = a + 1 + argc
+end
+return faults
