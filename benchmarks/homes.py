@@ -16,6 +16,7 @@ checked before anything is measured.
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections import defaultdict
@@ -27,12 +28,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
+from report import ran, said
+from rich.console import Console
 from rich.table import Table
-from rounds import ROUNDS, Report, Spread, measured
+from rounds import ROUNDS, Spread, measured
 
 from headgate import SlidingWindow
 from headgate.store import Charge
-from headgate.store.script import Script, arguments
+from headgate.store.script import Guess, Script, deciding
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import servers
@@ -68,7 +71,7 @@ class Home:
     def _source(self, step_us: int) -> str:
         clock = f"local function now_us() return redis.call('INCRBY', '{self._now}', {step_us}) end"
         if self.name == SHIPS:
-            return Script(charging=True, clock=clock).source
+            return Script("decide", clock=clock).source
         file = Path(__file__).parent / "homes" / f"{self.name}.lua"
         return f"#!lua\n{clock}\n{file.read_text('utf-8')}"
 
@@ -76,11 +79,11 @@ class Home:
         self.client.set(self._now, now_us)
 
     def key(self, policy: SlidingWindow, name: str) -> Any:
-        return arguments(self._prefix, [(Charge(policy, name, 1),)])[1]
+        return deciding(self._prefix, [((policy, name, 1),)], Guess())[1]
 
     def command(self, charges: Sequence[Charge], step_us: int) -> list[Any]:
         """Return the call that decides a batch."""
-        count, *rest = arguments(self._prefix, [(charge,) for charge in charges])
+        count, *rest = deciding(self._prefix, [(charge,) for charge in charges], Guess())
         if self.name != SHIPS:
             rest[len(charges) :] = [n for policy, _, cost in charges for n in (policy.limit, policy.window_us, cost)]
         return ["EVALSHA", self._shas[step_us], count, *rest]
@@ -88,12 +91,13 @@ class Home:
     def run(self, command: list[Any]) -> list[list[int]]:
         """Return allowed, remaining, retry_after and reset_after for each charge."""
         reply = self.client.execute_command(*command)
-        numbers = reply[1:] if self.name == SHIPS else reply
-        return [numbers[at : at + 4] for at in range(0, len(numbers), 4)]
+        if self.name != SHIPS:
+            return [reply[at : at + 4] for at in range(0, len(reply), 4)]
+        return [[int(reply[at + 1] == 0), *reply[at : at + 3]] for at in range(1, len(reply), 3)]
 
     def traffic(self, policy: SlidingWindow, name: str, costs: Iterable[int]) -> None:
         """Charge one log with one cost after the other, at the pace."""
-        calls = {cost: self.command([Charge(policy, name, cost)], PACE_US) for cost in {1, *MIX}}
+        calls = {cost: self.command([(policy, name, cost)], PACE_US) for cost in {1, *MIX}}
         pending = iter(costs)
         while some := list(islice(pending, 1000)):
             pipe = self.client.pipeline(transaction=False)
@@ -130,7 +134,7 @@ def check(client: redis.Redis, calls: int = 600) -> None:
         for limit in (1, 5, 20, 100, 500, 2000, 2000):
             policy = SlidingWindow(chance.choice((limit, limit, limit // 2 + 1)), window=3600, name="check")
             most = chance.choices((1, limit // 50 + 2, limit + 1), (60, 35, 5))[0]
-            charges.append(Charge(policy, f"key-{len(charges)}", chance.randint(1, most)))
+            charges.append((policy, f"key-{len(charges)}", chance.randint(1, most)))
         said = {}
         for home in contenders:
             home.turn(now_us)
@@ -180,7 +184,7 @@ def decision(home: Home, case: Case, size: int) -> Callable[[], float]:
     """Time one decision of a case."""
     policy = log(size, case.limit)
     names = [f"key-{n}" for n in range(BATCH if size <= 10_000 else BATCH // 8)]
-    command = home.command(list(map(Charge, cycle([policy]), names, cycle(case.costs))), case.step_us)
+    command = home.command(list(zip(cycle([policy]), names, cycle(case.costs), strict=False)), case.step_us)
     grows = case.allowed and case.step_us == BURST_US
 
     def restore() -> None:
@@ -211,8 +215,18 @@ Grid = dict[str, dict[int, Any]]
 """Of each home, what was found at each size."""
 
 
-class Grids(Report):
-    """Tables with a row for each home and a column for each size."""
+class Grids:
+    """Tables with a row for each home and a column for each size; with ``--json FILE`` the same as data."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._data: dict[str, Any] = {"ran": ran(), "tables": {}}
+        self._console.print(said(self._data["ran"]))
+
+    def close(self) -> None:
+        if "--json" in sys.argv:
+            target = Path(sys.argv[sys.argv.index("--json") + 1])
+            target.write_text(json.dumps(self._data, indent=2))
 
     def grid(self, title: str, rows: Grid, show: Callable[[Any, int], str]) -> None:
         sizes = list(next(iter(rows.values())))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -34,8 +36,42 @@ def prefix(server: servers.Server) -> Iterator[str]:
         yield text
 
 
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Let threads take turns as often as they can, so that what is not locked is seen."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+# With pytest-xdist each worker has servers of its own, and it is the controller that writes the summary.
+_USED: dict[str, None] = {}
+
+
+def _names() -> list[str]:
+    return [f"{server.version} ({server.kind})" for server in servers.used()]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["servers"] = _names()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from workers import Scheduling
+
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _USED.update(dict.fromkeys(getattr(node, "workeroutput", {}).get("servers", [])))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    used = ", ".join(f"{server.version} ({server.kind})" for server in servers.used()) or "no server"
+    used = ", ".join(sorted({*_USED, *_names()})) or "no server"
     missing = [kind for kind in ("valkey", "redis") if kind not in servers.binaries()]
     absent = f"; not on this machine: {', '.join(missing)}" if missing else ""
     terminalreporter.write_line(f"ran on Python {platform.python_version()}, {used}{absent}")

@@ -22,7 +22,13 @@ HOW_TO_GET_ONE = (
 
 
 def kinds() -> list[str]:
-    """List the kinds of the shared servers."""
+    """List the kinds of the shared servers; HEADGATE_TEST_ONE_SERVER asks for the first of them alone."""
+    if os.environ.get("HEADGATE_TEST_ONE_SERVER"):
+        return _kinds()[:1]
+    return _kinds()
+
+
+def _kinds() -> list[str]:
     found = list(binaries())
     if os.environ.get("HEADGATE_TEST_REDIS_URL"):
         return ["given", *(kind for kind in found if kind != "valkey")]

@@ -1,16 +1,20 @@
 """The service over HTTP, on each backend in turn: what is allowed, what is denied, and what a client is told.
 
-`serve(requests, window_seconds)` gives a client of a service with that limit. Add your own below.
+`serve(requests, window_seconds)` gives a client of a service with that limit; more settings go by their names. Add your
+own below.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Annotated, Any
 
 import http_sf
 import httpx2
@@ -19,15 +23,19 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import servers
-from app.config import Settings
-from app.main import create_app
+from app.config import ENDPOINTS, Settings
+from app.main import create_app, limited
+from headgate import Decision
+from headgate.policy import seconds
 
 Serve = Callable[..., TestClient]
+
+_apart = itertools.count(uuid.uuid4().int)
 
 AWAY = "redis://:hunter2@127.0.0.1:1/0"  # nobody listens there
 
 
-def app_on(backend: str, requests: int = 10, window_seconds: float = 60) -> FastAPI:
+def app_on(backend: str, requests: int = 10, window_seconds: float = 60, **others: Any) -> FastAPI:
     """Make the service in memory, or on the server with this URL."""
     return create_app(
         Settings(
@@ -35,6 +43,7 @@ def app_on(backend: str, requests: int = 10, window_seconds: float = 60) -> Fast
             redis_url=backend if backend != "memory" else "",
             rate_limit_requests=requests,
             rate_limit_window_seconds=window_seconds,
+            **{f"rate_limit_{name}": value for name, value in others.items()},
         )
     )
 
@@ -49,7 +58,13 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def serve(backend: str) -> Iterator[Serve]:
     with ExitStack() as opened:
-        yield lambda *limit: opened.enter_context(TestClient(app_on(backend, *limit)))
+        yield lambda *limit, **others: opened.enter_context(TestClient(app_on(backend, *limit, **others)))
+
+
+@pytest.fixture
+def everyone() -> str:
+    """The window of a limit of all users that no other test has, and of an hour or more: the servers are shared."""
+    return f"{seconds(3_600_000_000 + next(_apart) % 3_600_000_000)}s"
 
 
 @pytest.fixture
@@ -68,9 +83,26 @@ def ping(client: TestClient, user: str) -> httpx2.Response:
     return client.get("/ping", params={"user_id": user})
 
 
+def items(response: httpx2.Response, name: str) -> dict[str, dict]:
+    return dict(http_sf.parse(response.headers[name].encode(), tltype="list"))
+
+
 def item(response: httpx2.Response, name: str) -> tuple[str, dict]:
-    ((policy, params),) = http_sf.parse(response.headers[name].encode(), tltype="list")
-    return policy, params
+    (only,) = items(response, name).items()
+    return only
+
+
+def remaining(response: httpx2.Response) -> list[int]:
+    """Return what remains of the user's limit, that of all users and the endpoint's, of those there are."""
+    return [params["r"] for params in items(response, "RateLimit").values()]
+
+
+def counted(client: TestClient, policy: str) -> dict[str, float]:
+    """Return what /metrics says of one policy, by outcome."""
+    series = re.compile(
+        rf'^headgate_decisions_total{{outcome="(.*)",policy="{re.escape(policy)}"}} (.*)$', re.MULTILINE
+    )
+    return {outcome: float(times) for outcome, times in series.findall(client.get("/metrics").text)}
 
 
 # Allowed and denied
@@ -155,6 +187,158 @@ def test_a_service_that_stops_gives_its_connections_back(server: servers.Server,
     assert connections() == 0
 
 
+# Several limits at once
+
+
+def test_each_of_the_three_kinds_of_limit_is_in_the_fields_of_a_200(serve: Serve, user: str):
+    client = serve(10, 60, **{"global": "1000/999s;5000/h"}, endpoints='{"/ping": "5/s;100/hour"}')
+    response = ping(client, user)
+    assert response.status_code == 200
+    assert items(response, "RateLimit-Policy") == {
+        "sliding-window-60s": {"q": 10, "w": 60},
+        "global-999s": {"q": 1000, "w": 999},
+        "global-3600s": {"q": 5000, "w": 3600},
+        "endpoint-ping-1s": {"q": 5, "w": 1},
+        "endpoint-ping-3600s": {"q": 100, "w": 3600},
+    }
+    left = items(response, "RateLimit")
+    assert (left["sliding-window-60s"], left["endpoint-ping-1s"]) == ({"r": 9}, {"r": 4})
+    assert response.json()["remaining"] == 4  # of the one that is the nearest to its end
+
+
+@pytest.mark.parametrize(
+    ("limits", "policy", "left"),
+    [
+        ((3, 9, 9), "sliding-window-60s", [0, 6, 6]),
+        ((9, 3, 9), "global-{everyone}", [6, 0, 6]),
+        ((9, 9, 3), "endpoint-ping-3600s", [6, 6, 0]),
+    ],
+    ids=["user", "global", "endpoint"],
+)
+def test_the_limit_that_denies_is_named_and_none_of_the_others_is_charged(
+    serve: Serve, everyone: str, limits: tuple[int, int, int], policy: str, left: list[int]
+):
+    of_user, of_all, of_endpoint = limits
+    policy = policy.format(everyone=everyone)
+    client = serve(of_user, **{"global": f"{of_all}/{everyone}"}, endpoints=f'{{"/ping": "{of_endpoint}/h"}}')
+    alice = f"alice-{uuid.uuid4().hex}"
+    answers = [ping(client, alice) for _ in range(7)]
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 4
+    assert [remaining(answer) for answer in answers[2:]] == [left] * 5
+    last = answers[-1]
+    assert last.json()["violated-policies"] == [policy]
+    assert f"Denied by policy {policy}, whose limit is 3." in last.json()["detail"]
+    assert [name for name, params in items(last, "RateLimit").items() if "t" in params] == [policy]
+    for name in items(last, "RateLimit"):
+        assert counted(client, name) == {"allowed": 3, "denied": 4 if name == policy else 0, "error": 0}
+
+
+def test_once_all_users_have_room_again_a_user_has_paid_for_what_was_allowed_alone(serve: Serve, user: str):
+    client = serve(1000, **{"global": "1/50ms"})
+    allowed = denied = 0
+    while allowed < 2 or not denied:
+        answer = ping(client, user)
+        allowed, denied = allowed + (answer.status_code == 200), denied + (answer.status_code == 429)
+        assert remaining(answer)[0] == 1000 - allowed
+
+
+def test_all_users_together_are_held_to_the_global_limit(serve: Serve, user: str, everyone: str):
+    client = serve(10, **{"global": f"4/{everyone}"})
+    assert [ping(client, f"{user}-{n}").status_code for n in range(6)] == [200] * 4 + [429] * 2
+    assert remaining(ping(client, f"{user}-5")) == [10, 0]
+
+
+def test_without_other_limits_there_is_the_users_alone(serve: Serve, user: str):
+    assert items(ping(serve(), user), "RateLimit").keys() == {"sliding-window-60s"}
+
+
+def test_a_denial_by_two_limits_names_both_and_the_longer_wait(serve: Serve, user: str):
+    client = serve(1, 60, endpoints='{"/ping": "1/h"}')
+    ping(client, user)
+    denied = ping(client, user)
+    assert denied.json()["violated-policies"] == ["sliding-window-60s", "endpoint-ping-3600s"]
+    assert "policy endpoint-ping-3600s, whose" in denied.json()["detail"]
+    assert 3590 <= int(denied.headers["Retry-After"]) <= 3600
+
+
+@pytest.fixture
+def pong(monkeypatch: pytest.MonkeyPatch, backend: str, everyone: str) -> Iterator[TestClient]:
+    """A service with another limited endpoint, as one adds it."""
+    monkeypatch.setitem(ENDPOINTS, "/pong", "pong")
+    endpoints = '{"/ping": "2/h", "/pong": "3/h"}'
+    app = app_on(backend, 4, **{"global": f"9/{everyone}"}, endpoints=endpoints)
+
+    @app.get("/pong")
+    async def pong(decision: Annotated[Decision, limited("/pong")]) -> int:
+        return decision.remaining
+
+    with TestClient(app) as client:
+        yield client
+
+
+def test_each_endpoint_has_its_own_limit_and_all_share_those_of_the_user_and_of_all_users(pong: TestClient, user: str):
+    def ask(path: str) -> httpx2.Response:
+        return pong.get(path, params={"user_id": user})
+
+    assert [ask("/ping").status_code for _ in range(3)] == [200, 200, 429]
+    first = ask("/pong")
+    assert list(items(first, "RateLimit"))[2:] == ["endpoint-pong-3600s"]
+    assert remaining(first) == [1, 6, 2]
+    assert first.json() == 1
+    assert ask("/pong").status_code == 200
+    assert ask("/pong").json()["violated-policies"] == ["sliding-window-60s"]
+    assert remaining(ask("/pong")) == [0, 5, 1]
+    assert counted(pong, "sliding-window-60s") == {"allowed": 4, "denied": 2, "error": 0}
+    assert counted(pong, "endpoint-ping-3600s") == {"allowed": 2, "denied": 1, "error": 0}
+    assert counted(pong, "endpoint-pong-3600s") == {"allowed": 2, "denied": 0, "error": 0}
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_each_endpoint_that_is_called_limited_is(path: str, user: str):
+    with TestClient(app_on("memory", endpoints=f'{{"{path}": "1/h"}}')) as client:
+        assert [client.get(path, params={"user_id": user}).status_code for _ in range(2)] == [200, 429]
+
+
+def test_an_endpoint_that_nobody_named_a_limited_one_cannot_be_limited():
+    with pytest.raises(LookupError, match="/pong is not in app"):
+        limited("/pong")
+
+
+def test_each_limited_endpoint_has_a_name_of_its_own_which_a_policy_can_have():
+    assert len(set(ENDPOINTS.values())) == len(ENDPOINTS)
+    for path in ENDPOINTS:  # in the longest form that the name of a window has
+        Settings(rate_limit_endpoints={path: "1/315360000000.001ms"}).policies(path)
+
+
+def test_no_name_of_an_endpoint_meets_that_of_another_policy(monkeypatch: pytest.MonkeyPatch):
+    for path, name in (("/global", "global"), ("/sliding-window", "sliding-window")):
+        monkeypatch.setitem(ENDPOINTS, path, name)
+        settings = Settings(rate_limit_global="1/m", rate_limit_endpoints={path: "1/m"})
+        assert len({policy.name for policy in settings.policies(path)}) == 3
+
+
+def test_switched_off_it_allows_all_counts_nothing_and_tells_of_no_limit(serve: Serve, user: str, everyone: str):
+    limits = {"global": f"2/{everyone}", "endpoints": '{"/ping": "1/h"}'}
+    off = serve(1, enabled=False, **limits)
+    answers = [ping(off, user) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    for answer in answers:
+        assert not {"ratelimit", "ratelimit-policy", "retry-after"} & answer.headers.keys()
+    assert counted(off, "sliding-window-60s") == {"allowed": 0, "denied": 0, "error": 0}
+    assert [ping(serve(1, **limits), user).status_code] == [200]
+
+
+def test_switched_off_it_needs_no_store(user: str):
+    with TestClient(app_on(AWAY, enabled=False)) as off:
+        assert (ping(off, user).status_code, off.get("/readyz").status_code) == (200, 200)
+
+
+def test_two_instances_on_one_server_share_all_three_kinds_of_limit(server: servers.Server, user: str, everyone: str):
+    limits = {"global": f"9/{everyone}", "endpoints": '{"/ping": "8/h"}'}
+    with TestClient(app_on(server.url, 7, **limits)) as one, TestClient(app_on(server.url, 7, **limits)) as other:
+        assert [remaining(ping(client, user)) for client in (one, other, one)] == [[6, 8, 7], [5, 7, 6], [4, 6, 5]]
+
+
 # User ids
 
 
@@ -219,7 +403,7 @@ def test_an_outage_is_logged_once_and_not_for_each_request(
 ):
     for _ in range(3):
         ping(away, user)
-    assert [record.getMessage() for record in caplog.records if record.name == "app.main"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "app.gate"] == [
         "no answer from the store: StoreUnavailable, ConnectionError"
     ]
 
@@ -262,6 +446,28 @@ def test_decisions_are_counted_by_policy_and_outcome(serve: Serve, user: str):
 def test_requests_without_a_decision_are_counted_as_errors(away: TestClient, user: str):
     ping(away, user)
     assert 'headgate_decisions_total{outcome="error",policy="sliding-window-60s"} 1.0' in away.get("/metrics").text
+
+
+def test_requests_without_a_decision_are_errors_of_each_policy(user: str):
+    with TestClient(app_on(AWAY, **{"global": "9/m"}, endpoints='{"/ping": "9/h"}')) as client:
+        assert ping(client, user).status_code == 503
+        for name in ("sliding-window-60s", "global-60s", "endpoint-ping-3600s"):
+            assert counted(client, name) == {"allowed": 0, "denied": 0, "error": 1}
+
+
+def test_the_log_says_which_limits_are_in_force(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    limits = {"global": "1000/30d;50/s", "endpoints": '{"/ping": "5/s"}'}
+    for settings in ({}, limits, {"enabled": False, **limits}):
+        with TestClient(app_on("memory", 10, 0.5, **settings)):
+            pass
+    of_user = "counting in memory, for this process alone: 10 requests of each user in any 0.5 s"
+    of_all = "1000 of all users together in any 2592000 s, 50 of all users together in any 1 s"
+    assert [record.getMessage() for record in caplog.records if record.name == "uvicorn.error"] == [
+        of_user,
+        f"{of_user}, {of_all}, 5 of each user on /ping in any 1 s",
+        "the limits are off: all requests are allowed, and none is counted",
+    ]
 
 
 def test_two_apps_in_one_process_count_apart(user: str):

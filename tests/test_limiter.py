@@ -85,10 +85,11 @@ def test_no_window_ever_holds_more_than_the_limit(make: Make, user: str):
     limiter = make(limit, window)
     allowed: list[tuple[float, float]] = []
     end = time.monotonic() + 0.5
-    while (before := time.monotonic()) < end:
+    # A machine that is busy may leave out most of it: then on, until the window has moved.
+    while (before := time.monotonic()) < end or (len(allowed) <= limit and before < end + 10):
         if limiter.allow(user):
             allowed.append((before, time.monotonic()))
-    assert len(allowed) > limit  # the window moved on
+    assert len(allowed) > limit
     for (before, _), (_, after) in zip(allowed, allowed[limit:], strict=False):
         assert after - before >= window - 0.001  # for the server's clock may run a little faster than this one
 

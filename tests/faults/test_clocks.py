@@ -42,7 +42,8 @@ class Client:
 
     def __init__(self, stepped: SteppedServer, *, limit: int = LIMIT, window: float = WINDOW) -> None:
         self.policy = SlidingWindow(limit, window=window)
-        self.store = RedisStore.from_url(stepped.server.url, timeout=5)
+        # Denials are remembered by real time, which a stepped clock leaves behind: test_denials.py has that.
+        self.store = RedisStore.from_url(stepped.server.url, timeout=5, denial_ttl=0)
         self.limiter = Limiter(self.policy, store=self.store)
         self._server = stepped.server.client
         self._threads = ThreadPoolExecutor(1)

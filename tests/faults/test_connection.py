@@ -351,14 +351,15 @@ def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Serv
     assert connections() == 0
 
 
-def test_a_child_forked_off_while_all_calls_were_under_way_is_answered(server: servers.Server, prefix: str):
+def test_a_child_forked_off_while_calls_were_under_way_is_answered(server: servers.Server, prefix: str):
     code = (
         "import os, sys, threading\nfrom headgate import *\n"
         "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=5)\n"
         "limiter = Limiter(SlidingWindow(10**9, window=60), store=store)\n"
         "limiter.take('a')\n"
-        "while store._gate.acquire(blocking=False): pass\n"  # as calls of other threads hold it
-        "holder = threading.Thread(target=store._client.connection_pool._lock.acquire)\n"
+        "locks = store._client.connection_pool._lock, store._line._lock\n"  # as a thread holds them that leads the line
+        "store._line._led = True\n"
+        "holder = threading.Thread(target=lambda: [lock.acquire() for lock in locks])\n"
         "holder.start(); holder.join()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
@@ -409,7 +410,7 @@ def test_tasks_cancelled_while_connections_are_renewed_lose_none_of_them(server:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.sleep(0.1)
-            assert not pool._in_use_connections
+            assert len(pool._in_use_connections) <= 1  # the one that the store keeps
             await limiter.peek("a")
 
     asyncio.run(main())

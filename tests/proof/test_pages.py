@@ -63,7 +63,8 @@ def test_every_option_that_is_named_exists(page: Path):
     known = {name for command in main.commands.values() for each in command.params for name in each.opts}
     assert "--strict" in known
     code = re.findall(r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
-    named = set(re.findall(r"(?<![\w-])--[a-z]+", " ".join(sum(code, ()))))
+    ours = [piece for piece in sum(code, ()) if "redis-cli" not in piece]
+    named = set(re.findall(r"(?<![\w-])--[a-z]+", " ".join(ours)))
     assert named <= known
 
 
@@ -74,7 +75,7 @@ def test_a_picture_says_itself_in_words_and_knows_the_dark(picture: Path):
     assert root.findtext(f"{svg}title")
     assert root.findtext(f"{svg}desc")
     assert "prefers-color-scheme: dark" in root.findtext(f"{svg}style")
-    assert picture.name in (DOCS / "explanation/verdicts.md").read_text(encoding="utf-8")
+    assert any(picture.name in page.read_text(encoding="utf-8") for page in (DOCS / "explanation").glob("*.md"))
 
 
 # How to add a case

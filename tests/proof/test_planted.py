@@ -20,9 +20,13 @@ KNOWN = {case.id: case for case in cases()}
 
 
 def grade_by_its_case(planted: Planted) -> Finding:
-    settings = Settings(planted.limit, planted.window, patience=5)
+    """Grade it once; or up to three times if calls have to meet, which is a matter of chance on a busy machine."""
+    settings, case = Settings(planted.limit, planted.window, patience=5), choose([planted.caught_by], strict=True)
     with targets.planted(planted.target, planted.limit, planted.window) as target:
-        (result,) = grade(target, settings, choose([planted.caught_by], strict=True)).results
+        for _ in range(3 if planted.caught_by.startswith("concurrency/") else 1):
+            (result,) = grade(target, settings, case).results
+            if result.finding.verdict is Verdict.FAILED:
+                break
     return result.finding
 
 

@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-import os
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import pytest
+from fleet import hit, service
 
 import servers
 from headgate.proof.history import Record
 from headgate.proof.judge import over, spans, unjustified
 
 LIMIT, WINDOW, SECONDS = 50, 1, 10
-USERS = [f"user-{n}" for n in range(20)]
-CLIENTS = 64
+USERS = [f"user-{n}" for n in range(10)]  # so few that also a busy machine has each of them ask for more than its limit
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(params=servers.kinds() or ["none"])
-def own_server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
-    """A server of the test's own: the service has no prefix to keep its keys apart by."""
-    if request.param == "none":
-        pytest.skip(servers.HOW_TO_GET_ONE)
-    with servers.running(request.param) as server:
-        yield server
 
 
 def test_two_instances_of_the_service_allow_each_user_the_limit_and_not_one_more(
     own_server: servers.Server, tmp_path: Path
 ):
-    with service(own_server.url, tmp_path / "one") as one, service(own_server.url, tmp_path / "two") as two:
-        answers = asyncio.run(hit([one, two]))
-    assert {status for status, _, _ in answers} <= {200, 429, 503}
-    for status, _, retry_after in answers:
-        assert retry_after == b"" if status == 200 else retry_after.isdigit() and int(retry_after) >= 1
-    decided = [record for status, record, _ in answers if status != 503]
+    settings = {"RATE_LIMIT_REQUESTS": str(LIMIT), "RATE_LIMIT_WINDOW_SECONDS": str(WINDOW)}
+    with (
+        service(own_server.url, tmp_path / "one", **settings) as one,
+        service(own_server.url, tmp_path / "two", **settings) as two,
+    ):
+        answers = asyncio.run(hit([one, two], USERS, SECONDS))
+    assert {answer.status for answer in answers} <= {200, 429, 503}
+    for answer in answers:
+        retry_after = answer.fields.get(b"retry-after", b"")
+        assert retry_after == b"" if answer.status == 200 else retry_after.isdigit() and int(retry_after) >= 1
+    decided = [answer.record for answer in answers if answer.status != 503]
     # No answer from the store within its half second, on a busy machine: the unit may have been taken, or not.
-    undecided = [record for status, record, _ in answers if status == 503]
+    undecided = [answer.record for answer in answers if answer.status == 503]
     assert len(undecided) <= len(answers) / 1000
     judge(decided, undecided, source="two instances of the service")
 
@@ -93,89 +84,6 @@ def judge(records: list[Record], undecided: list[Record], *, source: str) -> Non
     assert max(allowed.values()) <= full + LIMIT
     # Allowed within less than a window, beyond doubt: so the delays were short enough to see a unit too many.
     assert fullest == LIMIT, f"no window was seen full, only {fullest} of {LIMIT}. {too_slow}"
-
-
-@contextmanager
-def service(url: str, log: Path) -> Iterator[int]:
-    """Run the service on a free port of loopback; its clients find it there once it is alive."""
-    port = servers.free_port()
-    settings = {
-        "RATE_LIMIT_BACKEND": "redis",
-        "REDIS_URL": url,
-        "RATE_LIMIT_REQUESTS": str(LIMIT),
-        "RATE_LIMIT_WINDOW_SECONDS": str(WINDOW),
-    }
-    command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port), "--no-access-log"]
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **settings},
-            cwd=Path(__file__).parents[2],
-        ) as process,
-    ):
-        try:
-            assert asyncio.run(alive(port, process)), f"the service did not start: {log.read_text()}"
-            yield port
-        finally:
-            process.terminate()
-
-
-async def alive(port: int, process: subprocess.Popen[bytes]) -> bool:
-    end_at = time.monotonic() + 20
-    while process.poll() is None and time.monotonic() < end_at:
-        try:
-            async with Connection(port) as connection:
-                return (await connection.get("/healthz"))[0] == 200
-        except OSError:
-            await asyncio.sleep(0.05)
-    return False
-
-
-class Connection:
-    """One connection that is kept alive: as little of HTTP as the service's answers need, so that it is fast."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.writer.close()
-        await self.writer.wait_closed()
-
-    async def get(self, path: str) -> tuple[int, dict[bytes, bytes]]:
-        """Return the status and the fields of the response."""
-        self.writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-        fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-        await self.reader.readexactly(int(fields[b"content-length"]))
-        return int(first.split()[1]), fields
-
-
-async def hit(ports: Sequence[int]) -> list[tuple[int, Record, bytes]]:
-    """Let many clients ask without a pause, each for one user after the other. Returns status, record, Retry-After."""
-    answers: list[tuple[int, Record, bytes]] = []
-    end_at = time.monotonic() + SECONDS
-
-    async def client(number: int) -> None:
-        async with Connection(ports[number % len(ports)]) as connection:
-            for user in itertools.islice(itertools.cycle(USERS), number % len(USERS), None):
-                start = time.monotonic()
-                if start >= end_at:
-                    return
-                status, fields = await connection.get(f"/ping?user_id={user}")
-                record = Record(start, time.monotonic(), user, 1, status == 200)
-                answers.append((status, record, fields.get(b"retry-after", b"")))
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(CLIENTS):
-            group.create_task(client(number))
-    return answers
 
 
 def worker(task: dict) -> subprocess.Popen[str]:

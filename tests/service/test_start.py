@@ -20,7 +20,7 @@ import httpx2
 import pytest
 
 import servers
-from app.config import CANNOT_START, Settings, load, masked
+from app.config import CANNOT_START, Settings, load, masked, strangers
 
 ROOT = Path(__file__).parents[2]
 UVICORN = [str(Path(sys.executable).with_name("uvicorn"))]
@@ -58,6 +58,7 @@ def test_without_any_settings_it_allows_ten_a_minute_in_memory(monkeypatch: pyte
     settings = load()
     assert (settings.rate_limit_backend, settings.redis_url) == ("memory", "redis://localhost:6379/0")
     assert (settings.policy.limit, settings.policy.window, settings.store) == (10, 60.0, None)
+    assert (settings.policies("/ping"), settings.rate_limit_enabled) == ((settings.policy,), True)
 
 
 def test_the_backend_switches_to_the_url(monkeypatch: pytest.MonkeyPatch):
@@ -81,6 +82,87 @@ def test_a_limit_that_makes_no_sense_is_one_line(bad, value: str):
 def test_a_window_that_makes_no_sense_is_one_line(bad, value: str):
     expected = "expected a number of seconds from 0.000001 to 316224000 (ten years)"
     assert bad(RATE_LIMIT_WINDOW_SECONDS=value) == [f"RATE_LIMIT_WINDOW_SECONDS={value!r}: {expected}"]
+
+
+def test_the_limits_beside_the_users_are_rates_of_all_users_and_of_each_endpoint(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RATE_LIMIT_GLOBAL", "1000/minute;50/s")
+    monkeypatch.setenv("RATE_LIMIT_ENDPOINTS", '{"/ping": "5/s"}')
+    _, *others = load().policies("/ping")
+    assert [(each.name, each.limit, each.window, each.shared) for each in others] == [
+        ("global-60s", 1000, 60.0, True),
+        ("global-1s", 50, 1.0, True),
+        ("endpoint-ping-1s", 5, 1.0, False),
+    ]
+
+
+def test_an_empty_variable_is_no_limit_as_compose_passes_on_what_is_not_set(monkeypatch: pytest.MonkeyPatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RATE_LIMIT_GLOBAL", "")
+    monkeypatch.setenv("RATE_LIMIT_ENDPOINTS", "")
+    assert [policy.name for policy in load().policies("/ping")] == ["sliding-window-60s"]
+
+
+def test_limits_of_endpoints_that_are_nested_too_deeply_are_one_line(bad):
+    (line,) = bad(RATE_LIMIT_ENDPOINTS="[" * 100_000)
+    assert "expected a JSON object from paths to rates" in line
+
+
+def test_variables_that_look_like_settings_and_are_none_are_named():
+    names = ["RATE_LIMITS_GLOBAL", "RATE_LIMIT_ENDPOINT", "RATE_LIMIT_GLOBAL", "rate_limit_requests", "PATH"]
+    assert strangers(names) == ["RATE_LIMITS_GLOBAL", "RATE_LIMIT_ENDPOINT"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (" ", "a limit from 1 to 100000000000 at character 2, got the end of the text"),
+        ("1000", "'/' or 'per' at character 5, got the end of the text"),
+        ("10/fortnight", "a unit of time (ms, s, m, h, d, w or second, minute, hour, day, week) at character 4, got"),
+        ("0/s", "a limit from 1 to 100000000000 at character 1, got '0'"),
+        ("5/s;6/s", "each window once at character 5, got 1s again; both would be one counter: keep the smaller limit"),
+        ("5/s;", "a limit from 1 to 100000000000 at character 5, got the end of the text"),
+    ],
+)
+def test_a_global_rate_that_makes_no_sense_is_one_line_that_says_where(bad, value: str, expected: str):
+    (line,) = bad(RATE_LIMIT_GLOBAL=value)
+    assert line.startswith(f"RATE_LIMIT_GLOBAL={value!r}: expected {expected}")
+
+
+@pytest.mark.parametrize("value", [" ", "5/s", "{", "[" * 100, "null", "[]", '["/ping"]', '"5/s"', "{'/ping': '5/s'}"])
+def test_limits_of_endpoints_that_are_no_json_object_are_one_line_that_shows_one(bad, value: str):
+    expected = 'a JSON object from paths to rates, such as {"/ping": "5/s;100/hour"}, where a path is one of /ping'
+    assert bad(RATE_LIMIT_ENDPOINTS=value) == [f"RATE_LIMIT_ENDPOINTS={value!r}: expected {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('{"/pong": "5/s"}', "expected one of the limited endpoints, /ping, got '/pong'"),
+        ('{"ping": "5/s"}', "expected one of the limited endpoints, /ping, got 'ping'"),
+        ('{"/healthz": "5/s"}', "expected one of the limited endpoints, /ping, got '/healthz'"),
+        ('{"/ping": "5/x"}', "/ping: expected a unit of time"),
+        ('{"/ping": "5"}', "/ping: expected '/' or 'per' at character 2, got the end of the text"),
+        ('{"/ping": ""}', "/ping: expected a limit from 1 to 100000000000 at character 1, got the end of the text"),
+        ('{"/ping": 5}', '/ping: a rate must be text such as "100/minute", got 5'),
+        ('{"/ping": null}', '/ping: a rate must be text such as "100/minute", got None'),
+        ('{"/ping": "5/s", "/ping": "50/s"}', "expected each path once"),
+    ],
+)
+def test_a_limit_of_an_endpoint_that_makes_no_sense_is_one_line_that_says_why(bad, value: str, said: str):
+    (line,) = bad(RATE_LIMIT_ENDPOINTS=value)
+    assert line.startswith(f"RATE_LIMIT_ENDPOINTS={value!r}: {said}")
+
+
+@pytest.mark.parametrize(("value", "enabled"), [("false", False), ("0", False), ("off", False), ("true", True)])
+def test_the_limits_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, value: str, enabled: bool):
+    monkeypatch.setenv("RATE_LIMIT_ENABLED", value)
+    assert load().rate_limit_enabled is enabled
+
+
+@pytest.mark.parametrize("value", ["", "maybe", "2"])
+def test_a_switch_that_is_neither_on_nor_off_is_one_line(bad, value: str):
+    assert bad(RATE_LIMIT_ENABLED=value) == [f"RATE_LIMIT_ENABLED={value!r}: expected true or false"]
 
 
 @pytest.mark.parametrize("name", ["rate_limit_requests", "rate_limit_window_seconds"])
@@ -128,9 +210,18 @@ def test_each_bad_setting_has_a_line_of_its_own(bad):
     ]
 
 
-def test_a_value_of_many_lines_is_still_one_line(bad):
-    (line,) = bad(RATE_LIMIT_REQUESTS="1\n2" + "x" * 1000)
-    assert len(line) < 300
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RATE_LIMIT_REQUESTS", "1\n2" + "x" * 1000),
+        ("RATE_LIMIT_GLOBAL", "5/s\n" + "x" * 1000),
+        ("RATE_LIMIT_ENDPOINTS", '{"/ping": "5/s\\n' + "x" * 1000 + '"}'),
+        ("RATE_LIMIT_ENDPOINTS", '{"/ping\\n' + "x" * 1000 + '": "5/s"}'),
+    ],
+)
+def test_a_value_of_many_lines_is_still_one_line(bad, name: str, value: str):
+    (line,) = bad(**{name: value})
+    assert len(line) < 320
 
 
 @pytest.mark.parametrize(
@@ -153,6 +244,14 @@ def test_a_value_of_many_lines_is_still_one_line(bad):
 )
 def test_what_may_be_a_password_is_masked(url: str, shown: str):
     assert masked(url) == shown
+
+
+@pytest.mark.parametrize("name", ["RATE_LIMIT_GLOBAL", "RATE_LIMIT_ENDPOINTS", "RATE_LIMIT_ENABLED"])
+@pytest.mark.parametrize("url", ["redis://:hunter2@host", "5/hunter2@host", '{"/ping": "5/hunter2@host"}'])
+def test_a_password_in_the_wrong_variable_is_not_in_the_line_either(bad, name: str, url: str):
+    (line,) = bad(**{name: url})
+    assert "hunter" not in line
+    assert ": expected " in line
 
 
 def test_a_password_is_not_in_the_line(bad):

@@ -7,7 +7,8 @@ import math
 import http_sf
 import pytest
 
-from headgate import Decision, Limiter, MemoryStore, SlidingWindow
+from headgate import CalendarWindow, Decision, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
+from headgate.decision import Verdict, decision_of
 from headgate.testing import ManualClock
 from headgate.web import headers, problem
 
@@ -21,12 +22,10 @@ def denied(policy: SlidingWindow, *, after: float = 0.0, cost: int = 1) -> Decis
     return limiter.take("a", cost)
 
 
-def together(*parts: Decision) -> Decision:
-    """Make the decision of several policies; the first one decides."""
-    first = parts[0]
-    return Decision(
-        first.allowed, first.policy, first.limit, first.remaining, first.retry_after, first.reset_after, _parts=parts
-    )
+def together(*parts: tuple[str, int, Verdict]) -> Decision:
+    """Make the decision of several policies, each with its name, its limit and its verdict."""
+    names, limits, verdicts = zip(*parts, strict=True)
+    return decision_of(names, limits, verdicts)
 
 
 def parsed(field: str) -> list:
@@ -65,6 +64,36 @@ def test_a_quota_stays_within_what_a_structured_field_can_carry():
     assert parsed(field)[0][1]["q"] == 999_999_999_999_999
 
 
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (TokenBucket(100, window=60, burst=5), {"q": 100, "w": 60}),
+        (TokenBucket(10, window=0.25), {"q": 40, "w": 1}),
+        (FixedWindow(100, window=3600), {"q": 100, "w": 3600}),
+        (CalendarWindow(100, every="day", timezone="Europe/Paris"), {"q": 100, "w": 86_400}),
+        (CalendarWindow(100, every="month"), {"q": 100, "w": 31 * 86_400}),
+    ],
+)
+def test_policies_of_every_kind_tell_their_limit_in_their_window(policy, expected):
+    assert parsed(headers.rate_limit_policy([policy])) == [(policy.name, expected)]
+
+
+def test_a_quota_that_differs_by_key_is_the_one_that_this_key_is_held_to():
+    policies = [SlidingWindow(5, window=60), TokenBucket(50, window=60, name="flow")]
+    limiter = Limiter(*policies, limits=lambda key: {"flow": 500} if key == "vip" else None)
+    quotas = {key: headers.fields(limiter.take(key), limiter.policies)["RateLimit-Policy"] for key in ("vip", "any")}
+    assert quotas == {
+        "vip": '"sliding-window-60s";q=5;w=60, "flow";q=500;w=60',
+        "any": '"sliding-window-60s";q=5;w=60, "flow";q=50;w=60',
+    }
+
+
+@pytest.mark.parametrize("options", [{"enabled": False}, {"exempt": {"a"}}], ids=["off", "exempt"])
+def test_who_is_not_limited_is_told_of_no_limit(options: dict):
+    limiter = Limiter(SlidingWindow(5, window=60), **options)
+    assert headers.fields(limiter.take("a"), limiter.policies) == {}
+
+
 # RateLimit
 
 
@@ -86,9 +115,9 @@ def test_a_cost_that_can_never_fit_is_told_no_time_at_all():
 
 
 def test_with_several_policies_no_t_is_longer_than_retry_after_and_only_those_that_deny_have_one():
-    slow = Decision(False, "slow", 10, 0, 12.2, 60.0)
-    quick = Decision(False, "quick", 2, 0, 0.4, 1.0)
-    idle = Decision(True, "idle", 100, 98, 0.0, 60.0)
+    slow = ("slow", 10, Verdict(False, 0, 12_200_000, 60_000_000))
+    quick = ("quick", 2, Verdict(False, 0, 400_000, 1_000_000))
+    idle = ("idle", 100, Verdict(True, 98, 0, 60_000_000))
     decision = together(slow, quick, idle)
     assert headers.rate_limit(decision) == '"slow";r=0;t=13, "quick";r=0;t=1, "idle";r=98'
     assert headers.retry_after(decision) == 13
@@ -129,23 +158,24 @@ def test_an_allowed_request_has_no_retry_after_field():
 
 def test_a_denial_names_the_policies_that_denied_and_the_wait():
     decision = together(
-        Decision(False, "slow", 10, 0, 12.2, 60.0),
-        Decision(True, "idle", 100, 98, 0.0, 60.0),
-        Decision(False, "quick", 2, 0, 0.4, 1.0),
+        ("slow", 10, Verdict(False, 0, 12_200_000, 60_000_000)),
+        ("idle", 100, Verdict(True, 98, 0, 60_000_000)),
+        ("quick", 2, Verdict(False, 0, 400_000, 1_000_000)),
     )
     document = problem.quota_exceeded(decision).document()
     assert document == {
         "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
         "title": "Quota Exceeded",
         "status": 429,
-        "detail": "This request would exceed the limit of 10 of policy slow. Try again in 13 s.",
+        "detail": "Denied by policy slow, whose limit is 10. Try again in 13 s.",
         "violated-policies": ["slow", "quick"],
     }
 
 
 def test_a_denial_for_ever_does_not_say_try_again():
-    decision = Limiter(SlidingWindow(5, window=60)).take("a", 6)
-    assert problem.quota_exceeded(decision).detail.endswith("It costs more than the limit and can never be allowed.")
+    for policy in (SlidingWindow(5, window=60), TokenBucket(500, window=60, burst=5)):
+        decision = Limiter(policy).take("a", 6)
+        assert problem.quota_exceeded(decision).detail.endswith(" It costs more than is ever allowed at once.")
 
 
 def test_an_outage_is_a_503_that_blames_no_policy():

@@ -1,9 +1,9 @@
 """One face for every store, so that one suite holds for all: memory or a real server, for threads or for tasks.
 
 The clock is the rig's own and moves only when it is told, so that edges are met to the microsecond. On a server the
-script's `now_us` reads it from a key in place of TIME (the scripts are otherwise the ones that ship), and PEXPIRE gives
-an hour more, so that real time does not take away what the rig's clock still holds. What the script asked for is kept,
-in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_server.py`.
+script's `now_us` reads it from a key in place of TIME (the scripts are otherwise the ones that ship), and keys are
+given an hour more, so that real time does not take away what the rig's clock still holds. What the script asked for is
+kept, in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_server.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from headgate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore, SlidingWindow
+from headgate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore
+from headgate.keys import Counted, Key
+from headgate.policies import Cost
+from headgate.policy import Policy
 from headgate.store import Answer, Charge, Request
-from headgate.store.script import Script
+from headgate.store.script import Scripts
 from headgate.testing import ManualClock
 
 START = 1_700_000_000.0
@@ -25,12 +28,26 @@ START = 1_700_000_000.0
 _CLOCK = """
 local server = redis
 local redis = {pcall = server.pcall, call = function(command, key, ...)
-  if command ~= 'PEXPIRE' then return server.call(command, key, ...) end
-  server.call('SET', key .. ':ttl', ..., 'PX', 3600000)
-  return server.call(command, key, ... + 3600000)
+  local first, option, told = ...
+  local done
+  if command == 'PEXPIRE' then
+    told = first
+    done = option and server.call(command, key, told + 3600000, option) or server.call(command, key, told + 3600000)
+  elseif command == 'SET' then
+    done = server.call(command, key, first, option, told + 3600000)
+  else
+    return server.call(command, key, ...)
+  end
+  if done ~= 0 then server.call('SET', key .. ':ttl', told, 'PX', 3600000) end
+  return done
 end}
-local function now_us() return tonumber(redis.call('GET', '%s')) end
+local function now_us() return tonumber(redis.call('GET', 'test:clock')) end
 """
+
+# One key for all rigs, so that a server compiles each script once for the whole run. Two rigs on one server tell one
+# time: that of the one whose clock was set last.
+_CLOCK_KEY = "test:clock"
+_SCRIPTS = Scripts(_CLOCK)
 
 
 class Rig:
@@ -66,10 +83,11 @@ class Rig:
             settings = {**client.connection_pool.connection_kwargs, "decode_responses": asynchronous}
             settings = {name: settings[name] for name in ("host", "port", "db", "decode_responses")}
             own = redis.asyncio.Redis(**settings) if asynchronous else redis.Redis(**settings)
-            self.store = (AsyncRedisStore if asynchronous else RedisStore)(own, prefix=prefix, timeout=10)
+            # Denials are remembered by real time, which a clock moved by hand leaves behind.
+            of_redis = AsyncRedisStore if asynchronous else RedisStore
+            self.store = of_redis(own, prefix=prefix, timeout=10, denial_ttl=0)
             self._close_client = own.aclose if asynchronous else own.close
-            clock = _CLOCK % self._clock_key
-            self.store._scripts = {charging: Script(charging=charging, clock=clock) for charging in (True, False)}
+            self.store._scripts = _SCRIPTS
             self._tell()
 
     @property
@@ -86,8 +104,8 @@ class Rig:
         self._clock = ManualClock(START)
         self._tell()
 
-    def limiter(self, policy: SlidingWindow) -> Face:
-        limiter = (AsyncLimiter if self._runner else Limiter)(policy, store=self.store)
+    def limiter(self, *policies: Policy | str, **options: Any) -> Face:
+        limiter = (AsyncLimiter if self._runner else Limiter)(*policies, store=self.store, **options)
         return Face(self, limiter)
 
     def decide(self, *requests: Request, charging: bool = True) -> list[Answer]:
@@ -100,7 +118,11 @@ class Rig:
         """Read all counters from the server, as they lie there."""
         assert self.client is not None
         keys = [key for key in self.client.scan_iter(f"{self.prefix}*", count=10_000) if not key.endswith(b":ttl")]
-        return {key: self.client.lrange(key, 0, -1) for key in keys if key != self._clock_key.encode()}
+        return {key: self._value(key) for key in keys}
+
+    def _value(self, key: bytes) -> Any:
+        assert self.client is not None
+        return self.client.lrange(key, 0, -1) if self.client.type(key) == b"list" else self.client.get(key)
 
     def ttl_told(self) -> float | None:
         """Return the seconds that the script gave to the one counter there is, if it did since this was last asked."""
@@ -115,13 +137,9 @@ class Rig:
         if self._runner:
             self._runner.close()
 
-    @property
-    def _clock_key(self) -> str:
-        return f"{self.prefix}clock"
-
     def _tell(self) -> None:
         assert self.client is not None
-        self.client.set(self._clock_key, self._clock.now_us())
+        self.client.set(_CLOCK_KEY, self._clock.now_us(), px=3_600_000)
 
 
 async def _await(result: Any) -> Any:
@@ -134,18 +152,21 @@ class Face:
     def __init__(self, rig: Rig, limiter: Limiter | AsyncLimiter) -> None:
         self._rig, self._limiter = rig, limiter
 
-    def allow(self, key: str, cost: int = 1) -> bool:
+    def allow(self, key: Key, cost: Cost = 1) -> bool:
         return self._rig.run(self._limiter.allow(key, cost))
 
-    def take(self, key: str, cost: int = 1) -> Decision:
+    def take(self, key: Key, cost: Cost = 1) -> Decision:
         return self._rig.run(self._limiter.take(key, cost))
 
-    def peek(self, key: str, cost: int = 1) -> Decision:
+    def peek(self, key: Key, cost: Cost = 1) -> Decision:
         return self._rig.run(self._limiter.peek(key, cost))
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: Key) -> None:
         self._rig.run(self._limiter.forget(key))
 
+    def block(self, key: Key, seconds: float) -> None:
+        self._rig.run(self._limiter.block(key, seconds))
 
-def charges(*parts: tuple[SlidingWindow, str, int]) -> Sequence[Charge]:
-    return tuple(Charge(*part) for part in parts)
+
+def charges(*parts: tuple[Policy, Counted, int]) -> Sequence[Charge]:
+    return parts

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 
-from headgate import InvalidCost, InvalidKey, InvalidPolicy, SlidingWindow
-from stores.rigs import Rig
+from headgate import (
+    CalendarWindow,
+    FixedWindow,
+    InvalidCost,
+    InvalidKey,
+    InvalidPolicy,
+    InvalidSpan,
+    SlidingWindow,
+    TokenBucket,
+)
+from headgate.policy import Policy
+from stores.rigs import Face, Rig
 
 NOT_WHOLE = [0, -1, -5, 10**11 + 1, 1.0, 1.5, math.nan, math.inf, -math.inf, True, False, "1", "", None, [], Decimal(1)]
 NOT_A_WINDOW = [
@@ -32,56 +43,128 @@ NOT_A_WINDOW = [
 ]
 NOT_TEXT = [None, 1, 1.5, True, b"alice", ["alice"], {"user": "alice"}, {"a"}, ("a",), object]
 SURROGATES = ["\ud800", "a\udfffb", "\udc80", "ab" * 200 + "\ud83d"]
+NOT_A_SPAN = [-1, -1e-9, math.nan, math.inf, -math.inf, True, False, "60", None, [], Decimal(1), 1e300, 10**1000]
+NOT_A_SPAN += [10 * 366 * 86400 + 1, timedelta(seconds=-1), timedelta(days=3661), timedelta.max]
+
+MAKE: dict[str, Callable[..., Policy]] = {
+    "sliding": lambda limit, **options: SlidingWindow(limit, window=60, **options),
+    "bucket": lambda limit, **options: TokenBucket(limit, window=60, **options),
+    "fixed": lambda limit, **options: FixedWindow(limit, window=60, **options),
+    "calendar": lambda limit, **options: CalendarWindow(limit, every="day", **options),
+}
+each_kind = pytest.mark.parametrize("make", MAKE.values(), ids=list(MAKE))
 
 
 def shown(value: object) -> str:
     return repr(value)[:40]
 
 
+def all_kinds(rig: Rig) -> Face:
+    return rig.limiter(*(make(10) for make in MAKE.values()))
+
+
+def nothing_stored(rig: Rig) -> bool:
+    return not (rig.stored() if rig.kind == "redis" else len(rig.store))
+
+
 @pytest.mark.parametrize("cost", NOT_WHOLE, ids=shown)
 def test_a_cost_that_is_no_whole_number_from_1_to_10_11_is_refused_and_nothing_is_charged(rig: Rig, cost):
-    limiter = rig.limiter(SlidingWindow(10, window=60))
-    limiter.take("a", 3)
-    for ask in (limiter.take, limiter.allow, limiter.peek):
-        with pytest.raises(InvalidCost, match="cost must be a whole number from 1 to 100000000000, got ") as caught:
-            ask("a", cost)
-        assert caught.value.cost is cost
-        with pytest.raises(InvalidCost):
-            ask("new", cost)
-    assert limiter.peek("a").remaining == 7
-    assert limiter.peek("new").reset_after == 0.0
+    for limiter in (rig.limiter(SlidingWindow(10, window=60, name="one")), all_kinds(rig)):
+        limiter.take("a", 3)
+        for ask in (limiter.take, limiter.allow, limiter.peek):
+            with pytest.raises(InvalidCost, match="cost must be a whole number from 1 to 100000000000, got ") as caught:
+                ask("a", cost)
+            assert caught.value.cost is cost
+            with pytest.raises(InvalidCost):
+                ask("new", cost)
+        assert [each.remaining for each in limiter.peek("a").decisions] == [7] * len(limiter.peek("a").decisions)
+        assert limiter.peek("new").reset_after == 0.0
 
 
 @pytest.mark.parametrize("key", NOT_TEXT, ids=shown)
-def test_a_key_that_is_no_text_is_refused(rig: Rig, key):
-    limiter = rig.limiter(SlidingWindow(10, window=60))
-    for ask in (limiter.take, limiter.allow, limiter.peek, limiter.forget):
-        with pytest.raises(InvalidKey, match="key must be a str, got "):
-            ask(key)
-    assert not (rig.stored() if rig.kind == "redis" else len(rig.store))
+def test_a_key_that_is_no_text_is_refused_by_every_verb(rig: Rig, key):
+    for limiter in (rig.limiter(SlidingWindow(10, window=60)), all_kinds(rig)):
+        for ask in (
+            limiter.take,
+            limiter.allow,
+            limiter.peek,
+            limiter.forget,
+            lambda key, on=limiter: on.block(key, 9),
+        ):
+            with pytest.raises(InvalidKey, match="key must be a str, got "):
+                ask(key)
+    assert nothing_stored(rig)
+
+
+def test_a_mapping_is_refused_with_the_advice_how_a_policy_counts_by_attributes(rig: Rig):
+    limiter = all_kinds(rig)
+    for ask in (limiter.take, limiter.peek, limiter.forget, lambda key: limiter.block(key, 9)):
+        with pytest.raises(InvalidKey, match=r"got {'user': 'alice'}: .* for a mapping give it a per=$") as caught:
+            ask({"user": "alice"})
+        assert caught.value.policy == "sliding-window-60s"
 
 
 @pytest.mark.parametrize("key", SURROGATES, ids=shown)
-def test_a_lone_surrogate_is_refused_and_shown_escaped(rig: Rig, key):
-    limiter = rig.limiter(SlidingWindow(10, window=60))
-    for ask in (limiter.take, limiter.allow, limiter.peek, limiter.forget):
-        with pytest.raises(InvalidKey, match="lone surrogate") as caught:
-            ask(key)
-        str(caught.value).encode()
-        assert len(str(caught.value)) < 250
-    assert not (rig.stored() if rig.kind == "redis" else len(rig.store))
+def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(rig: Rig, key):
+    plain = rig.limiter(SlidingWindow(10, window=60)), all_kinds(rig)
+    parts = rig.limiter(*(make(10, per="user") for make in MAKE.values()))
+    for limiter, asked in (*((limiter, key) for limiter in plain), (parts, {"user": key})):
+        for ask in (
+            limiter.take,
+            limiter.allow,
+            limiter.peek,
+            limiter.forget,
+            lambda key, on=limiter: on.block(key, 9),
+        ):
+            with pytest.raises(InvalidKey, match="lone surrogate") as caught:
+                ask(asked)
+            str(caught.value).encode()
+            assert len(str(caught.value)) < 250
+    assert nothing_stored(rig)
 
 
+@pytest.mark.parametrize("seconds", NOT_A_SPAN, ids=shown)
+def test_a_block_that_is_no_span_up_to_10_years_is_refused_and_changes_nothing(rig: Rig, seconds):
+    limiter = all_kinds(rig)
+    with pytest.raises(
+        InvalidSpan, match=r"seconds must be a number .* from 0 to 316224000 .ten years., got "
+    ) as caught:
+        limiter.block("new", seconds)
+    assert caught.value.span is seconds
+    assert len(str(caught.value)) < 250
+    assert nothing_stored(rig)
+    limiter.take("a", 3)
+    limiter.block("a", 60)
+    with pytest.raises(InvalidSpan):
+        limiter.block("a", seconds)
+    assert limiter.peek("a").retry_after == 60
+
+
+def test_the_longest_and_the_shortest_blocks_work(rig: Rig):
+    limiter = all_kinds(rig)
+    for seconds in (10 * 366 * 86400, timedelta(days=3660), 0.000001, 1, timedelta(microseconds=1)):
+        limiter.block("a", seconds)
+        span = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        assert limiter.take("a").retry_after == span
+    limiter.block("a", 1e-9)  # never less than a microsecond: 0 would end a block
+    assert limiter.take("a").retry_after == 0.000001
+    for nothing in (0, 0.0, -0.0, timedelta(0)):
+        limiter.block("a", nothing)
+        assert limiter.peek("a").remaining == 10
+
+
+@each_kind
 @pytest.mark.parametrize("limit", NOT_WHOLE, ids=shown)
-def test_a_limit_that_is_no_whole_number_from_1_to_10_11_is_refused(limit):
+def test_a_limit_that_is_no_whole_number_from_1_to_10_11_is_refused(limit, make):
     with pytest.raises(InvalidPolicy, match="limit must be a whole number from 1 to 100000000000, got "):
-        SlidingWindow(limit, window=60)
+        make(limit)
 
 
+@pytest.mark.parametrize("kind", [SlidingWindow, TokenBucket, FixedWindow])
 @pytest.mark.parametrize("window", NOT_A_WINDOW, ids=shown)
-def test_a_window_that_is_no_span_from_1_microsecond_to_10_years_is_refused(window):
+def test_a_window_that_is_no_span_from_1_microsecond_to_10_years_is_refused(window, kind):
     with pytest.raises(InvalidPolicy, match="window must be a number of seconds"):
-        SlidingWindow(10, window=window)
+        kind(10, window=window)
 
 
 @pytest.mark.parametrize("buckets", [0, -1, 1.0, True, "6", math.inf, 10**6 + 1], ids=shown)
@@ -90,10 +173,11 @@ def test_buckets_that_are_no_whole_number_are_refused(buckets):
         SlidingWindow(10, window=60, buckets=buckets)
 
 
+@each_kind
 @pytest.mark.parametrize("name", ["", " ", "a b", "a:b", "{a}", "é", "a" * 65, "a\n", 1, b"a"], ids=shown)
-def test_a_name_that_could_not_be_a_header_or_a_label_is_refused(name):
+def test_a_name_that_could_not_be_a_header_or_a_label_is_refused(name, make):
     with pytest.raises(InvalidPolicy, match="name must be 1 to 64 of"):
-        SlidingWindow(10, window=60, name=name)
+        make(10, name=name)
 
 
 def test_what_came_is_shown_shortened():
@@ -118,3 +202,28 @@ def test_the_widest_and_the_narrowest_policies_work(rig: Rig):
         assert not limiter.allow("a")
         longest = policy.window * (1 + 1 / (policy.buckets or 10**9)) + 2e-6
         assert 0 < limiter.peek("a").retry_after <= decision.reset_after <= longest
+
+
+def test_the_widest_and_the_narrowest_buckets_and_windows_with_edges_work(rig: Rig):
+    rig.advance(1)
+    ten_years = 10 * 366 * 86400
+    for policy in (
+        TokenBucket(1, window=0.000001, name="narrow"),
+        TokenBucket(10**11, window=0.000001),
+        TokenBucket(1, window=0.000001, burst=10**11, name="deep"),
+        TokenBucket(2**53 // (ten_years * 10**6), window=ten_years),
+        TokenBucket(2**33, window=2**20 / 10**6),  # limit times window is 2^53 itself
+        FixedWindow(1, window=0.000001),
+        FixedWindow(10**11, window=ten_years),
+        FixedWindow(10**11, window=7.777777),
+        CalendarWindow(1, every="hour"),
+        CalendarWindow(10**11, every="year", timezone="Asia/Kathmandu"),
+    ):
+        limiter = rig.limiter(policy)
+        decision = limiter.take("a", policy.burst)
+        assert (decision.allowed, decision.remaining) == (True, 0), policy
+        assert not limiter.allow("a")
+        longest = policy.window * policy.burst / policy.limit + 0.000001
+        assert 0 < limiter.peek("a").retry_after <= decision.reset_after <= longest
+        rig.advance(decision.reset_after)
+        assert limiter.take("a", policy.burst).remaining == 0, policy

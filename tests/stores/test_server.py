@@ -1,15 +1,27 @@
-"""What lies on a real server, under its real clock: TTLs, sizes, keys of a wrong type."""
+"""What lies on a real server, under its real clock: TTLs, sizes, names of keys, keys of a wrong type."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from functools import partial
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 import servers
-from headgate import Limiter, RedisStore, SlidingWindow, StoreUnavailable
-from headgate.policy import MAX_WINDOW_US
+from headgate import (
+    CalendarWindow,
+    FixedWindow,
+    Limiter,
+    RedisStore,
+    SlidingWindow,
+    StoreUnavailable,
+    TokenBucket,
+)
+from headgate.algorithms import BY_NAME
+from headgate.policy import MAX_WINDOW_US, Policy
 from stores.rigs import Rig, charges
 
 
@@ -112,6 +124,69 @@ def test_a_key_of_a_wrong_type_fails_its_own_request_alone(server: servers.Serve
     assert limiter.allow("bad")
 
 
+STRINGS = [TokenBucket(5, window=60), FixedWindow(5, window=60), CalendarWindow(5, every="day")]
+SIZES = {"token-bucket": 15, "fixed-window": 19, "calendar-window": 19}
+
+
+@pytest.mark.parametrize("policy", STRINGS, ids=lambda policy: policy.algorithm)
+def test_a_state_of_a_wrong_type_or_length_fails_its_own_request_alone(
+    server: servers.Server, prefix: str, store: RedisStore, policy: Policy
+):
+    limiter = Limiter(policy, store=store)
+    limiter.take("bad")
+    (bad,) = keys(server, prefix)
+    size = SIZES[policy.algorithm]
+    assert len(server.client.get(bad)) == size
+    spoils = [lambda: server.client.sadd(bad, "member"), lambda: server.client.rpush(bad, b"x" * size)]
+    spoils += [partial(server.client.set, bad, b"\1" * length) for length in (0, 1, size - 1, size + 1, size + 8, 900)]
+    for spoil in spoils:
+        server.client.delete(bad)
+        spoil()
+        before = server.client.dump(bad)
+        limiter.forget("good")
+        answers = store.decide(
+            [
+                charges((policy, "good", 1)),
+                charges((policy, "bad", 1)),
+                charges((policy, "good2", 1), (policy, "bad", 1)),
+                charges((policy, "bad", 1), (policy, "good2", 1)),
+                charges((policy, "good", 1)),
+            ]
+        )
+        assert [type(answer) for answer in answers] == [list, *[StoreUnavailable] * 3, list]
+        assert limiter.peek("good").remaining == 3
+        assert limiter.peek("good2").remaining == 5
+        for ask in (limiter.take, limiter.peek, limiter.allow):
+            with pytest.raises(StoreUnavailable, match="holds something else on the server, nothing was taken"):
+                ask("bad")
+        assert server.client.dump(bad) == before
+    limiter.forget("bad")
+    assert limiter.allow("bad")
+
+
+def test_every_algorithm_was_tried_on_spoilt_keys():
+    assert {policy.algorithm for policy in STRINGS} | {"sliding-window"} == set(BY_NAME)
+
+
+def test_a_spoilt_key_of_one_policy_fails_the_whole_request_and_nothing_is_charged(
+    server: servers.Server, prefix: str, store: RedisStore
+):
+    policies = [SlidingWindow(5, window=60), *STRINGS]
+    together = Limiter(*policies, store=store)
+    for policy in policies:
+        together.forget("a")
+        together.take("a")
+        (key,) = [key for key in keys(server, prefix) if f":{policy.namespace}".encode() in key]
+        server.client.delete(key)
+        server.client.sadd(key, "member")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+                together.take("a")
+        server.client.delete(key)
+        others = [other for other in policies if other is not policy]
+        assert [part.remaining for part in Limiter(*others, store=store).peek("a").decisions] == [4, 4, 4]
+
+
 def test_a_cost_of_100_000_is_one_entry(server: servers.Server, prefix: str, store: RedisStore):
     Limiter(SlidingWindow(10**6, window=60), store=store).take("a", 100_000)
     (key,) = keys(server, prefix)
@@ -163,6 +238,79 @@ def test_keys_lie_under_the_prefix_with_the_subject_as_hash_tag(server: servers.
     )
 
 
+def test_keys_of_policies_that_count_by_attributes_are_named_by_the_values(
+    server: servers.Server, prefix: str, store: RedisStore
+):
+    limiter = Limiter(
+        SlidingWindow(5, window=60, per="user"),
+        TokenBucket(5, window=1, per=("user", "endpoint"), name="pair"),
+        FixedWindow(5, window=60, per=("endpoint", "user"), name="turned"),
+        CalendarWindow(5, every="month", timezone="Europe/Paris", per=("user", "endpoint", "tenant"), name="quota"),
+        CalendarWindow(5, every="day", shared=True),
+        store=store,
+    )
+    limiter.take({"user": "alice", "endpoint": "GET /a,b", "tenant": "{x}"})
+    assert sorted(keys(server, prefix)) == sorted(
+        f"{prefix}{name}".encode()
+        for name in (
+            "{alice}:sliding-window:sliding-window-60s-per-user:60000000",
+            "{alice}:token-bucket:pair:1000000,GET%20/a%2Cb",
+            "{GET%20/a%2Cb}:fixed-window:turned:60000000,alice",
+            "{alice}:calendar-window:quota:month@Europe/Paris,GET%20/a%2Cb,%7Bx%7D",
+            "{*}:calendar-window:calendar-window-day-UTC-shared:day@UTC",
+        )
+    )
+
+
+def test_policies_that_count_by_the_same_attribute_first_have_one_hash_tag(
+    server: servers.Server, prefix: str, store: RedisStore
+):
+    kinds = [SlidingWindow, TokenBucket, FixedWindow]
+    policies = [kind(5, window=60, name=f"{kind.algorithm}-1", per="user") for kind in kinds]
+    policies += [kind(5, window=60, name=f"{kind.algorithm}-2", per=("user", "endpoint")) for kind in kinds]
+    limiter = Limiter(*policies, CalendarWindow(5, every="week", per=("user", "endpoint")), store=store)
+    for user in ("", "a}{b", "x" * 300):
+        limiter.take({"user": user, "endpoint": "/pay"})
+    slots = Counter(map(key_slot, keys(server, prefix)))
+    assert sorted(slots.values()) == [7, 7, 7]
+
+
+def test_values_that_would_read_the_same_when_joined_are_counters_of_their_own(store: RedisStore):
+    limiter = Limiter(TokenBucket(1, window=60, per=("user", "endpoint"), name="pair"), store=store)
+    pairs = [
+        ("a", "b,c"),
+        ("a,b", "c"),
+        ("a", "b%2Cc"),
+        ("", "a,b,c"),
+        ("*", ""),
+        ("", "*"),
+        ("a}:x", "b"),
+        ("a", "}:x,b"),
+    ]
+    assert all(limiter.allow({"user": user, "endpoint": endpoint}) for user, endpoint in pairs)
+    assert not any(limiter.allow({"user": user, "endpoint": endpoint}) for user, endpoint in pairs)
+
+
+def test_a_decision_is_one_call_however_many_policies_it_takes(server: servers.Server, prefix: str, store: RedisStore):
+    kinds = [SlidingWindow, TokenBucket, FixedWindow]
+    policies = [kind(50, window=window) for kind in kinds for window in (60, 3600, 86400)]
+    limiter = Limiter(*policies, CalendarWindow(50, every="month"), store=store)
+
+    def calls() -> Counter:
+        """Return how often each command came from outside, and not from a script."""
+        stats = server.client.info("commandstats")
+        return Counter({name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval", "del")})
+
+    for ask in (limiter.take, limiter.peek, limiter.allow, partial(limiter.block, seconds=0.0)):
+        ask("a")  # the server knows the script from here on
+        before = calls()
+        ask("a")
+        assert calls() - before == {"evalsha": 1}
+    before = calls()
+    limiter.forget("a")
+    assert calls() - before == {"del": 1}
+
+
 def test_a_peek_runs_on_a_read_only_replica_and_a_decision_does_not():
     for kind in servers.binaries():
         with servers.running(kind, "--repl-diskless-sync-delay", "0") as primary, servers.running(kind) as replica:
@@ -182,7 +330,7 @@ def test_a_peek_runs_on_a_read_only_replica_and_a_decision_does_not():
 @pytest.mark.parametrize("decoding", [False, True])
 def test_a_client_of_ones_own_serves_in_either_mode_of_decoding(server: servers.Server, prefix: str, decoding: bool):
     with redis.Redis.from_url(server.url, decode_responses=decoding) as own:
-        limiter = Limiter(SlidingWindow(2, window=60), store=RedisStore(own, prefix=prefix))
+        limiter = Limiter(SlidingWindow(2, window=60), store=RedisStore(own, prefix=prefix, denial_ttl=0))
         assert [limiter.allow("☃") for _ in range(3)] == [True, True, False]
         own.set(keys(server, prefix)[0], "spoilt")
         with pytest.raises(StoreUnavailable, match="WRONGTYPE"):

@@ -1,8 +1,8 @@
 """The public API as users write it, held by the type checker. It is not run."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import timedelta
-from typing import assert_type
+from typing import Literal, assert_type
 
 import redis
 import redis.asyncio
@@ -10,15 +10,21 @@ import redis.asyncio
 from headgate import (
     AsyncLimiter,
     AsyncRedisStore,
+    CalendarWindow,
     Decision,
+    FixedWindow,
     InvalidCost,
     InvalidKey,
+    InvalidRate,
+    InvalidSpan,
     Limiter,
     MemoryStore,
     RedisStore,
     SlidingWindow,
     StoreError,
+    TokenBucket,
 )
+from headgate.policy import Policy
 from headgate.testing import ManualClock
 
 policy = SlidingWindow(100, window=60)
@@ -30,7 +36,39 @@ SlidingWindow(5, window=timedelta(hours=1), buckets=None)
 SlidingWindow(5, 60)  # type: ignore[call-arg]
 SlidingWindow("5", window=60)  # type: ignore[arg-type]
 
+assert_type(policy.with_limit(5), SlidingWindow)
+assert_type(policy.worst_case, int)
+assert_type(policy.name, str)
+assert_type(policy.per, tuple[str, ...])
+assert_type(policy.shared, bool)
+policy.limit = 5  # type: ignore[misc]
+
+bucket = TokenBucket(100, window=timedelta(minutes=1), burst=20, name="api", per="user")
+assert_type(bucket, TokenBucket)
+assert_type(bucket.burst, int)
+assert_type(bucket.with_limit(5), TokenBucket)
+TokenBucket(100, window=60, buckets=6)  # type: ignore[call-arg]
+TokenBucket(100, window=60, burst=1.5)  # type: ignore[arg-type]
+fixed = FixedWindow(100, window=60, per=("user", "endpoint"))
+assert_type(fixed.edges(0), tuple[int, int])
+FixedWindow(100, window=60, per=["user"], shared=False)
+FixedWindow(100, window=60, burst=5)  # type: ignore[call-arg]
+FixedWindow(100, window=60, per={"user"})  # type: ignore[arg-type]
+FixedWindow(100, window=60, per=5)  # type: ignore[arg-type]
+quota = CalendarWindow(10_000, every="month", timezone="Europe/Paris", shared=True)
+assert_type(quota.every, Literal["hour", "day", "week", "month", "year"])
+CalendarWindow(1, every="monthly")  # type: ignore[arg-type]
+assert_type(quota.timezone, str)
+assert_type(quota.window, float)
+CalendarWindow(10_000)  # type: ignore[call-arg]
+CalendarWindow(10_000, every="month", window=60)  # type: ignore[call-arg]
+SlidingWindow.per_hour(100, per=("user", "endpoint"), shared=False)
+SlidingWindow.per_hour(100, burst=5)  # type: ignore[call-arg]
+
 limiter = Limiter(policy)
+assert_type(Limiter("100/hour;3/minute"), Limiter)
+Limiter(bucket, fixed, quota, "3/minute")
+Limiter([policy])  # type: ignore[arg-type]
 Limiter(policy, store="redis://localhost:6379/0")
 Limiter(policy, store=MemoryStore(clock=ManualClock(), max_keys=10))
 Limiter(policy, store=RedisStore(redis.Redis(), prefix="mine:"))
@@ -39,8 +77,62 @@ Limiter(policy, store=AsyncRedisStore.from_url("redis://localhost"))  # type: ig
 assert_type(limiter.allow("alice"), bool)
 assert_type(limiter.take("alice", cost=5), Decision)
 assert_type(limiter.peek("alice"), Decision)
+assert_type(limiter.policies, tuple[Policy, ...])
+limiter.forget("alice")
+limiter.block("alice", 60)
+limiter.block("alice", seconds=timedelta(hours=1))
 limiter.allow(5)  # type: ignore[arg-type]
 limiter.take("alice", cost=1.5)  # type: ignore[arg-type]
+limiter.block("alice")  # type: ignore[call-arg]
+limiter.block("alice", "60")  # type: ignore[arg-type]
+
+key = {"user": "alice", "endpoint": "/pay"}
+assert_type(limiter.allow(key), bool)
+assert_type(limiter.take(key, cost={"api": 5}), Decision)
+assert_type(limiter.peek({"user": "alice"}, {"api": 5, "fixed": 1}), Decision)
+limiter.forget({"user": "alice"})
+limiter.block({"user": "alice"}, 3600.0)
+limiter.allow({"user": 5})  # type: ignore[dict-item]
+limiter.allow(("alice", "/pay"))  # type: ignore[arg-type]
+limiter.take(key, {"api": 1.5})  # type: ignore[dict-item]
+limiter.take(key, [5])  # type: ignore[arg-type]
+
+
+def by_plan(key: str | Mapping[str, str]) -> int | None:
+    return 1000 if key == "alice" else None
+
+
+def by_policy(key: str | Mapping[str, str]) -> dict[str, int]:
+    return {"api": 1000}
+
+
+async def from_a_database(key: str | Mapping[str, str]) -> int | None:
+    return 1000
+
+
+def in_words(key: str | Mapping[str, str]) -> str:
+    return "1000"
+
+
+def is_probe(key: str | Mapping[str, str]) -> bool:
+    return isinstance(key, str) and key.startswith("probe-")
+
+
+Limiter(policy, limits=by_plan, limits_ttl=60)
+Limiter(bucket, fixed, limits=by_policy)
+Limiter(policy, limits=lambda _: 5)
+Limiter(policy, limits=in_words)  # type: ignore[arg-type]
+Limiter(policy, limits=from_a_database)  # type: ignore[arg-type]
+Limiter(policy, limits=5)  # type: ignore[arg-type]
+Limiter(policy, exempt={"root"})
+Limiter(policy, exempt=["root"], enabled=False)
+Limiter(bucket, exempt={"user": {"root"}})
+Limiter(policy, exempt=is_probe)
+Limiter(policy, exempt=5)  # type: ignore[arg-type]
+Limiter(policy, enabled=None)  # type: ignore[arg-type]
+assert_type(limiter.enabled, bool)
+limiter.enabled = False
+limiter.enabled = "off"  # type: ignore[assignment]
 with limiter as entered:
     assert_type(entered, Limiter)
 
@@ -52,19 +144,31 @@ assert_type(decision.remaining, int)
 assert_type(decision.retry_after, float)
 assert_type(decision.reset_after, float)
 assert_type(decision.decisions, tuple[Decision, ...])
+assert_type(decision.source, Literal["store", "denial-cache", "fallback", "bypass"])
+assert_type(bool(decision), bool)
 decision.allowed = True  # type: ignore[misc]
 
 try:
     limiter.take("alice")
 except InvalidKey as error:
     assert_type(error.attribute, str | None)
+    assert_type(error.policy, str | None)
 except InvalidCost as error:
     assert_type(error.cost, object)
+    assert_type(error.policy, str | None)
+except InvalidSpan as error:
+    assert_type(error.span, object)
+except InvalidRate as error:
+    assert_type(error.text, str)
+    assert_type(error.position, int)
 except StoreError:
     pass
 
 
 async def tasks() -> None:
+    AsyncLimiter("100/hour;3/minute", bucket, limits=by_policy, exempt={"user": ["root"]}, enabled=False)
+    AsyncLimiter(policy, limits=from_a_database, limits_ttl=0)
+    AsyncLimiter(policy, limits=in_words)  # type: ignore[arg-type]
     AsyncLimiter(policy, store=MemoryStore())
     AsyncLimiter(policy, store=AsyncRedisStore(redis.asyncio.Redis()))
     AsyncLimiter(policy, store=RedisStore.from_url("redis://localhost"))  # type: ignore[arg-type]
@@ -72,5 +176,10 @@ async def tasks() -> None:
         assert_type(await limiter.allow("alice"), bool)
         assert_type(await limiter.take("alice", 2), Decision)
         assert_type(await limiter.peek("alice"), Decision)
+        assert_type(await limiter.take({"user": "alice"}, {"api": 5}), Decision)
+        await limiter.block({"user": "alice"}, timedelta(hours=1))
+        assert_type(limiter.enabled, bool)
+        limiter.enabled = False
+        await limiter.allow(5)  # type: ignore[arg-type]
         forgotten: Awaitable[None] = limiter.forget("alice")
         await forgotten

@@ -1,0 +1,443 @@
+"""Denials that a store remembers: given for as long as they cannot be wrong, told exactly, and felt when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import servers
+from faults.cuts import Cuts
+from headgate import (
+    AsyncLimiter,
+    AsyncRedisStore,
+    CalendarWindow,
+    FixedWindow,
+    InvalidCost,
+    InvalidKey,
+    Limiter,
+    RedisStore,
+    SlidingWindow,
+    StoreTimeout,
+    TokenBucket,
+)
+from headgate.policy import Policy
+from headgate.proof.faketime import stepped_server, why_not
+from headgate.store import denials, queue
+
+POLICY = SlidingWindow(2, window=60, name="two")
+
+
+class Client:
+    """A store and limiters on it, for threads or for tasks: the same verbs for both."""
+
+    def __init__(self, form: str, url: str, prefix: str, **options: Any) -> None:
+        self._runner = asyncio.Runner() if form == "async" else None
+        self.store = (AsyncRedisStore if self._runner else RedisStore).from_url(
+            url, prefix=prefix, **({"timeout": 5} | options)
+        )
+
+    def limiter(self, *policies: Policy, **options: Any) -> Limiter | AsyncLimiter:
+        return (AsyncLimiter if self._runner else Limiter)(*policies, store=self.store, **options)
+
+    def run(self, result: Any) -> Any:
+        return self._runner.run(_awaited(result)) if self._runner and hasattr(result, "__await__") else result
+
+    def close(self) -> None:
+        if self._runner is None:
+            self.store.close()
+        else:
+            self._runner.run(self.store.aclose())
+            self._runner.close()
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+@pytest.fixture(params=["sync", "async"])
+def form(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def client(form: str, server: servers.Server, prefix: str) -> Iterator[Callable[..., Client]]:
+    """Make clients on the server, which are closed in the end."""
+    made: list[Client] = []
+
+    def make(**options: Any) -> Client:
+        given = {"form": form, "url": server.url, "prefix": prefix} | options
+        made.append(Client(given.pop("form"), given.pop("url"), given.pop("prefix"), **given))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def calls(server: servers.Server) -> int:
+    """Count the script calls that the server has run."""
+    stats = server.client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+# What is remembered, and how it is told
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [POLICY, TokenBucket(2, window=60), FixedWindow(2, window=86_400), CalendarWindow(2, every="month")],
+    ids=lambda policy: policy.algorithm,
+)
+def test_a_denial_is_given_again_with_the_wait_that_is_left_and_no_call(
+    client: Callable[..., Client], server: servers.Server, policy: Policy
+):
+    own = client(denial_ttl=20)
+    limiter = own.limiter(policy)
+    own.run(limiter.peek("a"))
+    assert own.run(limiter.take("a", 2)).allowed
+    before = time.monotonic()
+    first = own.run(limiter.take("a"))
+    after = time.monotonic()
+    assert (first.allowed, first.source, own.store.remembered) == (False, "store", 0)
+    called = calls(server)
+    for n in range(1, 4):
+        time.sleep(0.01)
+        begin = time.monotonic()
+        again = own.run(limiter.take("a"))
+        end = time.monotonic()
+        assert (again.allowed, again.source, again.remaining) == (False, "denial-cache", 0)
+        for told, was in ((again.retry_after, first.retry_after), (again.reset_after, first.reset_after)):
+            assert begin - after - 0.000_002 <= was - told <= end - before
+        true = own.run(limiter.peek("a"))
+        assert true.source == "store"
+        # Counted from the reply, so a little more than the truth and never less.
+        assert true.retry_after - 0.000_002 <= again.retry_after <= true.retry_after + 0.1
+        assert own.store.remembered == n
+    assert calls(server) == called + 3  # the peeks
+    assert own.run(limiter.allow("a")) is False
+    assert (own.store.remembered, calls(server)) == (4, called + 3)
+
+
+def test_a_denial_is_given_no_longer_than_its_wait_and_never_over(client: Callable[..., Client]):
+    own, policy = client(), SlidingWindow(1, window=0.15)
+    limiter, allowed = own.limiter(policy), []
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        begin = time.monotonic()
+        if own.run(limiter.allow("a")):
+            allowed.append((begin, time.monotonic()))
+    # Of two that were allowed the second was decided a window after the first, at least; and not much later.
+    gaps = [second[1] - first[0] for first, second in pairwise(allowed)]
+    assert min(gaps) >= 0.15
+    assert len(allowed) >= 2
+    assert own.store.remembered > 10
+
+
+def test_what_could_be_answered_otherwise_asks_the_store(client: Callable[..., Client]):
+    own = client()
+    limiter = own.limiter(POLICY)
+    small, large = (own.limiter(SlidingWindow(limit, window=60, name="two")) for limit in (1, 3))
+    assert own.run(limiter.take("b")).allowed
+    for _ in range(2):  # a dearer one is denied with a unit left, which another one may take
+        dearer = own.run(limiter.take("b", 2))
+        assert (dearer.allowed, dearer.remaining, dearer.source) == (False, 1, "store")
+    for _ in range(2):  # one above the limit has no wait
+        never = own.run(limiter.take("b", 3))
+        assert (never.allowed, never.retry_after, never.source) == (False, float("inf"), "store")
+    assert own.run(limiter.take("b")).allowed
+    assert own.run(limiter.take("b")).source == "store"
+    assert own.run(limiter.take("b")).source == "denial-cache"
+    assert own.run(limiter.take("b", 2)).source == "store"
+    assert own.run(limiter.take("c")).allowed
+    assert own.run(limiter.peek("b")).source == "store"
+    assert own.run(small.take("b")).source == "store"
+    assert own.run(large.take("b")).allowed
+    assert own.store.remembered == 1
+
+
+@pytest.mark.parametrize("ttl", [0, 0.0])
+def test_without_a_time_to_live_none_is_remembered(client: Callable[..., Client], server: servers.Server, ttl: float):
+    own = client(denial_ttl=ttl)
+    limiter = own.limiter(POLICY)
+    own.run(limiter.take("a", 2))
+    called = calls(server)
+    assert {own.run(limiter.take("a")).source for _ in range(3)} == {"store"}
+    assert (calls(server), own.store.remembered) == (called + 3, 0)
+
+
+@pytest.mark.parametrize("ttl", [-1, 61, True, "1", None, float("nan"), float("inf")])
+def test_a_time_to_live_that_is_none_is_refused(form: str, ttl: object):
+    kind = RedisStore if form == "sync" else AsyncRedisStore
+    with pytest.raises(ValueError, match="denial_ttl must be seconds from 0 to 60, got "):
+        kind.from_url("redis://127.0.0.1:1/0", denial_ttl=ttl)
+
+
+def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(
+    client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(denials, "MOST", 50)
+    own = client(denial_ttl=30)
+    keys = [f"k{n}" for n in range(80)]
+    for _ in range(3):
+        own.run(own.store.decide([((POLICY, key, 1),) for key in keys]))
+    assert len(own.store._denials) == 50
+    sources = [own.run(own.limiter(POLICY).take(key)).source for key in reversed(keys)]
+    assert sources == ["denial-cache"] * 50 + ["store"] * 30
+
+
+def test_a_flood_of_denied_requests_costs_a_call_for_each_time_to_live(
+    client: Callable[..., Client], server: servers.Server
+):
+    own = client(denial_ttl=0.2)
+    limiter = own.limiter(POLICY)
+    own.run(limiter.take("a", 2))
+    called, began = calls(server), time.monotonic()
+    for _ in range(1000):
+        assert not own.run(limiter.allow("a"))
+    most = (time.monotonic() - began) / 0.2 + 1
+    assert 1 <= calls(server) - called <= most
+
+
+def test_tasks_that_wait_for_a_key_that_becomes_denied_are_answered_without_a_call(proxy: Cuts, prefix: str):
+    async def main() -> None:
+        async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
+            limiter = AsyncLimiter(POLICY, store=store)
+            await limiter.take("a", 2)
+            proxy.hold = True
+            tasks = [asyncio.create_task(limiter.take("a")) for _ in range(2000)]
+            await asyncio.sleep(0.05)
+            proxy.hold = False
+            sources = [decision.source for decision in await asyncio.gather(*tasks)]
+            sent = sum(int(words[2]) for words in proxy.scripts if words[0] == b"EVALSHA") - 1
+            assert sources.count("store") == sent <= queue.IN_FLIGHT * queue.BATCH
+            assert sources.count("denial-cache") == store.remembered == 2000 - sent
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def proxy(server: servers.Server) -> Iterator[Cuts]:
+    with Cuts(server.port) as made:
+        yield made
+
+
+# Several policies
+
+
+def test_of_several_policies_it_is_kept_until_the_shortest_wait_of_those_that_deny(client: Callable[..., Client]):
+    own = client(denial_ttl=5)
+    short, long, free = (
+        SlidingWindow(1, window=0.2, name="short"),
+        SlidingWindow(1, window=60, name="long"),
+        SlidingWindow(9, window=60, name="free"),
+    )
+    limiter = own.limiter(short, long, free)
+    assert own.run(limiter.take("a")).allowed
+    taken_at = time.monotonic()
+    first = own.run(limiter.take("a"))
+    again = own.run(limiter.take("a"))
+    assert (first.source, again.source, again.policy) == ("store", "denial-cache", "long")
+    assert [part.allowed for part in again.decisions] == [False, False, True]
+    assert [part.remaining for part in again.decisions] == [0, 0, 8]
+    passed = {first.decisions[n].retry_after - again.decisions[n].retry_after for n in (0, 1)}
+    assert max(passed) - min(passed) < 0.000_002
+    time.sleep(max(taken_at + 0.2 - time.monotonic(), 0) + 0.001)
+    later = own.run(limiter.take("a"))
+    assert (later.source, [part.allowed for part in later.decisions]) == ("store", [True, False, True])
+    # The part of one that has room in a denial is of that step, though another one has taken of it since.
+    own.run(own.limiter(free).take("a", 8))
+    assert [part.remaining for part in own.run(limiter.take("a")).decisions] == [1, 0, 8]
+
+
+# What gives units back
+
+
+def full(own: Client, limiter: Limiter | AsyncLimiter) -> None:
+    """Fill key a, until a denial of it is remembered."""
+    own.run(limiter.take("a", 2))
+    own.run(limiter.take("a"))
+    assert own.run(limiter.take("a")).source == "denial-cache"
+    assert own.run(limiter.allow("a")) is False
+
+
+@pytest.mark.parametrize("where", ["same store", "another store", "the other form"])
+def test_what_is_forgotten_in_this_process_is_felt_at_once(client: Callable[..., Client], form: str, where: str):
+    own = client(denial_ttl=30)
+    limiter = own.limiter(POLICY)
+    if where == "same store":
+        other = own
+    else:
+        other = client(form=form if where == "another store" else {"sync": "async", "async": "sync"}[form])
+    for _ in range(2):
+        full(own, limiter)
+        other.run(other.limiter(POLICY).forget("a"))
+        assert own.run(limiter.allow("a"))
+        own.run(limiter.take("a"))
+        assert not own.run(limiter.allow("a"))
+        other.run(other.limiter(POLICY).forget("a"))
+
+
+@pytest.mark.parametrize("where", ["same store", "another store"])
+def test_a_block_that_ends_in_this_process_is_felt_at_once(client: Callable[..., Client], where: str):
+    own = client(denial_ttl=30)
+    limiter, other = own.limiter(POLICY), own if where == "same store" else client()
+    blocks = other.limiter(POLICY)
+    other.run(blocks.block("a", 60))
+    first, again = own.run(limiter.take("a")), own.run(limiter.take("a"))
+    assert (first.source, again.source) == ("store", "denial-cache")
+    other.run(blocks.block("a", 600))
+    assert own.run(limiter.take("a")).retry_after == pytest.approx(600, abs=1)
+    other.run(blocks.block("a", 0))
+    assert own.run(limiter.allow("a"))
+
+
+def test_a_denial_that_was_on_its_way_is_not_kept_when_its_key_was_forgotten(
+    proxy: Cuts, server: servers.Server, prefix
+):
+    async def main() -> None:
+        async with (
+            AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5, denial_ttl=30) as slow,
+            AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as fast,
+        ):
+            limiter, other = AsyncLimiter(POLICY, store=slow), AsyncLimiter(POLICY, store=fast)
+            await limiter.take("a", 2)
+            proxy.hold = True
+            replies = proxy.replies
+            late = asyncio.create_task(limiter.take("a"))
+            while proxy.replies == replies:
+                await asyncio.sleep(0.001)
+            await other.forget("a")
+            proxy.hold = False
+            assert not (await late).allowed
+            assert (await limiter.take("a")).remaining == 1
+
+    asyncio.run(main())
+
+
+def test_a_denial_is_not_given_once_another_answer_has_shown_that_its_key_was_forgotten(
+    proxy: Cuts, server: servers.Server, prefix: str
+):
+    async def main() -> None:
+        async with (
+            AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as slow,
+            AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5, denial_ttl=30) as fast,
+        ):
+            limiter, other = AsyncLimiter(POLICY, store=fast), AsyncLimiter(POLICY, store=slow)
+            await other.peek("a")
+            await limiter.take("a", 2)
+            proxy.hold = True
+            replies = proxy.replies
+            assert not (await limiter.take("a")).allowed
+            forgetting = asyncio.create_task(other.forget("a"))
+            while proxy.replies == replies:
+                await asyncio.sleep(0.001)
+            assert (await limiter.peek("a")).remaining == 2
+            allowed = await limiter.allow("a")
+            proxy.hold = False
+            await forgetting
+            assert allowed
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("cut", ["cut_reply", "cut_command"])
+def test_what_may_have_been_forgotten_is_asked_again(client: Callable[..., Client], proxy: Cuts, cut: str):
+    own, other = client(denial_ttl=30), client(url=proxy.url)
+    limiter = own.limiter(POLICY)
+    blocks = other.limiter(POLICY)
+    other.run(blocks.peek("a"))
+    full(own, limiter)
+    setattr(proxy, cut, 1)
+    with pytest.raises(StoreTimeout):
+        other.run(blocks.block("a", 0.001))
+    assert own.run(limiter.take("a")).source == "store"
+
+
+def test_what_another_process_gives_back_is_felt_within_the_time_to_live(
+    client: Callable[..., Client], server: servers.Server, prefix: str
+):
+    own = client(denial_ttl=0.4)
+    limiter = own.limiter(POLICY)
+    full(own, limiter)
+    code = (
+        "import sys\nfrom headgate import *\n"
+        "with RedisStore.from_url(sys.argv[1], prefix=sys.argv[2]) as store:\n"
+        "    Limiter(SlidingWindow(2, window=60, name='two'), store=store).forget('a')\n"
+    )
+    assert not own.run(limiter.take("a")).allowed
+    subprocess.run([sys.executable, "-c", code, server.url, prefix], check=True, timeout=30)
+    ended = time.monotonic()
+    while not own.run(limiter.allow("a")):
+        assert time.monotonic() < ended + 0.4 + 0.05
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_a_step_forward_of_the_servers_clock_is_felt_within_the_time_to_live():
+    if why_not():
+        pytest.skip(why_not())
+    with stepped_server() as stepped:
+        own = Client("sync", stepped.server.url, "test:", denial_ttl=0.4)
+        limiter = own.limiter(POLICY)
+        full(own, limiter)
+        stepped.step(100)
+        ended = time.monotonic()
+        while not own.run(limiter.allow("a")):
+            assert time.monotonic() < ended + 0.4 + 0.05
+            time.sleep(0.005)
+        own.close()
+
+
+def test_a_raised_limit_is_felt_at_once(client: Callable[..., Client]):
+    own, limit = client(denial_ttl=30), {"a": 2}
+    limiter = own.limiter(POLICY, limits=limit.get, limits_ttl=0)
+    full(own, limiter)
+    limit["a"] = 3
+    assert own.run(limiter.take("a")).allowed
+    assert own.run(own.limiter(SlidingWindow(5, window=60, name="two")).take("a")).remaining == 1
+
+
+# The way of allow, which makes no decision
+
+
+@pytest.mark.parametrize("cost", [True, 1.0, "x", [1], {}, None, 0, -1, 2.5])
+def test_while_a_key_is_denied_a_cost_that_is_none_is_refused_as_ever(client: Callable[..., Client], cost: object):
+    own = client(denial_ttl=30)
+    limiter = own.limiter(POLICY)
+    full(own, limiter)
+    told = own.store.remembered
+    if cost == {}:  # each policy at its own cost, of 1 where none is named
+        assert own.run(limiter.allow("a", cost)) is False
+        return
+    for key in ("a", "fresh"):
+        with pytest.raises(InvalidCost):
+            own.run(limiter.allow(key, cost))
+    assert own.store.remembered == told
+
+
+@pytest.mark.parametrize("key", [None, 1, ["a"], {"a": "a"}, b"a", "\ud800"])
+def test_while_a_key_is_denied_what_is_no_key_is_refused_as_ever(client: Callable[..., Client], key: object):
+    own = client(denial_ttl=30)
+    limiter = own.limiter(POLICY)
+    full(own, limiter)
+    told = own.store.remembered
+    with pytest.raises(InvalidKey):
+        own.run(limiter.allow(key))
+    assert own.store.remembered == told
+
+
+def test_a_limiter_that_is_switched_off_allows_a_key_that_is_denied(client: Callable[..., Client]):
+    own = client(denial_ttl=30)
+    limiter = own.limiter(POLICY)
+    full(own, limiter)
+    limiter.enabled = False
+    assert own.run(limiter.allow("a"))
+    limiter.enabled = True
+    assert not own.run(limiter.allow("a"))

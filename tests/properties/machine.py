@@ -1,0 +1,70 @@
+"""What the state machines share: a store in one of its forms, an oracle for each counter, and a clock that moves on."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+import servers
+from headgate.decision import Verdict
+from headgate.keys import Counted
+from headgate.policy import Policy
+from headgate.store import Counter
+from properties.oracles import ORACLES
+from properties.oracles.oracle import Oracle
+from stores.rigs import Rig
+
+every_store = pytest.mark.parametrize(
+    ("kind", "form"), [(kind, form) for kind in ("memory", *servers.kinds()) for form in ("sync", "async")]
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """A rig, and one oracle for each counter."""
+
+    form = ("memory", "sync")
+
+    def __init__(self) -> None:
+        super().__init__()
+        kind, form = self.form
+        self.closing = contextlib.ExitStack()
+        if kind == "memory":
+            self.rig = Rig("memory", asynchronous=form == "async")
+        else:
+            server = servers.shared(kind)
+            prefix = self.closing.enter_context(servers.own_prefix(server))
+            self.rig = Rig("redis", asynchronous=form == "async", client=server.client, prefix=prefix)
+        self.closing.callback(self.rig.close)
+        self.oracles: dict[tuple[str, Counted], Oracle] = {}
+
+    def teardown(self) -> None:
+        self.closing.close()
+
+    def oracle(self, policy: Policy, counted: Counted) -> Oracle:
+        """Return an oracle. Before the store is asked: what the store may have dropped by now is dropped from both."""
+        oracle = self.oracles.setdefault((policy.namespace, counted), ORACLES[policy.algorithm]())
+        if oracle.dropped(policy, self.rig.now_us):
+            self.rig.run(self.rig.store.forget([Counter(policy, counted)]))
+            self.forgotten(policy, counted)
+            return self.oracle(policy, counted)
+        return oracle
+
+    def expected(self, policy: Policy, counted: Counted, cost: int, *, charging: bool) -> Verdict:
+        return self.oracle(policy, counted).decide(policy, self.rig.now_us, cost, charging=charging)
+
+    def forgotten(self, policy: Policy, counted: Counted) -> None:
+        self.oracles.pop((policy.namespace, counted), None)
+
+
+def run(machine: type[Machine], kind: str, form: str) -> None:
+    """Run a machine on one store in one form.
+
+    With all of a profile's examples in memory for threads; with a third in the other forms, which decide by the same
+    rules and take longer: an example is up to thirty steps.
+    """
+    own = type(machine.__name__, (machine,), {"form": (kind, form)})
+    part = 1 if (kind, form) == ("memory", "sync") else 3
+    run_state_machine_as_test(own, settings=settings(max_examples=-(-settings.default.max_examples // part)))

@@ -1,0 +1,66 @@
+"""Windows with edges by brute force: all units that were allowed since the last edge, and the edges found by search."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import datetime
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from headgate import CalendarWindow, FixedWindow
+from properties.oracles.oracle import Oracle
+
+Edged = FixedWindow | CalendarWindow
+
+_HOUR_US = 3_600_000_000
+_DAY_US = 24 * _HOUR_US
+_LABEL = {"hour": len("2024-10-27T02:00:00+02:00"), "day": len("2024-10-27"), "month": len("2024-10")}
+
+
+class EdgedOracle(Oracle):
+    """All that was allowed: (stamp, cost). The window of the newest stamp lasts until its own end."""
+
+    def __init__(self) -> None:
+        self.allowed: list[tuple[int, int]] = []
+
+    @property
+    def newest(self) -> int:
+        return max((stamp for stamp, _ in self.allowed), default=0)
+
+    def level(self, policy: Edged, at: int) -> int:
+        start, end = edges(policy, self.newest)
+        return sum(units for stamp, units in self.allowed if stamp >= start) if at < end else 0
+
+    def spans(self, policy: Edged, now: int) -> list[int]:
+        _, end = edges(policy, self.newest)
+        return [0, max(end - now, 0)]
+
+    def charge(self, policy: Edged, now: int, cost: int) -> None:
+        self.allowed = [*self.allowed, (max(now, self.newest), cost)]
+
+    def mend(self, policy: Edged, now: int) -> None:
+        start, end = edges(policy, self.newest)
+        if start - now > end - start:
+            self.allowed = [(now, units) for stamp, units in self.allowed if stamp >= start]
+
+
+def edges(policy: Edged, at: int) -> tuple[int, int]:
+    """Return where the window of an instant begins and ends."""
+    if isinstance(policy, FixedWindow):
+        start = at // policy.window_us * policy.window_us
+        return start, start + policy.window_us
+    changes = _changes(policy.every, policy.timezone, at // (32 * _DAY_US))
+    after = bisect_right(changes, at)
+    return changes[after - 1], changes[after]
+
+
+@cache
+def _changes(every: str, timezone: str, part: int) -> list[int]:
+    """Return when the zone's clocks showed another hour, day or month, in 32 days and as many before and after.
+
+    Every hour is looked at. So it is right in zones that are whole hours from UTC, and never see one date twice.
+    """
+    zone, hours = ZoneInfo(timezone), range((part - 1) * 32 * 24, (part + 2) * 32 * 24)
+    shown = [datetime.fromtimestamp(hour * 3600, zone).isoformat() for hour in hours]
+    labels = [text[: _LABEL[every]] for text in shown]
+    return [hour * _HOUR_US for hour, label, last in zip(hours[1:], labels[1:], labels, strict=False) if label != last]

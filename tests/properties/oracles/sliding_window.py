@@ -1,0 +1,34 @@
+"""The sliding window by brute force: at most the limit in every (t - window, t], and no denial but for that."""
+
+from __future__ import annotations
+
+from headgate import SlidingWindow
+from properties.oracles.oracle import Oracle
+
+
+class SlidingWindowOracle(Oracle):
+    """All that was allowed and not yet cut: (stamp, cost)."""
+
+    def __init__(self) -> None:
+        self.allowed: list[tuple[int, int]] = []
+
+    @property
+    def newest(self) -> int:
+        return max((stamp for stamp, _ in self.allowed), default=0)
+
+    def level(self, policy: SlidingWindow, at: int) -> int:
+        return sum(units for stamp, units in self.allowed if at - policy.window_us < stamp)
+
+    def spans(self, policy: SlidingWindow, now: int) -> list[int]:
+        return sorted({0, *(max(stamp + policy.window_us - now, 0) for stamp, _ in self.allowed)})
+
+    def charge(self, policy: SlidingWindow, now: int, cost: int) -> None:
+        grain = -(-policy.window_us // policy.buckets) if policy.buckets else 1
+        stamp = max(-(-now // grain) * grain, self.newest)
+        self.allowed = [(old, units) for old, units in self.allowed if now - policy.window_us < old]
+        self.allowed.append((stamp, cost))
+
+    def mend(self, policy: SlidingWindow, now: int) -> None:
+        ahead = self.newest - now
+        if ahead > policy.window_us:
+            self.allowed = [(stamp - ahead, units) for stamp, units in self.allowed]

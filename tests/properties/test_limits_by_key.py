@@ -1,0 +1,29 @@
+"""Keys with limits of their own on one policy's counters: none of them is counted by another one's limit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate import algorithms
+from properties.oracles import ORACLES
+from properties.traffic import COSTS, POLICIES, pass_us, span_us
+from stores.rigs import Rig, charges
+
+_LIMITS = st.one_of(st.integers(1, 5), st.integers(1, 100))
+
+
+@pytest.mark.parametrize("name", algorithms.BY_NAME)
+@given(data=st.data(), first=st.integers(1, 10**6), limit=_LIMITS)
+def test_what_a_store_keeps_of_a_key_does_not_depend_on_whose_limit_it_met_first(
+    name: str, data, first: int, limit: int
+):
+    policy = data.draw(data.draw(st.sampled_from(POLICIES[name]))).with_limit(limit)
+    rig, oracle, last = Rig("memory"), ORACLES[name](), None
+    rig.limiter(policy.with_limit(first)).take("another key")
+    for _ in range(data.draw(st.integers(1, 20))):
+        cost = data.draw(COSTS)
+        last = oracle.decide(policy, rig.now_us, cost, charging=True)
+        assert rig.decide(charges((policy, "key", cost))) == [[last]]
+        pass_us(rig, span_us(data, policy, rig.now_us, last))

@@ -1,0 +1,358 @@
+"""Windows of the calendar on every store, and clocks of callers that are wrong: the store's own clock picks the window.
+
+The instants are written out in UTC here, from tables of changes of clocks, and not asked of the code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+import redis
+
+import servers
+from headgate import CalendarWindow, FixedWindow, Limiter, MemoryStore, RedisStore, SlidingWindow, StoreUnavailable
+from headgate.proof.faketime import off_by, why_not
+from headgate.store import redis as redis_stores
+from headgate.store.script import Guess
+from stores.rigs import Rig, charges
+
+US = 0.000001
+HOUR = 3600
+DAY = 24 * HOUR
+MONTH = CalendarWindow(5, every="month", name="month")
+HOURLY = CalendarWindow(5, every="hour", timezone="Asia/Kathmandu", name="hourly")
+MINUTE = SlidingWindow(5, window=60, name="minute")
+
+WINDOWS = [
+    pytest.param("day", "Europe/Paris", "2024-03-29T23:00", "2024-03-30T23:00", id="an ordinary day"),
+    pytest.param("day", "Europe/Paris", "2024-03-30T23:00", "2024-03-31T22:00", id="23 hours: clocks go forward"),
+    pytest.param("day", "Europe/Paris", "2024-10-26T22:00", "2024-10-27T23:00", id="25 hours: clocks go back"),
+    pytest.param("day", "America/New_York", "2024-03-10T05:00", "2024-03-11T04:00", id="23 hours"),
+    pytest.param("month", "UTC", "2024-01-01T00:00", "2024-02-01T00:00", id="31 days"),
+    pytest.param("month", "UTC", "2024-02-01T00:00", "2024-03-01T00:00", id="29 days"),
+    pytest.param("month", "UTC", "2025-02-01T00:00", "2025-03-01T00:00", id="28 days"),
+    pytest.param("month", "Europe/Paris", "2024-02-29T23:00", "2024-03-31T22:00", id="31 days less an hour"),
+    pytest.param("week", "UTC", "2024-12-30T00:00", "2025-01-06T00:00", id="from Monday, over the turn of a year"),
+    pytest.param("week", "Europe/Paris", "2024-03-24T23:00", "2024-03-31T22:00", id="from Monday, less an hour"),
+    pytest.param("year", "UTC", "2024-01-01T00:00", "2025-01-01T00:00", id="366 days"),
+    pytest.param("year", "UTC", "2025-01-01T00:00", "2026-01-01T00:00", id="365 days"),
+    pytest.param("hour", "Asia/Kathmandu", "2024-05-01T11:15", "2024-05-01T12:15", id="begins at a quarter past"),
+    pytest.param(
+        "hour", "Europe/Paris", "2024-10-27T01:00", "2024-10-27T02:00", id="the second of two hours from 2 to 3"
+    ),
+]
+
+
+def instant(text: str) -> int:
+    """Return µs since 1970 of a time in UTC."""
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def set_clock(rig: Rig, at_us: int) -> None:
+    rig.advance((at_us - rig.now_us) / 1_000_000)
+
+
+# Edges
+
+
+@pytest.mark.parametrize(("every", "timezone", "start", "end"), WINDOWS)
+def test_a_window_begins_and_ends_at_the_microsecond_at_which_its_zone_says_so(
+    rig: Rig, every: str, timezone: str, start: str, end: str
+):
+    limiter = rig.limiter(CalendarWindow(3, every=every, timezone=timezone))
+    begins, ends = instant(start), instant(end)
+    set_clock(rig, begins - 1)
+    assert limiter.take("a", 3).reset_after == US
+    assert limiter.take("a").retry_after == US
+    rig.advance(US)
+    first = limiter.take("a", 2)
+    assert (first.allowed, first.remaining, first.reset_after) == (True, 1, (ends - begins) / 1_000_000)
+    rig.advance((ends - begins) / 2_000_000)
+    assert limiter.allow("a")
+    set_clock(rig, ends - 1)
+    denied = limiter.take("a")
+    assert (denied.allowed, denied.remaining, denied.retry_after, denied.reset_after) == (False, 0, US, US)
+    rig.advance(US)
+    assert limiter.peek("a").remaining == 3
+    assert [limiter.allow("a") for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_quota_by_day_is_whole_on_each_day_of_a_week_with_a_change_of_clocks(rig: Rig):
+    limiter = rig.limiter(CalendarWindow(3, every="day", timezone="Europe/Paris"))
+    set_clock(rig, instant("2024-03-28T23:00"))
+    per_day = []
+    for hours in (24, 24, 23, 24, 24):  # from Good Friday on; the clocks go forward on Sunday
+        per_day.append(0)
+        for _ in range(hours):
+            per_day[-1] += limiter.allow("a")
+            rig.advance(HOUR)
+        assert limiter.peek("a").remaining == 3
+    assert per_day == [3] * 5
+
+
+def test_a_zone_is_part_of_the_counter_and_the_limit_is_not(rig: Rig):
+    tokyo, paris, more = (
+        CalendarWindow(limit, every="day", timezone=zone, name="daily")
+        for limit, zone in ((3, "Asia/Tokyo"), (3, "Europe/Paris"), (5, "Asia/Tokyo"))
+    )
+    rig.limiter(tokyo).take("a", 3)
+    assert rig.limiter(paris).peek("a").remaining == 3
+    assert rig.limiter(more).peek("a").remaining == 2
+
+
+# Callers whose clocks are wrong
+
+WRONG = [sign * span for span in (HOUR, 31 * DAY, 3653 * DAY) for sign in (1, -1)]
+
+
+def mistake(rig: Rig, by: float) -> None:
+    """Let the store take the server's clock to be off by so many seconds. In memory there is nothing to guess."""
+    if rig.kind == "redis":
+        rig.store._guess.correct(rig.now_us + round(by * 1_000_000))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of requests in each call to a server."""
+    calls, deciding = [], redis_stores.deciding
+
+    def counting(prefix, requests, about_us):
+        calls.append(len(requests))
+        return deciding(prefix, requests, about_us)
+
+    monkeypatch.setattr(redis_stores, "deciding", counting)
+    return calls
+
+
+@pytest.mark.parametrize("by", WRONG)
+@pytest.mark.parametrize("policy", [MONTH, HOURLY], ids=lambda policy: policy.name)
+def test_a_caller_whose_clock_is_wrong_is_given_the_same_answers_and_charged_once(
+    rig: Rig, policy: CalendarWindow, by: float, asked: list[int]
+):
+    limiter = rig.limiter(policy)
+    set_clock(rig, instant("2024-05-01T11:15"))
+    ends = {"month": "2024-06-01T00:00", "hourly": "2024-05-01T12:15"}[policy.name]
+    for n in range(1, 6):
+        mistake(rig, by)
+        rig.advance(1)
+        asked.clear()
+        decision = limiter.take("a")
+        assert (decision.allowed, decision.remaining) == (True, 5 - n)
+        assert decision.reset_after == (instant(ends) - rig.now_us) / 1_000_000
+        assert len(asked) <= 2
+        asked.clear()
+        assert limiter.peek("a").remaining == 5 - n
+        assert len(asked) <= 1  # it knows better now
+    mistake(rig, by)
+    assert limiter.peek("a").retry_after == (instant(ends) - rig.now_us) / 1_000_000
+    mistake(rig, by)
+    denied = limiter.take("a")
+    assert (denied.allowed, denied.retry_after) == (False, (instant(ends) - rig.now_us) / 1_000_000)
+    if rig.kind == "redis":
+        ((count,),) = [rig.stored().values()]
+        assert len(count) == 19
+        # The windows before and after the one it takes to be now's are sent along. Ten years off is none of them.
+        mistake(rig, 3653 * DAY)
+        asked.clear()
+        limiter.take("a")
+        assert asked == [1, 1]
+
+
+def test_an_edge_is_met_at_the_microsecond_whatever_the_callers_clock(rig: Rig):
+    limiter = rig.limiter(MONTH)
+    for n, by in enumerate(WRONG):
+        key = f"a{n}"
+        set_clock(rig, instant("2024-03-01T00:00") - 1)
+        mistake(rig, by)
+        assert limiter.take(key, 5).reset_after == US
+        mistake(rig, by)
+        assert not limiter.allow(key)
+        rig.advance(US)
+        mistake(rig, by)
+        assert limiter.take(key, 5).reset_after == 31 * DAY
+
+
+@pytest.mark.parametrize("by", WRONG)
+def test_in_a_set_that_had_to_be_asked_again_all_are_charged_once_or_none_is(rig: Rig, by: float):
+    limiter = rig.limiter(MINUTE, MONTH, HOURLY)
+    set_clock(rig, instant("2024-05-01T11:15"))
+    for n in range(1, 6):
+        mistake(rig, by)
+        assert [part.remaining for part in limiter.take("a").decisions] == [5 - n] * 3
+    rig.advance(61)
+    mistake(rig, by)
+    denied = limiter.take("a")
+    assert [part.allowed for part in denied.decisions] == [True, False, False]
+    assert rig.limiter(MINUTE).peek("a").remaining == 5
+    set_clock(rig, instant("2024-06-01T00:00"))
+    rig.limiter(MINUTE).take("a", 5)
+    mistake(rig, by)
+    assert [part.allowed for part in limiter.take("a").decisions] == [False, True, True]
+    assert [part.remaining for part in limiter.peek("a").decisions] == [0, 5, 5]
+
+
+@pytest.mark.parametrize("by", WRONG)
+def test_in_a_batch_each_request_is_charged_once_and_only_those_are_asked_again_that_must(
+    rig: Rig, by: float, asked: list[int]
+):
+    set_clock(rig, instant("2024-05-01T11:15"))
+    batch = [
+        charges((MINUTE, "a", 1)),
+        charges((MONTH, "b", 2)),
+        charges((MINUTE, "c", 6), (MONTH, "c", 1)),
+        charges((HOURLY, "b", 3), (MINUTE, "b", 3)),
+        charges((MONTH, "b", 3)),
+        charges((MONTH, "b", 1)),
+        charges((MINUTE, "a", 1)),
+    ]
+    mistake(rig, by)
+    asked.clear()
+    answers = rig.decide(*batch)
+    assert [[(verdict.allowed, verdict.remaining) for verdict in answer] for answer in answers] == [
+        [(True, 4)],
+        [(True, 3)],
+        [(False, 5), (True, 5)],
+        [(True, 2), (True, 2)],
+        [(True, 0)],
+        [(False, 0)],
+        [(True, 3)],
+    ]
+    if rig.kind == "redis":
+        assert asked == {HOUR: [7], -HOUR: [7], 31 * DAY: [7, 1]}.get(by, [7, 5])
+    left = {(policy.name, key): rig.limiter(policy).peek(key).remaining for policy in (MINUTE, MONTH) for key in "abc"}
+    assert left == {
+        ("minute", "a"): 3,
+        ("minute", "b"): 2,
+        ("minute", "c"): 5,
+        ("month", "a"): 5,
+        ("month", "b"): 0,
+        ("month", "c"): 5,
+    }
+
+
+class Astray(Guess):
+    """A guess that is far off as soon as it was told the truth: as where the clock is stepped between two calls."""
+
+    def correct(self, now_us: int) -> None:
+        super().correct(now_us + 3653 * DAY * 1_000_000)
+
+
+def test_when_the_clock_is_stepped_between_the_two_calls_nothing_is_taken_and_the_error_says_so(
+    rig: Rig, asked: list[int]
+):
+    if rig.kind == "memory":
+        rig.advance(3653 * DAY)
+        assert rig.limiter(MONTH).allow("a")  # it is one call there: no clock is read twice
+        return
+    rig.store._guess = Astray()
+    rig.store._guess.correct(rig.now_us)
+    alone, together = rig.limiter(MONTH), rig.limiter(MINUTE, MONTH)
+    for ask in (alone.take, alone.allow, alone.peek, together.take, together.peek):
+        asked.clear()
+        with pytest.raises(StoreUnavailable, match="stepped between two calls, nothing was taken"):
+            ask("a")
+        assert asked == [1, 1]
+    answers = rig.decide(
+        charges((MONTH, "a", 1)), charges((MINUTE, "b", 1)), charges((MINUTE, "a", 1), (MONTH, "a", 1))
+    )
+    assert [type(answer) for answer in answers] == [StoreUnavailable, list, StoreUnavailable]
+    assert len(rig.stored()) == 1  # that of b alone
+    rig.store._guess = Guess()
+    assert [part.remaining for part in together.take("a").decisions] == [4, 4]
+    assert rig.limiter(MINUTE).peek("b").remaining == 4
+
+
+def test_callers_of_one_fleet_share_a_window_whatever_each_takes_the_time_to_be(rig: Rig):
+    other = rig if rig.kind == "memory" else Rig("redis", asynchronous=True, client=rig.client, prefix=rig.prefix)
+    set_clock(rig, instant("2024-05-31T23:00"))
+    limiters = [each.limiter(MONTH) for each in (rig, other)]
+    allowed = 0
+    for n in range(12):
+        for by, each in ((40 * DAY, rig), (-3653 * DAY, other)):
+            mistake(each, by)
+        allowed += limiters[n % 2].allow("a")
+    assert allowed == 5
+    assert {limiter.peek("a").retry_after for limiter in limiters} == {3600.0}
+    set_clock(rig, instant("2024-06-01T00:00"))
+    assert sum(limiter.allow("a") for limiter in limiters * 4) == 5
+    if other is not rig:
+        other.close()
+
+
+# The hosts' real clocks
+
+
+def calm() -> CalendarWindow:
+    """Return a month that does not turn within the next minutes: in Tokyo, where it is about to in UTC."""
+    now_us = time.time_ns() // 1000
+    (in_utc, in_tokyo) = (CalendarWindow(5, every="month", timezone=zone) for zone in ("UTC", "Asia/Tokyo"))
+    return in_utc if in_utc.edges(now_us) == in_utc.edges(now_us + 600 * 1_000_000) else in_tokyo
+
+
+CALLER = """
+import json, sys, time
+from headgate import CalendarWindow, Limiter, RedisStore
+url, prefix, zone = sys.argv[1:]
+with RedisStore.from_url(url, prefix=prefix, timeout=5) as store:
+    limiter = Limiter(CalendarWindow(5, every="month", timezone=zone), store=store)
+    decision = limiter.take("a")
+    print(json.dumps([time.time(), decision.allowed, decision.remaining, decision.reset_after]))
+"""
+
+
+@pytest.mark.parametrize("years", [10, -10])
+def test_a_caller_whose_host_is_ten_years_off_gets_right_decisions(server: servers.Server, prefix: str, years: int):
+    if why_not():
+        pytest.skip(why_not())
+    policy = calm()
+    with RedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+        limiter = Limiter(policy, store=store)
+        assert limiter.take("a").remaining == 4
+        command = [sys.executable, "-c", CALLER, server.url, prefix, policy.timezone]
+        ran = subprocess.run(
+            command, env={**os.environ, **off_by(years * 365 * DAY)}, capture_output=True, text=True, check=True
+        )
+        host, allowed, remaining, reset_after = json.loads(ran.stdout)
+        assert host - time.time() == pytest.approx(years * 365 * DAY, abs=60)  # its clock was wrong indeed
+        assert (allowed, remaining) == (True, 3)
+        end = policy.edges(time.time_ns() // 1000)[1] / 1_000_000
+        assert reset_after == pytest.approx(end - time.time(), abs=10)
+        assert limiter.take("a").remaining == 2
+
+
+@pytest.mark.parametrize("span", [60, 3600, 86400])
+def test_a_store_in_memory_without_a_clock_of_its_own_has_windows_that_begin_by_the_hosts_date(span: int):
+    with Limiter(FixedWindow(5, window=span), store=MemoryStore()) as limiter:
+        end = time.time() + limiter.take("a").reset_after
+    assert min(end % span, -end % span) < 1  # a multiple of it
+
+
+@pytest.mark.parametrize(("every", "timezone"), [("month", "UTC"), ("day", "Europe/Paris"), ("hour", "Asia/Kathmandu")])
+def test_a_store_in_memory_without_a_clock_of_its_own_goes_by_the_hosts_calendar(every: str, timezone: str):
+    policy = CalendarWindow(5, every=every, timezone=timezone)
+    ends = {policy.edges(time.time_ns() // 1000)[1] / 1_000_000}
+    with Limiter(policy, store=MemoryStore()) as limiter:
+        end = time.time() + limiter.take("a").reset_after
+    ends.add(policy.edges(time.time_ns() // 1000)[1] / 1_000_000)  # another one where it has just turned
+    assert min(abs(end - each) for each in ends) < 1
+
+
+def test_where_the_second_asking_is_refused_those_that_were_answered_keep_their_answers():
+    store = RedisStore.from_url("redis://127.0.0.1:1/0")
+    day, minute = CalendarWindow(5, every="day"), SlidingWindow(5, window=60)
+    steps = store._decide([charges((minute, "a", 1)), charges((day, "a", 1))], charging=True)
+    next(steps)
+    asked = steps.send([0, 4, 0, 60_000_000, b"ELSEWHEN 1700000000000000"])
+    assert asked[0] == "EVALSHA"
+    with pytest.raises(StopIteration) as done:
+        steps.throw(redis.exceptions.ResponseError("OOM command not allowed"))
+    allowed, refused = done.value.value
+    assert allowed == [(True, 4, 0, 60_000_000)]
+    assert isinstance(refused, StoreUnavailable)
+    store.close()

@@ -1,0 +1,161 @@
+"""What is sent to the scripts and what is read of their replies, without a server: runs, what is kept, faults."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket, algorithms
+from headgate.decision import Verdict
+from headgate.keys import stored_key
+from headgate.policy import Policy
+from headgate.store import Request
+from headgate.store import script as scripts
+from headgate.store.script import Elsewhen, Guess, answers, deciding
+from stores.rigs import charges
+
+NOW_US = 1_700_000_000_000_000
+SLIDING, OTHER = SlidingWindow(5, window=60), SlidingWindow(7, window=60, name="other")
+BUCKET, FIXED, DAY = TokenBucket(5, window=60), FixedWindow(5, window=60), CalendarWindow(5, every="day")
+POLICIES = [SLIDING, OTHER, BUCKET, FIXED, DAY]
+
+
+class Still(Guess):
+    """A guess that stands still."""
+
+    def now_us(self) -> int:
+        return NOW_US
+
+
+def sent(*requests: Request) -> list[str]:
+    """Return ARGV."""
+    count, *rest = [each.decode() if isinstance(each, bytes) else str(each) for each in _sent(*requests)]
+    return rest[int(count) :]
+
+
+def _sent(*requests: Request) -> list[bytes | str]:
+    words = deciding("p:", requests, Still())
+    assert {type(word) for word in words} <= {bytes, str}  # see Arguments
+    return words
+
+
+def wanted(policy: Policy, cost: int) -> list[str]:
+    """Return what the server must be told of a charge."""
+    arguments = algorithms.BY_NAME[policy.algorithm].arguments(policy, cost, NOW_US)
+    return [policy.algorithm, *map(str, arguments)]
+
+
+def read(requests: Sequence[Request]) -> Iterator[tuple[bytes, list[str]]]:
+    """Yield key and arguments of each charge as decide.lua finds them."""
+    first, *rest = _sent(*requests)
+    count = int(first)
+    keys, words = iter(rest[:count]), iter([_text(each) for each in rest[count:]])
+    for size in words:
+        told = [[(word := next(words)), *itertools.islice(words, _argc(word))] for _ in range(int(next(words)))]
+        for _ in range(int(size)):
+            yield from [(next(keys), arguments) for arguments in told]
+    assert list(keys) == []
+
+
+def _text(word: bytes | str | int) -> str:
+    return word.decode() if isinstance(word, bytes) else str(word)
+
+
+def _argc(name: str) -> int:
+    return len(next(wanted(policy, 1) for policy in POLICIES if policy.algorithm == name)) - 1
+
+
+KEYS = st.sampled_from(["a", "b", "c d", "x" * 200, ("a", "b\n"), ()])
+COSTS = st.sampled_from([1, 1, 1, 2])
+ASKED = st.lists(st.sampled_from(POLICIES), min_size=1, max_size=3, unique=True)
+REQUESTS = ASKED.flatmap(lambda asked: st.tuples(*(st.tuples(st.just(policy), KEYS, COSTS) for policy in asked)))
+
+
+@given(st.lists(REQUESTS, min_size=1, max_size=12))
+def test_each_charge_of_a_batch_is_found_with_its_key_and_its_arguments_in_order(requests: list[Request]):
+    assert list(read(requests)) == [
+        (stored_key("p:", policy.namespace, key).encode(), wanted(policy, cost))
+        for request in requests
+        for policy, key, cost in request
+    ]
+
+
+def test_requests_that_ask_the_same_are_told_of_once_and_another_one_begins_a_new_run():
+    same = [charges((SLIDING, key, 1)) for key in "abc"]
+    assert sent(*same) == ["3", "1", *wanted(SLIDING, 1)]
+    dearer, other = charges((SLIDING, "d", 2)), charges((OTHER, "d", 1))
+    assert sent(*same, dearer, same[0], other) == [
+        *("3", "1", *wanted(SLIDING, 1)),
+        *("1", "1", *wanted(SLIDING, 2)),
+        *("1", "1", *wanted(SLIDING, 1)),
+        *("1", "1", *wanted(OTHER, 1)),
+    ]
+    pairs = [charges((SLIDING, key, 1), (DAY, key, 3)) for key in "ab"]
+    assert sent(*pairs, same[0]) == ["2", "2", *wanted(SLIDING, 1), *wanted(DAY, 3), "1", "1", *wanted(SLIDING, 1)]
+
+
+def test_what_is_kept_of_arguments_is_bounded_and_never_told_of_another_policy():
+    """A policy that is collected leaves its id to the next one."""
+    scripts._kept.clear()
+    for limit in range(1, 2 * scripts._KEPT):
+        policy = SlidingWindow(limit, window=60)
+        assert sent(charges((policy, "a", 1))) == ["1", "1", *wanted(policy, 1)]
+        assert len(scripts._kept) <= scripts._KEPT
+        del policy
+        if limit % 256 == 0:
+            gc.collect()
+    assert len(scripts._kept) > 1
+
+
+@pytest.mark.parametrize("beside", [(), (SLIDING,)])
+def test_what_depends_on_the_time_is_asked_for_anew_each_time(beside: tuple[Policy, ...]):
+    request = charges(*((policy, "a", 1) for policy in (*beside, DAY)))
+    today = sent(request)
+    guess = Still()
+    guess.now_us = lambda: NOW_US + 86400 * 1_000_000  # type: ignore[method-assign]
+    tomorrow = [_text(each) for each in deciding("p:", [request], guess)]
+    assert tomorrow[-6:-4] == today[-6:-4]  # cost and limit
+    assert [int(each) - int(day) for each, day in zip(tomorrow[-4:], today[-4:], strict=True)] == [86400 * 10**6] * 4
+
+
+ONE, TWO = charges((SLIDING, "a", 1)), charges((SLIDING, "a", 1), (BUCKET, "a", 1))
+
+
+def test_of_a_reply_each_request_gets_its_verdicts():
+    mended, (first, second, third) = answers([ONE, TWO, ONE], [3, 4, 0, 60, 0, 7, 9, 5, 0, 8, 2, -1, 1])
+    assert mended == 3
+    assert first == [Verdict(True, 4, 0, 60)]
+    assert second == [Verdict(False, 0, 7, 9), Verdict(True, 5, 0, 8)]
+    assert third == [Verdict(False, 2, -1, 1)]
+    for answer in (first, second, third):
+        assert type(answer) is list
+        for verdict in answer:
+            assert type(verdict) is Verdict
+            assert type(verdict.allowed) is bool
+
+
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_of_a_reply_with_faults_the_other_requests_get_their_verdicts(kind):
+    reply = [0, kind("ELSEWHEN 1700000000000000"), 4, 0, 60, 1, 2, 3, kind("WRONGTYPE of a key"), 0, 5, 6]
+    mended, (first, second, third, last) = answers([TWO, TWO, ONE, ONE], reply)
+    assert (mended, first) == (0, Elsewhen(NOW_US))
+    assert second == [Verdict(True, 4, 0, 60), Verdict(False, 1, 2, 3)]
+    assert isinstance(third, StoreUnavailable)
+    assert "nothing was taken: WRONGTYPE of a key" in str(third)
+    assert last == [Verdict(False, 0, 5, 6)]
+
+
+def test_there_is_one_script_for_each_verb_whatever_the_algorithms_and_no_constant_is_left_to_remember():
+    made = scripts.Scripts()
+    assert len({made.decide.sha, made.look.sha, made.block.sha}) == 3
+    assert made.look.source.startswith("#!lua flags=no-writes\n")
+    for source in (made.decide.source, made.look.source, made.block.source):
+        assert all(f"if name == '{name}' then" in source for name in algorithms.BY_NAME)
+        code = "\n".join(line.split("--")[0] for line in source.splitlines())
+        assert "CHARGING" not in code
+        assert "HEADER" not in code
