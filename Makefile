@@ -3,24 +3,33 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test test-all lint format types build bench soak compare check clean
+# The long tests mostly wait, so two can run at once. A server that is given is one for all of them, and has one worker.
+WORKERS ?= $(if $(HEADGATE_TEST_REDIS_URL),0,2)
+
+# Two targets at once, each with its output in one piece at its end; a make that cannot do that has them in turn.
+SIDE_BY_SIDE := $(if $(HEADGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
+
+.PHONY: run test lint format types build bench soak compare check clean
 
 ## run: the service on http://127.0.0.1:8000, counting in memory (RATE_LIMIT_BACKEND=redis for a fleet)
 run: .venv/.installed
 	$(BIN)/uvicorn app.main:app --port $(PORT)
 
-## test: the whole suite, and the fast one on every other Python from 3.11 up that this machine has
+## test: the whole suite, and the fast one, on one kind of server, on every other Python from 3.11 up that is here
 test: .venv/.installed-dev
-	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m ""
-	@for python in $$($(BIN)/python tools/interpreters.py); do $(MAKE) --no-print-directory test-on ON=$$python || exit 1; done
+	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m "" -n $(WORKERS)
+	others=$$($(BIN)/python tools/interpreters.py) && \
+	  $(MAKE) --no-print-directory $(SIDE_BY_SIDE) test-others OTHERS="$$(echo $$others)"
+
+.PHONY: test-others
+test-others: $(addprefix test-on/,$(OTHERS)) ;
 
 # One other interpreter: a venv of its own, and the fast suite.
-.PHONY: test-on
-test-on:
-	@echo "fast suite on $(ON)"
-	@test -d .venv-$(notdir $(ON)) || $(ON) -m venv .venv-$(notdir $(ON))
-	@.venv-$(notdir $(ON))/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	.venv-$(notdir $(ON))/bin/pytest -q
+test-on/%:
+	@echo "fast suite on $*"
+	@test -d .venv-$(notdir $*) || $* -m venv .venv-$(notdir $*)
+	@.venv-$(notdir $*)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@HEADGATE_TEST_ONE_SERVER=1 .venv-$(notdir $*)/bin/pytest -q -p no:cacheprovider
 
 ## lint: format, lint and strict types
 lint: .venv/.installed-dev
@@ -44,16 +53,16 @@ build: .venv/.installed-dev
 	    limiter = Limiter(SlidingWindow(1, window=60)); assert limiter.allow('a') and not limiter.allow('a')") && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[redis]" && \
 	  (cd build && empty/bin/python -c "from headgate.store.redis import RedisStore; \
-	    RedisStore.from_url('redis://localhost')._scripts[True].source.index('sliding_window.lua')") && \
+	    RedisStore.from_url('redis://localhost')._scripts.decide.source.index('fixed_window.lua')") && \
 	  (cd build && ! empty/bin/headgate cases 2>needs && grep -q "pip install 'headgate.proof.'" needs) && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[proof]" && \
 	  (cd build && empty/bin/headgate grade ../tests/proof/planted/correct_memory.py:SlidingWindow --html page.html \
 	    --case correctness/limit && grep -q "<style" page.html) >/dev/null && \
 	  echo "$$archive installs and runs" || exit 1; done
 
-## bench: time and memory beside the peers and the floors; takes minutes, wants the machine to itself
+## bench: time and memory beside the peers and the floors; ten minutes, wants the machine to itself (BENCH=--quick tries it)
 bench: .venv/.installed-dev
-	$(BIN)/python benchmarks/decisions.py
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 ## soak: the proof kit on all planted faults and 100 times on each correct limiter, with a core kept busy; takes hours
 soak: .venv/.installed-dev
