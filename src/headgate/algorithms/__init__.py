@@ -36,8 +36,10 @@ class Bench:
 
     The turn is a lock for sections of a microsecond. ``del bench.free[0]`` takes it, or raises `IndexError` where it is
     taken; what follows says whose it is; ``bench.owner = None`` and ``bench.free.append(None)`` give it back. The first
-    two must stand next to each other: signals are handled at the ends of calls, and between them there is none. `hold`
-    waits for it, and is reentrant: a signal's handler or a finalizer may ask while its own thread has the turn.
+    two must stand next to each other: signals are handled at the ends of calls and at jumps back, and between them
+    there is none. (What falls through at the end of an ``except`` is a jump back to CPython 3.12: the ``finally`` that
+    gives the turn back stands inside of it.) `hold` waits for it, and is reentrant: a signal's handler or a finalizer
+    may ask while its own thread has the turn.
 
     Why it is no `threading.RLock`: to take and release one is a third of a quick decision; and threads that queue for
     one are switched at each release, so that sixteen of them, each on a key of its own, did a tenth of what one does.

@@ -267,28 +267,26 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
         me = get_ident()
         try:
             del free[0]
-        except IndexError:  # another call has the turn
-            return slow(key, cost)
-        bench.owner = me
-        try:
-            log: Any = logs[key]
-            entries = len(log) - 1
-            now = ticks()
-            if cost is one and now < bench.wake_ns and (steady or log[-1] <= now):
-                if entries < limit:
+            bench.owner = me
+            try:
+                log: Any = logs[key]
+                entries = len(log) - 1
+                now = ticks()
+                if cost is one and now < bench.wake_ns and (steady or log[-1] <= now):
+                    if entries < limit:
+                        log.append(now)
+                        return True
+                    if log[-limit] > now - window_ns:
+                        return False
                     log.append(now)
+                    if entries > most:
+                        log.cut(entries + 2 - limit)
                     return True
-                if log[-limit] > now - window_ns:
-                    return False
-                log.append(now)
-                if entries > most:
-                    log.cut(entries + 2 - limit)
-                return True
-        except (KeyError, TypeError):  # a fresh key; one that is no key; or a state without a length
-            pass
-        finally:
-            bench.owner = None
-            give(None)
+            finally:  # inside of the except: CPython 3.12 handles signals at the end of that
+                bench.owner = None
+                give(None)
+        except (IndexError, KeyError, TypeError):
+            pass  # another call has the turn; a fresh key; one that is no key; or a state without a length
         return slow(key, cost)
 
     return allow
