@@ -66,7 +66,7 @@ class Policies:
         units = cost if type(cost) is int and 0 < cost <= MAX_UNITS else checked_cost(cost)
         if self._all_plain and type(key) is str and key.isascii():
             one = self.plain
-            return ((one, key, units),) if one else tuple(zip(self.all, repeat(key), repeat(units), strict=False))
+            return ((one, key, units),) if one else tuple([(policy, key, units) for policy in self.all])
         return tuple(zip(self.all, self._counted(key), repeat(units), strict=False))
 
     def limited(self, request: Request, limits: Mapping[str, int]) -> Request:

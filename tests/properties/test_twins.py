@@ -44,7 +44,7 @@ class InPython:
 
     def decide(self, policy, now_us: int, cost: int, *, charging: bool) -> Verdict:
         now_ns = now_us * 1000
-        if charging and (verdict := self.algorithm.step(self.state, policy, now_ns, cost)):
+        if verdict := self.algorithm.step(self.state, policy, now_ns, cost, charging):
             return verdict
         if charging and self.state is not None:
             self.algorithm.mend(self.state, policy, now_ns)

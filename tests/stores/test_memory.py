@@ -319,8 +319,8 @@ def test_the_quick_way_leaves_a_step_of_the_clock_to_the_whole_way(clock: Manual
 def test_the_clock_of_the_process_is_kept_to_the_nanosecond_and_waits_are_rounded_up():
     policy = SlidingWindow(1, window=0.000001)
     log, _ = sliding_window.charge(None, policy, 10_001, 1)
-    for step in (sliding_window.look, sliding_window.step):
-        assert step(log, policy, 11_000, 1) == (False, 0, 1, 1)
+    assert sliding_window.look(log, policy, 11_000, 1) == (False, 0, 1, 1)
+    assert sliding_window.step(log, policy, 11_000, 1, True) == (False, 0, 1, 1)
     assert sliding_window.look(log, policy, 11_001, 1) == (True, 1, 0, 0)
 
 
@@ -640,19 +640,23 @@ def test_a_state_that_a_clock_step_left_ahead_is_counted_also_when_the_search_fo
 @each
 @pytest.mark.parametrize("seed", range(3))
 def test_a_charge_in_one_step_is_what_mending_looking_and_charging_make_of_it(policy: Policy, seed: int):
-    random, now_ns, ways = Random(seed), START_NS, Counter()
+    random, now_ns, ways, usual = Random(seed), START_NS, Counter(), policy
     algorithm = BY_NAME[policy.algorithm]
     state, _ = algorithm.charge(None, policy, now_ns, 1)
     for _ in range(800):
         now_ns += random.choice([0, 1, 999, 10**9, policy.window_us * 100, policy.window_us * 1000, -(10**9)])
         whole, cost = deepcopy(state), random.choice([1] * 20 + [2, 6])
+        policy = random.choice([usual] * 9 + [usual.with_limit(1)])
         algorithm.mend(whole, policy, now_ns)
         expected = algorithm.look(whole, policy, now_ns, cost)
+        glance = algorithm.step(state, policy, now_ns, cost, False)
+        assert glance is None or (glance, told(state)) == (expected, told(whole))
         if expected.allowed:
             whole, reset_after_us = algorithm.charge(whole, policy, now_ns, cost)
             expected = Verdict(True, expected.remaining - cost, 0, reset_after_us)
-        verdict = algorithm.step(state, policy, now_ns, cost)
+        verdict = algorithm.step(state, policy, now_ns, cost, True)
         if verdict is None:
+            assert glance is None
             state = whole
         else:
             assert verdict == expected

@@ -109,8 +109,12 @@ class Algorithm(Protocol):
         """Enter what `look` allowed at the same time. Returns the state and its ``reset_after_us``."""
         ...
 
-    def step(self, state: State | None, policy: Any, now_ns: int, cost: int) -> Verdict | None:
-        """Mend, look and charge in one step for the common case; None where there is none, and nothing was done."""
+    def step(self, state: State | None, policy: Any, now_ns: int, cost: int, enter: bool) -> Verdict | None:
+        """Mend, look and charge in one step for the common case; None where there is none, and nothing was done.
+
+        What is allowed is charged only if ``enter``. Without it nothing is changed; and with it there would be an
+        answer, too.
+        """
         ...
 
     def mend(self, state: State, policy: Any, now_ns: int) -> bool:

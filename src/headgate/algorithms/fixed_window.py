@@ -91,8 +91,8 @@ def _astray(count: Count, now_ns: int) -> bool:
     return count.start - now_ns > count.end - count.start
 
 
-def step(count: Count | None, policy: Edged, now_ns: int, cost: int) -> Verdict | None:
-    """Return what `mend`, `look` and `charge` come to for a request of one charge; None where it takes all three.
+def step(count: Count | None, policy: Edged, now_ns: int, cost: int, enter: bool) -> Verdict | None:
+    """Return what `mend`, `look` and, if ``enter``, `charge` come to; None where it takes all three.
 
     Speed alone is its reason: it serves a count whose window it is.
     """
@@ -102,6 +102,8 @@ def step(count: Count | None, policy: Edged, now_ns: int, cost: int) -> Verdict 
     room = limit - count.used
     if cost > room:
         return verdict_of((False, max(room, 0), NEVER if cost > limit else left_us, left_us))
+    if not enter:
+        return verdict_of((True, room, 0, left_us if count.used else 0))
     count.used += cost
     return verdict_of((True, room - cost, 0, left_us))
 

@@ -226,8 +226,8 @@ def charge(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> tu
     return log, -((cutoff - stamp) // 1000)
 
 
-def step(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> Verdict | None:
-    """Return what `mend`, `look` and `charge` come to for a request of one charge; None where it takes all three.
+def step(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int, enter: bool) -> Verdict | None:
+    """Return what `mend`, `look` and, if ``enter``, `charge` come to; None where it takes all three.
 
     Speed alone is its reason: for a log of single units, an exact window, a cost of 1 and a clock that moves on, all of
     it is in a few numbers.
@@ -244,6 +244,8 @@ def step(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> Verd
     if room <= 0:
         wait_us = -((cutoff - log[head - room]) // 1000)
         return verdict_of((False, 0, wait_us, -((cutoff - newest) // 1000)))
+    if not enter:
+        return verdict_of((True, room, 0, -((cutoff - newest) // 1000) if newest > cutoff else 0))
     log.append(now_ns)
     if head != log[0]:
         log.cut(head)

@@ -109,18 +109,23 @@ def _flown(bucket: Bucket, policy: TokenBucket, now_ns: int) -> tuple[int, int]:
     return bucket.level, -passed if -passed <= policy.window_us * 1000 else 0  # as if mended
 
 
-def step(bucket: Bucket | None, policy: TokenBucket, now_ns: int, cost: int) -> Verdict | None:
-    """Return what `mend`, `look` and `charge` come to for a request of one charge; None where it takes all three.
+def step(bucket: Bucket | None, policy: TokenBucket, now_ns: int, cost: int, enter: bool) -> Verdict | None:
+    """Return what `mend`, `look` and, if ``enter``, `charge` come to; None where it takes all three.
 
     Speed alone is its reason: it serves what is allowed, where the clock moves on.
     """
     if type(bucket) is not Bucket or now_ns < bucket.at:
         return None
     limit, window_ns = policy.limit, policy.window_us * 1000
-    level = max(bucket.level - limit * (now_ns - bucket.at), 0) + cost * window_ns
-    room = policy.burst * window_ns - level
+    level, poured = max(bucket.level - limit * (now_ns - bucket.at), 0), cost * window_ns
+    room = policy.burst * window_ns - level - poured
     if room < 0:
         return None
+    if not enter:
+        if bucket.level > limit * bucket.empty_after:  # it would be kept for longer, by `mend`
+            return None
+        return verdict_of((True, (room + poured) // window_ns, 0, -((-level // limit) // 1000)))
+    level += poured
     empty_after = -(-level // limit)
     bucket.at, bucket.level, bucket.empty_after = now_ns, level, empty_after
     return verdict_of((True, room // window_ns, 0, -(-empty_after // 1000)))

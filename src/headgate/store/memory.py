@@ -12,7 +12,7 @@ lists, in which each key stands once, under the time when it may be idle. A bloc
 window a key takes some 150 bytes beside its text, and 8 to 12 more for each further request of one unit.
 
 A request takes the shortest of three ways that give the same answer: `quick`, which is the whole of ``allow`` in one
-function; `step`, a verdict on a single charge; and `_whole_answer`, for sets of charges and all that is rare.
+function; `step`, twice for each charge but the last; and `_whole_answer`, for all that is rare.
 """
 
 from __future__ import annotations
@@ -147,13 +147,24 @@ class MemoryStore:
         return [self._answer(request, now_ns, charging) for request in requests]
 
     def _answer(self, request: Request, now_ns: int, charging: bool) -> list[Verdict]:
-        if charging and len(request) == 1:
-            ((policy, key, cost),) = request
+        # The last charge is entered when it is looked at, if there was room for all before it; then these are.
+        allowed, last = 0, len(request) - 1 if charging else -1
+        verdicts = []
+        for policy, key, cost in request:
             table = self._tables.get(policy.namespace) or self._table(policy)
-            verdict = table.algorithm.step(table.states.get(key), policy, now_ns + table.origin_ns, cost)
-            if verdict is not None:
-                return [verdict]
-        return self._whole_answer(request, now_ns, charging)
+            at_ns = now_ns + table.origin_ns
+            verdict = table.algorithm.step(table.states.get(key), policy, at_ns, cost, allowed == last)
+            if verdict is None:
+                return self._whole_answer(request, now_ns, charging)
+            allowed += verdict[0]
+            verdicts.append(verdict)
+        if allowed > last > 0:
+            for n in range(last):
+                policy, key, cost = request[n]
+                table = self._tables[policy.namespace]
+                entered = table.algorithm.step(table.states[key], policy, now_ns + table.origin_ns, cost, True)
+                verdicts[n] = cast(Verdict, entered)
+        return verdicts
 
     def _whole_answer(self, request: Request, now_ns: int, charging: bool) -> list[Verdict]:
         places: list[_Place] = []
@@ -422,7 +433,7 @@ def _charge(place: _Place, policy: Policy, cost: int, verdict: Verdict) -> Verdi
     """Enter what was allowed, and say what the state is after it."""
     table, states, name, now_ns = place
     before = states.get(name)
-    charged = table.algorithm.step(before, policy, now_ns, cost)
+    charged = table.algorithm.step(before, policy, now_ns, cost, True)
     if charged is not None:
         return charged
     state, reset_after_us = table.algorithm.charge(before, policy, now_ns, cost)
