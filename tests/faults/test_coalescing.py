@@ -540,6 +540,7 @@ class Stop:
         self._last: dict[object, int] = {}
 
     def __enter__(self):
+        sys._getframe().f_trace_opcodes = True  # or CPython 3.12 tells of no opcode until the next one is entered
         sys.settrace(self._trace)
         return self
 
