@@ -7,18 +7,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import servers
+from headgate.proof.case import Case
 from headgate.proof.grading import choose, grade
-from headgate.proof.report import Report
 from headgate.proof.rig import Settings
-from headgate.proof.target import parse, service
-from headgate.proof.verdict import Verdict
+from headgate.proof.target import Target, parse, service
+from headgate.proof.verdict import Finding, Verdict
+from proof.settling import having, settled
 
 ROOT = Path(__file__).parents[2]
 OPEN = {"resilience/outage/killed", "resilience/outage/paused"}
@@ -45,10 +47,17 @@ TARGETS = """
 pytestmark = pytest.mark.slow
 
 
-def failed(report: Report) -> set[str]:
-    unsure = {r.case.id: r.finding.says for r in report.results if r.finding.verdict is Verdict.UNDECIDED}
-    assert not unsure
-    return {result.case.id for result in report.results if result.finding.verdict is Verdict.FAILED}
+Findings = dict[str, Finding]
+
+
+def found(target: Target, settings: Settings, chosen: Sequence[Case]) -> Findings:
+    again = partial(grade, target, settings)
+    return settled(again(chosen), again, but=OPEN)
+
+
+def failed(findings: Findings) -> set[str]:
+    assert not having(Verdict.UNDECIDED, findings)
+    return set(having(Verdict.FAILED, findings))
 
 
 # On Redis one for threads and one for tasks, each on another server where there are two: stores have their own suite.
@@ -57,43 +66,43 @@ BRIEF = ["app/limiter_memory.py:MemorySlidingWindow", "app/limiter_redis.py:Redi
 
 
 @pytest.fixture(scope="session")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Report]]]:
+def gradings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Findings]]]:
     """All gradings of the library, three at a time: they mostly wait."""
     path = tmp_path_factory.mktemp("made") / "made.py"
     path.write_text(TARGETS.replace("\n    ", "\n"))
     with ThreadPoolExecutor(3) as pool:
         every, correctness = choose(strict=True), choose(["correctness"])
         yield {
-            name: pool.submit(grade, parse(f"{path}:{name}"), Settings(server=kind), every)
+            name: pool.submit(found, parse(f"{path}:{name}"), Settings(server=kind), every)
             for name, kind in MADE.items()
             if kind != "none"
-        } | {name: pool.submit(grade, parse(f"{ROOT / name}"), Settings(), correctness) for name in BRIEF}
+        } | {name: pool.submit(found, parse(f"{ROOT / name}"), Settings(), correctness) for name in BRIEF}
         pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("name", ["memory", "memory_async"])
-def test_in_memory_every_case_passes(name: str, reports: dict[str, Future[Report]]):
-    report = reports[name].result()
-    assert failed(report) == set()
-    assert report.counts[Verdict.PASSED] >= 34
+def test_in_memory_every_case_passes(name: str, gradings: dict[str, Future[Findings]]):
+    findings = gradings[name].result()
+    assert failed(findings) == set()
+    assert len(having(Verdict.PASSED, findings)) >= 34
 
 
 @pytest.mark.parametrize("name", ["redis", "redis_async"])
-def test_on_redis_every_case_passes_but_those_that_are_open(name: str, reports: dict[str, Future[Report]]):
+def test_on_redis_every_case_passes_but_those_that_are_open(name: str, gradings: dict[str, Future[Findings]]):
     if MADE[name] == "none":
         pytest.skip(servers.HOW_TO_GET_ONE)
-    report = reports[name].result()
-    assert failed(report) == OPEN
-    assert report.counts[Verdict.PASSED] >= 44
+    findings = gradings[name].result()
+    assert failed(findings) == OPEN
+    assert len(having(Verdict.PASSED, findings)) >= 44
 
 
 @pytest.mark.parametrize("target", BRIEF)
-def test_the_files_of_the_brief_pass_as_they_stand(target: str, reports: dict[str, Future[Report]]):
+def test_the_files_of_the_brief_pass_as_they_stand(target: str, gradings: dict[str, Future[Findings]]):
     if "redis" in target and KINDS == ["none"]:
         pytest.skip(servers.HOW_TO_GET_ONE)
-    report = reports[target].result()
-    assert failed(report) == set()
-    assert report.counts[Verdict.PASSED] >= 14
+    findings = gradings[target].result()
+    assert failed(findings) == set()
+    assert len(having(Verdict.PASSED, findings)) >= 14
 
 
 @pytest.mark.parametrize("kind", KINDS[:1])
@@ -109,11 +118,11 @@ def test_the_service_passes_every_case_over_http(kind: str):
             try:
                 wait_for(f"http://127.0.0.1:{port}/readyz")
                 target = service(f"http://127.0.0.1:{port}/ping?user_id={{key}}")
-                report = grade(target, Settings(5, 1.0), choose(strict=True))
+                findings = found(target, Settings(5, 1.0), choose(strict=True))
             finally:
                 process.terminate()
-    assert failed(report) == set()
-    assert report.counts[Verdict.PASSED] >= 15
+    assert failed(findings) == set()
+    assert len(having(Verdict.PASSED, findings)) >= 15
 
 
 def wait_for(url: str) -> None:
