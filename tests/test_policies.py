@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 
 import pytest
 
@@ -31,6 +32,28 @@ BOTH = (PLAIN, TokenBucket(10, window=1))
 FOUR = Policies([USER, TENANT, ENDPOINT, ALL])
 KEY = {"user": "alice", "tenant": "acme", "endpoint": "/pay"}
 WHOSE = {"user": USER.name, "tenant": TENANT.name, "endpoint": ENDPOINT.name}
+
+
+class Word(str, Enum):  # noqa: UP042 - a StrEnum writes itself as its text, these as Word.USER
+    USER = "user"
+    ALICE = "alice"
+    PARIS = "Europe/Paris"
+    DAY = "day"
+
+
+def test_text_of_a_class_of_its_own_is_taken_as_the_text_that_it_is():
+    ((_, key, _),) = Policies([PLAIN]).request(Word.ALICE)
+    assert type(key) is str
+    policy = SlidingWindow(5, window=60, per=Word.USER, name=Word.ALICE)
+    assert policy.namespace == SlidingWindow(5, window=60, per="user", name="alice").namespace
+    assert [type(text) for text in (policy.name, *policy.per)] == [str, str]
+    ((_, key, _),) = Policies([policy]).request({Word.USER: Word.ALICE})
+    assert type(key) is str
+    calendar = CalendarWindow(5, every=Word.DAY, timezone=Word.PARIS)
+    assert (calendar.name, calendar.namespace) == (
+        "calendar-window-day-Europe-Paris",
+        "calendar-window:calendar-window-day-Europe-Paris:day@Europe/Paris",
+    )
 
 
 class Hostile(Mapping):

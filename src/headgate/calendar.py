@@ -48,7 +48,7 @@ def checked_every(every: Every) -> Every:
     """Return ``every``; raise `InvalidPolicy` unless it is one of `EVERY`."""
     if not isinstance(every, str) or every not in EVERY:
         raise InvalidPolicy(f"every must be one of {', '.join(EVERY)}, got {shown(every)}{meant(every, EVERY)}")
-    return every
+    return EVERY[EVERY.index(every)]  # plain text, also where it came as a member of an enum
 
 
 def checked_zone(name: str) -> str:
@@ -58,7 +58,7 @@ def checked_zone(name: str) -> str:
     refused: the instances of a fleet would differ.
     """
     _opened(name)
-    return name
+    return str.__str__(name)
 
 
 def span_us(every: str) -> int:

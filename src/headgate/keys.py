@@ -28,7 +28,8 @@ def checked_key(key: str, attribute: str | None = None) -> str:
     """Return ``key``, or the value of an attribute of one; raise `InvalidKey` unless it is text that UTF-8 can carry.
 
     Any text is a key: empty, with separators, braces or NULs, a megabyte. A lone surrogate is refused: it has no
-    bytes, so two stores could not agree on what it is.
+    bytes, so two stores could not agree on what it is. Text of a class of its own is returned as plain text: an enum's
+    members, say, are written in one way here and in another one there.
     """
     if not isinstance(key, str):
         raise InvalidKey(f"{_what(attribute)} must be a str, got {shown(key)}", attribute=attribute)
@@ -41,7 +42,7 @@ def checked_key(key: str, attribute: str | None = None) -> str:
                 f"{error.start}",
                 attribute=attribute,
             ) from None
-    return key
+    return str.__str__(key)
 
 
 def _what(attribute: str | None) -> str:

@@ -339,8 +339,9 @@ class CalendarWindow(Policy):
         per: str | Sequence[str] | None = None,
         shared: bool = False,
     ) -> None:
-        object.__setattr__(self, "every", calendar.checked_every(every))
-        object.__setattr__(self, "timezone", calendar.checked_zone(timezone))
+        every, timezone = calendar.checked_every(every), calendar.checked_zone(timezone)
+        object.__setattr__(self, "every", every)
+        object.__setattr__(self, "timezone", timezone)
         span = f"{every}-{timezone.replace('/', '-')}"
         self._settle(limit, calendar.span_us(every), name, per, shared, span=span, in_key=f"{every}@{timezone}")
 
@@ -381,7 +382,7 @@ def _checked_name(name: str | None, derived: str) -> str:
         return derived
     if not isinstance(name, str) or not _NAME.match(name):
         raise InvalidPolicy(f"name must be 1 to 64 of A-Z a-z 0-9 . _ -, got {shown(name)}")
-    return name
+    return str.__str__(name)  # and not what a class of its own makes of it where it is written
 
 
 def _checked_attributes(per: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -396,7 +397,7 @@ def _checked_attributes(per: str | Sequence[str] | None) -> tuple[str, ...]:
         )
     if len(set(attributes)) < len(attributes):
         raise InvalidPolicy(f"per must name each attribute once, got {shown(per)}")
-    return tuple(attributes)
+    return tuple(map(str.__str__, attributes))
 
 
 def _whose(per: tuple[str, ...], shared: bool) -> str:

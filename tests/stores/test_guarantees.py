@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from enum import Enum
 
 import pytest
 
@@ -15,6 +16,10 @@ from headgate.algorithms.sliding_window import Units
 from stores.rigs import Rig, charges
 
 US = 0.000001
+
+
+class Plan(str, Enum):  # noqa: UP042 - a StrEnum writes itself as its text, this one as Plan.FREE
+    FREE = "free"
 
 
 def per_minute(limit: int, **options) -> SlidingWindow:
@@ -380,6 +385,15 @@ def test_g10_any_text_is_a_distinct_and_safe_key(rig: Rig):
         stored = rig.stored()
         assert len(stored) == len(keys)
         assert max(map(len, stored)) < 400
+
+
+def test_g10_a_member_of_an_enum_is_the_text_that_it_is(rig: Rig):
+    limiter = rig.limiter(per_minute(3))
+    assert limiter.take(Plan.FREE).remaining == 2
+    assert limiter.take("free").remaining == 1
+    assert not limiter.allow(Plan.FREE, 2)
+    limiter.forget(Plan.FREE)
+    assert limiter.peek("free").remaining == 3
 
 
 def test_g10_forget_gives_the_whole_limit_back_to_one_key_alone(rig: Rig):

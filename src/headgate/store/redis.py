@@ -56,7 +56,7 @@ class _Body:
         if isinstance(max_waiting, bool) or not isinstance(max_waiting, int) or max_waiting < 1:
             raise ValueError(f"max_waiting must be a whole number of 1 or more, got {max_waiting!r}")
         self.mended = 0
-        self._prefix = prefix
+        self._prefix = str.__str__(prefix)
         self._timeout = timeout
         self._max_waiting = max_waiting
         self._scripts = Scripts()
