@@ -334,6 +334,39 @@ def test_a_batch_that_cannot_be_sent_is_told_when_the_driver_gives_up(proxy: Cut
 
 
 @pytest.mark.slow
+def test_a_thread_whose_time_was_over_before_it_was_connected_takes_nothing(proxy: Cuts, prefix: str):
+    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=0.3) as store:
+        proxy.delay = 0.2  # of each reply, and to sign in takes several
+        with pytest.raises(StoreUnavailable, match="nothing was taken"):
+            Limiter(POLICY, store=store).take("a")
+        assert proxy.scripts == []
+        proxy.delay = 0
+        assert Limiter(POLICY, store=store).take("a").remaining == 10**6 - 1
+
+
+@pytest.mark.slow
+def test_while_a_batch_cannot_be_sent_other_threads_are_told_in_time_whatever_time_the_driver_has(
+    proxy: Cuts, prefix: str
+):
+    with redis.Redis.from_url(proxy.url, socket_timeout=None) as own:
+        store, callers = RedisStore(own, prefix=wide(prefix), timeout=0.4), Callers()
+        limiter = Limiter(POLICY, store=store)
+        limiter.take("a")
+        proxy.deaf = True
+        callers.ask(lambda: store.decide(large(prefix)))
+        time.sleep(0.1)
+        callers.ask(lambda: limiter.take("a"))
+        until(lambda: callers.seconds)
+        time.sleep(0.3)  # the other one connects anew, and the client's own settings let it wait for that without end
+        proxy.deaf = False
+        outcomes = callers.join()
+        assert [type(outcome) for outcome in outcomes] == [StoreTimeout, StoreUnavailable]
+        assert callers.seconds[0] < 0.4 + MARGIN
+        assert limiter.take("a").remaining == 10**6 - 2
+        assert own.connection_pool.get_connection()._sock.gettimeout() is None  # as it was
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_task_cancelled_while_its_batch_cannot_be_sent_cancels_no_other_call(proxy: Cuts, prefix: str):
     async def main() -> None:

