@@ -153,7 +153,7 @@ def complaints(error: ValidationError) -> list[str]:
 
 def _complaint(name: str, value: str, error: Exception | None) -> str:
     # Any of them: a URL may have been given to the wrong variable.
-    secret = name == "redis_url" or "@" in value
+    secret = name == "redis_url" or "@" in value or "://" in value
     shown = masked(value) if secret else value
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."

@@ -369,6 +369,16 @@ REFUSED_BESIDE = [
         TokenBucket(5, window=60, name="a", per=("ip", "user")),
         "both named a and count by different attributes, user, ip and ip, user",
     ),
+    (
+        SlidingWindow(5, window=60, name="a"),
+        SlidingWindow(5, window=60, name="a", shared=True),
+        r"both named a, and one counts by a plain key, the other by nothing \(it is shared\)",
+    ),
+    (
+        FixedWindow(5, window=60, name="a", per=("user", "ip")),
+        FixedWindow(5, window=60, name="a"),
+        "both named a, and one counts by user, ip, the other by a plain key",
+    ),
 ]
 
 
@@ -389,6 +399,7 @@ ALLOWED_BESIDE = [
     (SlidingWindow(5, window=60), SlidingWindow(5, window=60, buckets=6)),
     (SlidingWindow(5, window=60), SlidingWindow(6, window=60, per="user")),
     (SlidingWindow(5, window=60, name="one"), SlidingWindow(6, window=60, name="one")),
+    (SlidingWindow(5, window=60, name="one"), SlidingWindow(5, window=60, name="one", per="user")),
     (TokenBucket(5, window=60, name="one"), TokenBucket(5, window=60, burst=9, name="one")),
     (CalendarWindow(5, every="day"), CalendarWindow(6, every="day", timezone="Asia/Tokyo")),
     (CalendarWindow(5, every="day", name="a"), CalendarWindow(6, every="week", name="a")),

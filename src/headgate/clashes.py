@@ -65,6 +65,15 @@ def _can_be_known(where: object) -> bool:
     return True
 
 
+def _parts(policy: Policy) -> int:
+    """Return how many texts name one of its counters. A plain key is one, as the value of a single attribute is."""
+    return 0 if policy.shared else len(policy.per) or 1
+
+
+def _by(policy: Policy) -> str:
+    return "nothing (it is shared)" if policy.shared else ", ".join(policy.per) or "a plain key"
+
+
 def _refuse(one: Policy, other: Policy) -> None:
     """Raise `InvalidPolicy` if two policies of one namespace are not meant to be one counter."""
     if one.per and other.per and one.per != other.per:
@@ -72,6 +81,11 @@ def _refuse(one: Policy, other: Policy) -> None:
             f"two policies on one store are both named {one.name} and count by different attributes, "
             f"{', '.join(one.per)} and {', '.join(other.per)}: equal values would share one counter; give each a name= "
             f"of its own"
+        )
+    if _parts(one) != _parts(other):
+        raise InvalidPolicy(
+            f"two policies on one store are both named {one.name}, and one counts by {_by(one)}, the other by "
+            f"{_by(other)}: nobody could tell which of them is meant; give each a name= of its own"
         )
     if not one.named and (one.limit, one.burst) != (other.limit, other.burst):
         what, units, others = ("limits", one.limit, other.limit)

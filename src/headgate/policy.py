@@ -255,6 +255,8 @@ class TokenBucket(Policy):
 
     def with_limit(self, limit: int) -> Self:
         """See `Policy.with_limit`. A burst that was the limit follows it."""
+        if limit == self.limit:
+            return self
         return replace(self, limit=limit, burst=limit if self.burst == self.limit else self.burst)
 
 

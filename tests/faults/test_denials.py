@@ -27,6 +27,7 @@ from headgate import (
     StoreTimeout,
     TokenBucket,
 )
+from headgate.keys import Key
 from headgate.policy import Policy
 from headgate.proof.faketime import stepped_server, why_not
 from headgate.store import denials, queue
@@ -190,6 +191,25 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(
     assert len(own.store._denials) == 50
     sources = [own.run(own.limiter(POLICY).take(key)).source for key in reversed(keys)]
     assert sources == ["denial-cache"] * 50 + ["store"] * 30
+
+
+@pytest.mark.parametrize(
+    ("policy", "key"),
+    [
+        (SlidingWindow(1, window=60), "k" * 257),
+        (SlidingWindow(1, window=60, per=("user", "ip")), {"user": "u" * 250, "ip": "1.2.3.4"}),
+        (SlidingWindow(1, window=60, shared=True), {}),
+    ],
+    ids=["long", "long-together", "beside-a-long-one"],
+)
+def test_long_keys_are_not_remembered(client: Callable[..., Client], policy: SlidingWindow, key: Key):
+    own = client(denial_ttl=30)
+    beside = [SlidingWindow(100, window=60, per="user")] if policy.shared else []
+    limiter = own.limiter(policy, *beside)
+    asked = {"user": "u" * 257} if beside else key
+    assert own.run(limiter.take(asked)).allowed
+    assert {own.run(limiter.take(asked)).source for _ in range(3)} == {"store"}
+    assert len(own.store._denials) == 0
 
 
 def test_a_flood_of_denied_requests_costs_a_call_for_each_time_to_live(

@@ -246,8 +246,13 @@ def test_what_may_be_a_password_is_masked(url: str, shown: str):
     assert masked(url) == shown
 
 
-@pytest.mark.parametrize("name", ["RATE_LIMIT_GLOBAL", "RATE_LIMIT_ENDPOINTS", "RATE_LIMIT_ENABLED"])
-@pytest.mark.parametrize("url", ["redis://:hunter2@host", "5/hunter2@host", '{"/ping": "5/hunter2@host"}'])
+@pytest.mark.parametrize(
+    "name", ["RATE_LIMIT_GLOBAL", "RATE_LIMIT_ENDPOINTS", "RATE_LIMIT_ENABLED", "RATE_LIMIT_BACKEND"]
+)
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:hunter2@host", "redis://host/0?password=hunter2", "5/hunter2@host", '{"/ping": "5/hunter2@host"}'],
+)
 def test_a_password_in_the_wrong_variable_is_not_in_the_line_either(bad, name: str, url: str):
     (line,) = bad(**{name: url})
     assert "hunter" not in line

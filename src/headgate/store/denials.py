@@ -4,11 +4,13 @@ After a denial with a wait, the same request cannot be allowed before the wait i
 it off. So until the time of its sending plus the wait the answer is known. It is kept only where each policy that
 denied had nothing left; what is told is what the call told, and the wait that is left of it, counted from the time of
 the reply. For a request of one unit that is exact: nobody can have taken anything of it since. (Of several units some
-may have come back meanwhile, and others may have taken them: then its wait is the least that it can be.)
+may have come back meanwhile, and others may have taken them: then its wait is the least that it can be.) Long keys are
+not kept: what is remembered is bounded in bytes, too.
 
 What gives units back breaks this. In this process it is done under `forgetting`: no denial that was sent for before is
-given after. From elsewhere (another process, lost state, a step of the server's clock) it is seen late, by the span for
-which denials are kept; and never over: more is never allowed for it.
+given after. From elsewhere (another process, lost state, a step of the server's clock; a token bucket that is asked
+under a higher limit as well, and so flows faster) it is seen late, by the span for which denials are kept; and never
+over: more is never allowed for it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.decision import NEVER, Verdict
-from headgate.keys import Counted
+from headgate.keys import Counted, held
 from headgate.policy import Policy
 from headgate.store.protocol import Answer, Counter, Remembered, Request
 
@@ -153,6 +155,8 @@ class Denials:
                         break
 
     def _keep(self, request: Request, answer: list[Verdict], sent_ns: int, replied_ns: int) -> None:
+        if any(held(key) is not key for _, key, _ in request):
+            return
         denied = [n for n, verdict in enumerate(answer) if not verdict.allowed]
         waits_us = [answer[n].retry_after_us for n in denied]
         if NEVER in waits_us or any(answer[n].remaining for n in denied):

@@ -188,9 +188,11 @@ class RedisStore(_Body):
             call twice.
         prefix: What all stored keys begin with. One with a hash tag of its own (``"{pay}:"``) keeps all of them in
             one slot of a cluster.
-        timeout: Seconds that a call may last: waiting for its turn, and for the reply.
+        timeout: Seconds that a call may last: waiting for its turn, and for the reply. Connecting may take longer; a
+            call whose time is over by then takes nothing.
         denial_ttl: Seconds for which a denial is remembered and given again without asking the server, 0 to 60: never
-            longer than its wait, and never wrong but where another process gives units back meanwhile. 0 for none.
+            longer than its wait, and never wrong but where units come back sooner meanwhile: another process gives
+            them back, or a token bucket is asked under a higher limit, too. 0 for none.
         max_waiting: Callers that may wait for their turn, 1 or more. Who comes then gets `StoreUnavailable` at once.
 
     Attributes:

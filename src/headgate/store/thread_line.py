@@ -24,7 +24,7 @@ _NEARLY = 0.98
 
 
 class ThreadLine(Line):
-    """See the module. To connect it takes as long as the client's own settings let it; who is late then takes nothing."""
+    """See the module. To connect takes as long as the client's own settings let it; who is late then takes nothing."""
 
     def __init__(self, pool: Any, timeout: float, most_waiting: int, *, keeps: bool) -> None:
         super().__init__(pool, timeout, most_waiting, keeps=keeps)
