@@ -21,6 +21,7 @@ from headgate import CalendarWindow, FixedWindow, InvalidKey, Limiter, MemorySto
 from headgate.algorithms import BY_NAME, sliding_window
 from headgate.decision import Verdict
 from headgate.policy import Policy
+from headgate.store import memory
 from headgate.testing import ManualClock
 
 POLICIES = [
@@ -295,8 +296,8 @@ def test_a_key_is_quick_again_when_its_dearer_requests_have_left(clock: ManualCl
     limiter = Limiter(SlidingWindow(10, window=60), store=store)
     for cost in (1, 3, 1):
         limiter.take("a", cost)
-        clock.advance(1)
-    clock.advance(58)  # the first two have left
+        clock.advance(0.1)
+    clock.advance(59.85)  # the first two have left
     assert limiter.take("a").remaining == 8
     no_whole_way(store)
     assert [limiter.allow("a") for _ in range(9)] == [True] * 8 + [False]
@@ -703,10 +704,206 @@ def test_idle_keys_are_given_back_however_many_policies_a_request_has(clock: Man
     assert len(store) <= 40 * 20 * 2  # twice what is live
 
 
-def test_where_the_calendar_ends_nothing_is_charged_to_any_policy():
-    store = MemoryStore(clock=ManualClock(10**12))
-    window = SlidingWindow(10, window=60)
-    limiter = Limiter(window, CalendarWindow(5, every="day"), store=store)
-    with pytest.raises(ValueError, match="9999"):
+def test_a_flooded_namespace_is_given_back_in_time_however_many_others_there_are(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiters = [Limiter(SlidingWindow(5, window=0.1, name=f"p{n}"), store=store) for n in range(40)]
+    for limiter in limiters:
+        limiter.allow("a")
+    for n in range(5000):
+        clock.advance(0.001)
+        limiters[0].allow(f"fresh-{n}")
+    assert len(store) < 2 * 100  # twice what is live
+
+
+def test_a_namespace_with_much_to_give_back_does_not_keep_others_waiting_for_good(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    large, small = (Limiter(SlidingWindow(5, window=window), store=store) for window in (60, 1))
+    for n in range(20_000):
+        large.allow(f"gone-{n}")
+    clock.advance(120)
+    for n in range(5000):
+        small.take(f"fresh-{n}")
+        clock.advance(0.01)
+    assert len(store) < 2 * 100
+
+
+def test_no_namespace_is_left_behind_by_a_clock_that_was_a_year_ahead(clock: ManualClock):
+    store = MemoryStore(clock=clock)
+    limiters = [Limiter(SlidingWindow(5, window=60, name=f"p{n}"), store=store) for n in range(20)]
+    clock.advance(365 * 86400)
+    for _ in range(50):
+        limiters[0].take("glitch")
+        clock.advance(1)
+    clock.advance(-365 * 86400)
+    for limiter in limiters:
+        for n in range(50):
+            limiter.take(f"gone-{n}")
+    for _ in range(400):
+        clock.advance(1)
+        limiters[0].take("a")
+    assert len(store) == 1
+
+
+@pytest.mark.parametrize("verb", ["block", "take"])
+def test_a_call_that_a_signal_ends_anywhere_leaves_no_key_for_good(verb: str):
+    """Whatever it was at: a block, a first charge, or the giving back of others."""
+    for place in itertools.count():
+        clock = ManualClock()
+        store = MemoryStore(clock=clock)
+        limiter = Limiter(SlidingWindow(5, window=60), store=store)
+        for key in ("idle", "live"):
+            limiter.take(key)
+            clock.advance(1)
+        clock.advance(59)
+        ended = True
+        with contextlib.suppress(Enough), ended_at(place):
+            limiter.take("fresh") if verb == "take" else limiter.block("fresh", 30)
+            ended = False
+        for _ in range(200):
+            clock.advance(1)
+            limiter.take("a")
+        (table,) = store._tables.values()
+        assert list(table.states) == ["a"], place
+        if not ended:
+            break
+    assert place > 5
+
+
+@contextlib.contextmanager
+def ended_at(place: int):
+    """Raise in the store's file as a signal's handler may: where a call begins, or one into C ends."""
+    places = itertools.count()
+
+    def profile(frame, event, _):
+        if event in ("call", "c_return") and frame.f_code.co_filename == memory.__file__ and next(places) == place:
+            raise Enough
+
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+@each
+def test_shared_counters_are_given_back_when_they_are_idle(clock: ManualClock, policy: Policy):
+    store = MemoryStore(clock=clock, max_keys=10)
+    limiter = Limiter(policy, store=store)
+    for n in range(500):
         limiter.take("a")
-    assert Limiter(window, store=store).peek("a").remaining == 10
+        limiter.take(f"rush-{n}")
+    (table,) = store._tables.values()
+    assert len(table.shared) > 100
+    for _ in range(400):
+        clock.advance(policy.window / 10)
+        limiter.take("a")
+    assert table.shared == {}
+    assert sum(map(len, table._ring)) + len(table._due) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_a_full_store_no_key_is_over_its_limit_whatever_comes_and_goes(clock: ManualClock, seed: int):
+    random = Random(seed)
+    store = MemoryStore(clock=clock, max_keys=4)
+    limiters = [Limiter(SlidingWindow(3, window=1, name=f"p{n}"), store=store) for n in range(3)]
+    allowed: dict[tuple[int, str], list[int]] = {}
+    for _ in range(3000):
+        clock.advance(random.choice([0, 0.001, 0.01, 0.02, 0.02, 0.05, 0.1]))
+        n, key = random.randrange(3), random.choice("abcdef")
+        stamps = allowed.setdefault((n, key), [])
+        if limiters[n].take(key):
+            stamps.append(clock.now_us())
+        assert sum(stamp > clock.now_us() - 1_000_000 for stamp in stamps[-4:]) <= 3
+    assert store.overflowed > 100
+    assert sum(map(len, allowed.values())) > 100
+
+
+@pytest.mark.parametrize("namespaces", [1, 50])
+def test_a_fresh_key_in_a_full_store_looks_at_a_few_keys_however_many_namespaces_there_are(
+    clock: ManualClock, namespaces: int, monkeypatch: pytest.MonkeyPatch
+):
+    store = MemoryStore(clock=clock, max_keys=5000)
+    limiters = [Limiter(SlidingWindow(5, window=60, name=f"p{n}"), store=store) for n in range(namespaces)]
+    clock.advance(0.9)
+    for n in range(5000):
+        limiters[n % namespaces].take(f"live-{n}")
+    clock.advance(59.9)  # in the slot in which they end, and all still live
+    for limiter in limiters:
+        limiter.take("fresh")
+    ways = Counter()
+    monkeypatch.setattr(sliding_window, "idle_at", counted(sliding_window.idle_at, ways))
+    for n in range(20):
+        ways.clear()
+        limiters[0].take(f"fresh-{n}")
+        assert ways["look"] <= 50
+    assert store.overflowed == 20 + namespaces
+
+
+def test_an_idle_key_of_another_namespace_makes_room_at_the_very_moment(clock: ManualClock):
+    store = MemoryStore(clock=clock, max_keys=20)
+    limiters = [Limiter(SlidingWindow(5, window=60, name=f"p{n}"), store=store) for n in range(20)]
+    limiters[13].take("idle")
+    clock.advance(0.000001)
+    for limiter in limiters:
+        if limiter is not limiters[13]:
+            limiter.take("live")
+    clock.advance(59.999998)
+    limiters[0].take("shares")
+    assert store.overflowed == 1
+    clock.advance(0.000001)
+    limiters[0].take("has its own")
+    assert store.overflowed == 1
+    assert len(store) == 20
+
+
+class Reading:
+    """A clock that reads what it is told to."""
+
+    def __init__(self, now_us: object) -> None:
+        self.reads = now_us
+
+    def now_us(self):
+        return self.reads
+
+
+FURTHEST_US = 8 * 10**15
+
+
+@pytest.mark.parametrize("reads", [FURTHEST_US + 1, -FURTHEST_US - 1, 2**63, 10**30, 1.5, float("nan"), "0", None])
+def test_a_clock_that_reads_what_no_store_can_count_by_is_refused_and_nothing_is_charged(reads: object):
+    clock = Reading(10**15)
+    store = MemoryStore(clock=clock)
+    bucket, window = TokenBucket(5, window=60), SlidingWindow(5, window=60)
+    both, alone = Limiter(bucket, window, store=store), Limiter(window, store=store)
+    both.take("a")
+    clock.reads = reads
+    calls = [
+        lambda: both.take("a"),
+        lambda: both.take("fresh"),
+        lambda: alone.allow("a"),
+        lambda: alone.block("a", 30),
+        lambda: Limiter(SlidingWindow(5, window=1), store=store),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"clock\.now_us\(\) must be a whole number from -8\d+ to 8\d+, .*, got "):
+            call()
+        assert store._bench.free == [None]
+    clock.reads = 10**15
+    assert [decision.remaining for decision in both.peek("a").decisions] == [4, 4]
+    assert len(store) == 2
+
+
+@pytest.mark.parametrize("now_us", [FURTHEST_US, -FURTHEST_US, -1])
+@pytest.mark.parametrize("window", [0.000001, 3650 * 86400])
+@pytest.mark.parametrize("buckets", [None, 1])
+def test_a_clock_may_be_as_far_from_its_origin_as_is_said(now_us: int, window: float, buckets: int | None):
+    store = MemoryStore(clock=Reading(now_us))
+    policies = (
+        SlidingWindow(5, window=window, buckets=buckets),
+        TokenBucket(5, window=window),
+        FixedWindow(5, window=window),
+        CalendarWindow(5, every="year"),
+    )
+    limiter = Limiter(*policies, store=store)
+    assert [limiter.take("a", cost).allowed for cost in (1, 1, 2, 2)] == [True, True, True, False]
+    assert [limiter.block("a", 30), limiter.allow("a")] == [None, False]

@@ -1,10 +1,11 @@
 """Counters in this process: thread-safe, bounded, with no thread of their own.
 
 Calls take turns (`Bench.hold`) of a few microseconds, and never across I/O (longer by some 200 ns an entry once, when a
-log of single units meets its first dearer request, or a stepped clock). Idle keys are given back a few at a time by
-the calls that come anyway (`_Table.sweep`), so there is no pause and no background thread. When the store holds
-`max_keys` and all of them are live, a fresh key is counted in one of a fixed set of shared states, chosen by a keyed
-hash: never over its limit, perhaps under, and a throttled key is never freed to make room for one that somebody sprays.
+log of single units meets its first dearer request, or a stepped clock; and some 0.1 ms, or 0.2 with 200 namespaces,
+where a fresh key looks for a place in a full store). Idle keys are given back a few at a time by the calls that come
+anyway (`_Table.sweep`), so there is no pause and no background thread. When the store holds `max_keys` and all of them
+are live, a fresh key is counted in one of a fixed set of shared states, chosen by a keyed hash and given back as keys
+are: never over its limit, perhaps under, and a throttled key is never freed to make room for one that somebody sprays.
 
 How it lies in memory: each namespace (an algorithm, a name and a window) has a `_Table`. That is a dict from what is
 held of a key, itself or the digest of a long one, to its state, which the algorithm's own file describes; and a ring of
@@ -27,8 +28,9 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from headgate.algorithms import BY_NAME, Allow, Bench, State, States
-from headgate.clock import Clock
+from headgate.clock import FURTHEST_US, Clock
 from headgate.decision import NEVER, Verdict, verdict_of
+from headgate.errors import shown
 from headgate.keys import Counted, Digest, held, raw
 from headgate.policy import Policy
 from headgate.store.forking import renew_after_fork
@@ -40,7 +42,7 @@ _SLOTS = 64  # of a window: a key is given back at most a 64th of its window lat
 _SHARED = 1024  # states for the keys that found no room, for each namespace
 _STEP = 16  # keys looked at in one turn: what giving back can add to a call
 _TURN_NS = 1_000_000  # between two turns, where all calls are quick ones
-_SEARCH = 64  # keys looked at for a place before a fresh key has to share
+_SEARCH = 32  # keys and namespaces looked at for a place before a fresh key has to share
 _CROWDED = (
     "all %d keys of this memory store are live: fresh keys share counters from now on, and may be denied early; "
     "raise max_keys, or limit what a key can be"
@@ -52,7 +54,8 @@ class MemoryStore:
 
     For one process only: with several workers each would count by itself. Names of policies are to be few: what is kept
     for each is kept until the store is closed. A request from a signal's handler, of the very key whose request it
-    interrupted, may be allowed beside that one.
+    interrupted, may be allowed beside that one; and it may be forgotten, if it is of an idle key that was just being
+    given back.
 
     Args:
         clock: What the time is read from; by default the process's monotonic clock, which no step reaches. (Windows
@@ -79,8 +82,8 @@ class MemoryStore:
         renew_after_fork(self._bench)
         self._origin_ns = time.time_ns() - ticks() if clock is None else 0
         self._tables: dict[str, _Table] = {}
-        self._turns: list[_Table] = []  # the same, in the order in which they have their turn
-        self._served = 0
+        self._turns: list[_Table] = []  # the same, for who is not in the turn: a list only grows at its end
+        self._first: _Table | None = None  # the one that is due first
         self._swept_ns = self._due_ns = 0  # idle keys were last looked for, and can next be found
 
     def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
@@ -231,10 +234,14 @@ class MemoryStore:
     def _room(self, now_ns: int, taken: Sequence[_Place]) -> bool:
         if self._fits(taken):
             return True
-        for table in self._turns:
-            table.sweep(now_ns, _SEARCH, early=True)
-            if self._fits(taken):
+        left = _SEARCH
+        for table in sorted(self._turns, key=_Table.due_at):
+            before = len(table.states)
+            left = table.search(now_ns, left) - 1
+            if len(table.states) < before and self._fits(taken):
                 return True
+            if left <= 0:
+                break
         self._crowded = True
         return False
 
@@ -244,16 +251,20 @@ class MemoryStore:
         return len(self) + promised < self._max_keys
 
     def _sweep(self, now_ns: int, charges: int) -> None:
-        """Give back a few idle keys of one namespace, the next one at each turn: more than the call can bring."""
-        self._swept_ns = now_ns
-        if self._turns:
-            self._served = (self._served + 1) % len(self._turns)
-            self._turns[self._served].sweep(now_ns, max(charges, _STEP))
+        """Give back a few idle keys of the namespace that is due for longest: more than the call can bring."""
+        if self._first:
+            if now_ns >= self._swept_ns:  # else the clock was stepped back, and which is first is to be seen
+                self._first.sweep(now_ns, max(charges, _STEP))
             self._rest(now_ns)
 
     def _rest(self, now_ns: int) -> None:
-        """Sweep no more until a slot of a ring is over."""
-        self._due_ns = min(table.due_at() for table in self._turns)
+        """Sweep no more until a slot of a ring is over, and then that ring."""
+        if now_ns < self._swept_ns:  # a ring that is ahead now is never first, and nobody else would bring it back
+            for table in self._turns:
+                table.follow(now_ns)
+        self._swept_ns = now_ns
+        self._first = min(self._turns, key=_Table.due_at)
+        self._due_ns = self._first.due_at()
         self._bench.wake_ns = max(self._due_ns, now_ns + _TURN_NS)
 
     def _table(self, policy: Policy) -> _Table:
@@ -267,7 +278,18 @@ class MemoryStore:
 
 
 def _nanoseconds(clock: Clock) -> Callable[[], int]:
-    return lambda: clock.now_us() * 1000
+    """Return a clock of one's own in ns. What it reads is checked here, before anything is charged by it."""
+
+    def ticks() -> int:
+        now_us = clock.now_us()
+        if not isinstance(now_us, int) or not -FURTHEST_US <= now_us <= FURTHEST_US:
+            raise ValueError(
+                f"clock.now_us() must be a whole number from {-FURTHEST_US} to {FURTHEST_US}, in microseconds, "
+                f"got {shown(now_us)}"
+            )
+        return now_us * 1000
+
+    return ticks
 
 
 class _Blocked:
@@ -295,7 +317,8 @@ class _Table:
 
     A slot of the ring lists the keys that could be idle by then, a 64th of a window wide; each key is in one slot. When
     a slot is over, its keys are given back or, if charged since, entered where they are due now: so a key is looked at
-    about once a window, whatever its traffic, and all keys due at once are still taken a few at a time.
+    about once a window, whatever its traffic, and all keys due at once are still taken a few at a time. Shared states
+    are listed there, too, by their numbers.
     """
 
     __slots__ = (
@@ -323,39 +346,56 @@ class _Table:
         self._secret = secrets.token_bytes(16)
         self._width_ns = max(1, policy.window_us * 1000 // _SLOTS)
         self._slot = (now_ns + self.origin_ns) // self._width_ns
-        self._ring: list[list[Counted | Digest]] = [[] for _ in range(_SLOTS + 2)]
-        self._due: list[Counted | Digest] = []
+        self._ring: list[list[_Name]] = [[] for _ in range(_SLOTS + 2)]
+        self._due: list[_Name] = []
 
-    def enter(self, name: Counted | Digest, at_ns: int) -> None:
-        """List a key in the slot in which it could be idle."""
+    def enter(self, name: _Name, at_ns: int) -> None:
+        """List a key in the slot in which it could be idle. Before it has a state: one not listed is held for good."""
         self._ring[at_ns // self._width_ns % len(self._ring)].append(name)
 
     def due_at(self) -> int:
         """Return the time, ns on the store's clock, from which there may be something to give back."""
         return (self._slot + (not self._due)) * self._width_ns - self.origin_ns
 
-    def sweep(self, clock_ns: int, steps: int, *, early: bool = False) -> None:
-        """Look at up to ``steps`` keys (or empty slots) that are due, and give back the idle ones.
+    def search(self, clock_ns: int, steps: int) -> int:
+        """Do as `sweep` does, and then look into the slot that is not over yet: for when a place is needed at once."""
+        left = self.sweep(clock_ns, steps)
+        if not left:
+            return 0
+        self._take_slot()
+        return self.sweep(clock_ns, left)
 
-        ``early`` looks into the slot that is not over yet, too: for when a place is needed at once.
+    def sweep(self, clock_ns: int, steps: int) -> int:
+        """Look at up to ``steps`` keys that are due, and give back the idle ones.
+
+        Returns:
+            How many steps are left.
         """
         now_ns = clock_ns + self.origin_ns
-        for _ in range(steps):
-            if not self._due and not self._next_slot(now_ns, early):
-                return
-            if self._due:
-                name = self._due.pop()
-                if name not in self.states:  # a signal ended its first charge between the list and the state
-                    continue
-                at_ns = self._tidy(name, now_ns)
-                if at_ns > now_ns:
-                    self.enter(name, at_ns)
-                else:
-                    del self.states[name]
+        while steps and (self._due or self._next_slot(clock_ns)):
+            steps -= 1
+            name = self._due[-1]
+            del self._due[-1]  # no call, as in `Bench`: a signal ends it before the two or in what is tried
+            try:
+                self._settle(name, now_ns)
+            except BaseException:
+                self.enter(name, now_ns)
+                raise
+        return steps
 
-    def _tidy(self, name: Counted | Digest, now_ns: int) -> int:
+    def _settle(self, name: _Name, now_ns: int) -> None:
+        """Give back a state if it is idle, and list it anew if it is not."""
+        states = self.shared if isinstance(name, int) else self.states
+        if name in states:  # or a signal ended its first charge between the list and the state
+            at_ns = self._tidy(states[name], now_ns)
+            if at_ns > now_ns:
+                self.enter(name, at_ns)
+            else:
+                del states[name]
+
+    def _tidy(self, state: State | None, now_ns: int) -> int:
         """Trim a state, and return the time from which it may be dropped."""
-        state, blocked_ns = self.states[name], now_ns
+        blocked_ns = now_ns
         if isinstance(state, _Blocked):
             blocked_ns = state.until_ns
             state = state.state
@@ -369,19 +409,32 @@ class _Table:
             self.algorithm.trim(state, self._policy, now_ns)
         return max(at_ns, blocked_ns)
 
-    def _next_slot(self, now_ns: int, early: bool) -> bool:
-        current = now_ns // self._width_ns
-        # One round of the ring sees every key: whole rounds are passed over after a silence, and gone back after a step
-        # of the clock, so that each slot has its turn whatever the pace of the calls.
-        behind, round_ = current - self._slot, len(self._ring)
-        if not -round_ <= behind <= 2 * round_:
-            self._slot += behind // round_ * round_ - round_
-        if self._slot > current or (self._slot == current and not early):
-            return False
+    def _next_slot(self, clock_ns: int) -> bool:
+        """Take the keys of the next slot that is over and has any; tell whether there is one."""
+        for _ in range(self.follow(clock_ns)):
+            self._take_slot()
+            self._slot += 1
+            if self._due:
+                return True
+        return False
+
+    def _take_slot(self) -> None:
         place = self._slot % len(self._ring)
-        self._due, self._ring[place] = self._ring[place], []
-        self._slot += self._slot < current
-        return True
+        if self._ring[place] and not self._due:  # which a signal's handler may have filled
+            self._due, self._ring[place] = self._ring[place], []
+
+    def follow(self, clock_ns: int) -> int:
+        """Stay near the clock, and return how many slots are over that were not looked into.
+
+        One round of the ring sees every key: whole rounds are passed over after a silence, and gone back after a step
+        of the clock, so that each slot has its turn whatever the pace of the calls.
+        """
+        behind, round_ = (clock_ns + self.origin_ns) // self._width_ns - self._slot, len(self._ring)
+        if not -round_ <= behind <= 2 * round_:
+            ahead = behind // round_ * round_ - round_
+            self._slot += ahead
+            behind -= ahead
+        return behind
 
     def block(self, name: Counted | Digest, clock_ns: int, span_ns: int) -> None:
         """Put a block on a key until ``span_ns`` from now, in place of any before; 0 takes it off."""
@@ -395,9 +448,9 @@ class _Table:
             return
         if fresh and self.shares(name, now_ns):
             state = deepcopy(self.shared[self.share(name)])  # which may hold units of this key: never forget them
-        self.states[name] = _Blocked(state, now_ns + span_ns)
         if fresh:
             self.enter(name, now_ns + span_ns)
+        self.states[name] = _Blocked(state, now_ns + span_ns)
 
     def forget(self, name: Counted | Digest) -> None:
         # Its place in the ring stays, so the key stays with it: `sweep` gives back both.
@@ -424,6 +477,9 @@ class _Table:
         return state is not None and self.algorithm.idle_at(state, self._policy) > now_ns
 
 
+_Name = Counted | Digest | int
+"""What a ring lists: what is held of a key, or the number of a shared state."""
+
 _Place = tuple[_Table, States, Any, int]
 """Where one charge is counted: its table, the table's own or shared states, what is held of the key (or the number of a
 shared state), and the time as that table counts it. A bare tuple: it is made for each charge."""
@@ -438,7 +494,7 @@ def _charge(place: _Place, policy: Policy, cost: int, verdict: Verdict) -> Verdi
         return charged
     state, reset_after_us = table.algorithm.charge(before, policy, now_ns, cost)
     if state is not before:
-        if before is None and states is table.states and name not in states:
+        if before is None and name not in states:
             table.enter(name, table.algorithm.idle_at(state, policy))
         states[name] = state
     return verdict_of((True, verdict.remaining - cost, 0, reset_after_us))
