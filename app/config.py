@@ -137,11 +137,12 @@ def load() -> Settings:
         raise SystemExit(CANNOT_START) from None  # a traceback would show passwords
 
 
+_LIKE_ONE = re.compile("RATE_?LIMIT", re.IGNORECASE)
+
+
 def strangers(names: Iterable[str]) -> list[str]:
     """Return the variables that look like settings and are none: a limit that is misspelt does not hold."""
-    return [
-        name for name in names if name.upper().startswith("RATE_LIMIT") and name.lower() not in Settings.model_fields
-    ]
+    return [name for name in names if _LIKE_ONE.match(name) and name.lower() not in Settings.model_fields]
 
 
 def complaints(error: ValidationError) -> list[str]:

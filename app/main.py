@@ -82,6 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
         server_log.info("%s", _set_up(settings))
         for name in strangers(os.environ):
             server_log.warning("%s is no setting of this service", name)
+        if "REDIS_URL" in os.environ and not settings.store:
+            server_log.warning("REDIS_URL is set and not used: RATE_LIMIT_BACKEND is memory")
         yield
         await gate.aclose()
 

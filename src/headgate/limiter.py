@@ -16,7 +16,7 @@ from headgate.keys import Key
 from headgate.policies import Cost, Policies
 from headgate.policy import MAX_WINDOW_US, Policy
 from headgate.store import Answer, AsyncStore, Counter, MemoryStore, Remembered, Request, Store
-from headgate.store.forking import renew_after_fork
+from headgate.store.forking import Local, renew_after_fork
 from headgate.store.opening import Opened, open_async_store, open_store
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LIMITS_TTL = 10.0
 _Store = TypeVar("_Store", Store, AsyncStore)
 
 
-class _Base(Generic[_Store]):
+class _Base(Local, Generic[_Store]):
     """The body that both limiters share: from a key and a cost to a request, and from its answer to a decision."""
 
     _verbs: ClassVar[tuple[object, object]]  # as they are here: one that was overridden or patched is asked

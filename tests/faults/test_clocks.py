@@ -40,8 +40,10 @@ def stepped() -> Iterator[SteppedServer]:
 class Client:
     """A limiter over a server, which can ask without a pause while the test steps the clock."""
 
-    def __init__(self, stepped: SteppedServer, *, limit: int = LIMIT, window: float = WINDOW) -> None:
-        self.policy = SlidingWindow(limit, window=window)
+    def __init__(
+        self, stepped: SteppedServer, *, limit: int = LIMIT, window: float = WINDOW, buckets: int | None = None
+    ) -> None:
+        self.policy = SlidingWindow(limit, window=window, buckets=buckets)
         # Denials are remembered by real time, which a stepped clock leaves behind: test_denials.py has that.
         self.store = RedisStore.from_url(stepped.server.url, timeout=5, denial_ttl=0)
         self.limiter = Limiter(self.policy, store=self.store)
@@ -166,6 +168,25 @@ def test_a_step_back_of_30_s_in_a_window_of_60_is_a_wait_of_90(stepped: SteppedS
         denied = client.take()
         assert denied.retry_after == pytest.approx(90, abs=time.monotonic() - began + 0.001)
         assert client.ttl() >= 89
+
+
+@pytest.mark.parametrize(("back", "mended"), [(1.5, 0), (2.5, None), (30, 1)])
+def test_what_buckets_rounded_up_is_not_given_back_early_after_a_step_back(
+    stepped: SteppedServer, back: float, mended: int | None
+):
+    with Client(stepped, limit=2, window=2.0, buckets=2) as client:
+        _, microseconds = stepped.server.client.time()
+        time.sleep((0.95 - microseconds / 1_000_000) % 1)  # just before a grain of a second ends
+        began = time.monotonic()
+        assert client.take().allowed
+        time.sleep(0.1)  # and just after it: the stamp is nearly a second ahead
+        assert client.take().allowed
+        stepped.step(-back)
+        while not (decision := client.take()).allowed:
+            assert decision.retry_after <= 2 * 2.0 + 1.0
+            time.sleep(min(decision.retry_after, 0.02))
+        assert time.monotonic() >= began + 2.0
+        assert mended in (None, client.store.mended)
 
 
 # A step forward

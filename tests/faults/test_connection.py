@@ -228,6 +228,22 @@ def test_what_the_server_refuses_takes_nothing_and_says_why(form: str, kind: str
         assert limiter.take().remaining == 98
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", servers.binaries())
+def test_a_node_of_a_cluster_is_named_as_what_it_is_and_takes_nothing(form: str, kind: str):
+    with servers.running(kind, "--cluster-enabled", "yes") as own:
+        own.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        end = time.monotonic() + 10
+        while b"cluster_state:ok" not in own.client.execute_command("CLUSTER", "INFO"):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        with client(form, own.url, "x:") as limiter:
+            requests = [((POLICY, key, 1),) for key in "ab"]  # of two slots, as where callers share a call
+            with pytest.raises(StoreUnavailable, match=r"node of a cluster, which this version .*nothing was taken"):
+                limiter._run(limiter.store.decide(requests))
+            assert [limiter.take(key).remaining for key in "ab"] == [99, 99]
+
+
 @pytest.mark.parametrize("kind", servers.binaries())
 def test_a_wrong_password_is_said_and_not_shown(form: str, kind: str):
     with servers.running(kind) as own, client(form, own.url.replace("//", "//:s3cret@"), "test:") as limiter:

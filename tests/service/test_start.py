@@ -110,7 +110,7 @@ def test_limits_of_endpoints_that_are_nested_too_deeply_are_one_line(bad):
 
 def test_variables_that_look_like_settings_and_are_none_are_named():
     names = ["RATE_LIMITS_GLOBAL", "RATE_LIMIT_ENDPOINT", "RATE_LIMIT_GLOBAL", "rate_limit_requests", "PATH"]
-    assert strangers(names) == ["RATE_LIMITS_GLOBAL", "RATE_LIMIT_ENDPOINT"]
+    assert strangers([*names, "RATELIMIT_GLOBAL"]) == ["RATE_LIMITS_GLOBAL", "RATE_LIMIT_ENDPOINT", "RATELIMIT_GLOBAL"]
 
 
 @pytest.mark.parametrize(

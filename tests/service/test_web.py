@@ -153,6 +153,14 @@ def test_an_allowed_request_has_no_retry_after_field():
     assert headers.fields(decision, [policy]).keys() == {"RateLimit-Policy", "RateLimit"}
 
 
+def test_fields_of_a_decision_on_other_policies_are_refused():
+    mine, other = SlidingWindow(5, window=60, name="mine"), SlidingWindow(5, window=60, name="other")
+    decision = Limiter(mine).take("a")
+    for policies in ([other], [mine, other], []):
+        with pytest.raises(ValueError, match="policies must be those of the limiter that decided, mine; got "):
+            headers.fields(decision, policies)
+
+
 # Problem documents
 
 

@@ -6,9 +6,16 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import redis
+import redis.asyncio
 from redis.exceptions import RedisError
 
 from headgate.errors import InvalidStore
+
+_QUERIED = {
+    "TypeError": "; what follows the question mark has an option that redis-py does not know",
+    "ValueError": "; what follows the question mark has a value that redis-py cannot read",
+}
 
 
 def made(kind: Any, url: str, timeout: float, no_retry: object, *, socket_timeout: float | None) -> Any:
@@ -19,8 +26,8 @@ def made(kind: Any, url: str, timeout: float, no_retry: object, *, socket_timeou
     """
     settings = {"socket_timeout": socket_timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": no_retry}
     _check_address(url)
+    _refuse_retries(url)
     try:
-        _refuse_retries(url)
         client = kind.from_url(url, **settings)
         pool = client.connection_pool
         _check_timeouts(pool.connection_kwargs)
@@ -28,9 +35,8 @@ def made(kind: Any, url: str, timeout: float, no_retry: object, *, socket_timeou
     except (ValueError, TypeError, RedisError, LookupError) as error:
         # Not what redis-py says of it: that may quote a part of the password.
         why = type(error).__name__
-        raise InvalidStore(
-            f"store must be a URL that redis-py can read, without options for retries: it raised {why}", store=url
-        ) from None
+        advice = _QUERIED.get(why, "") if "?" in url else ""
+        raise InvalidStore(f"store must be a URL that redis-py can read: it raised {why}{advice}", store=url) from None
     return client
 
 
@@ -61,10 +67,21 @@ def _check_address(url: str) -> None:
 
 def no_client(expected: str, store: str, came: object) -> InvalidStore:
     # By its type alone: if it is a URL, it may hold a password.
-    advice = f"; for a URL there is {store}.from_url" if isinstance(came, str) else ""
-    return InvalidStore(f"client must be a {expected}, got one of type {type(came).__name__}{advice}", store=came)
+    kind = type(came)
+    named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return InvalidStore(f"client must be a {expected}, got one of type {named}{_advice(store, came)}", store=came)
+
+
+def _advice(store: str, came: object) -> str:
+    if isinstance(came, str):
+        return f"; for a URL there is {store}.from_url"
+    if isinstance(came, (redis.Redis, redis.asyncio.Redis)):
+        return f"; give it to {'RedisStore' if store.startswith('Async') else 'AsyncRedisStore'}"
+    if isinstance(came, (redis.RedisCluster, redis.asyncio.RedisCluster)):
+        return "; this version does not support clusters"
+    return ""
 
 
 def _refuse_retries(url: str) -> None:
     if any(option.startswith("retry") for option in parse_qs(urlsplit(url).query)):
-        raise ValueError("it asks for retries, and no call is sent twice")
+        raise InvalidStore("store must be a URL without options for retries: no call is sent twice", store=url)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    MovedError,
+    RedisError,
+    ResponseError,
+)
 
 from headgate.errors import StoreError, StoreTimeout, StoreUnavailable
 
@@ -11,6 +19,10 @@ REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
 
 FAILURES = (RedisError, OSError, ValueError, LookupError, OverflowError)
 """What a driver may raise: beside its own errors, those of a host name, a codec or a time-out that it cannot use."""
+
+
+_OF_A_CLUSTER = (MovedError, AskError, ClusterCrossSlotError)
+_SAID_BY_A_CLUSTER = ("MOVED ", "ASK ", "CROSSSLOT ")
 
 
 def unavailable(why: object) -> StoreUnavailable:
@@ -26,6 +38,11 @@ def lost(why: object) -> StoreTimeout:
 def refused(refusal: Exception) -> StoreError:
     """Return the error for what the server refused."""
     text = str(refusal)
+    if isinstance(refusal, _OF_A_CLUSTER) or text.startswith(_SAID_BY_A_CLUSTER):
+        return StoreUnavailable(
+            f"the server is a node of a cluster, which this version of headgate does not support, nothing was taken: "
+            f"{text}"
+        )
     if "script:" in text:  # it failed on the way, and what it had written stands
         return StoreError(f"the script failed on the server, the cost may have been taken: {text}")
     return StoreUnavailable(f"the store refused, nothing was taken: {text}")

@@ -33,7 +33,7 @@ from headgate.decision import NEVER, Verdict, verdict_of
 from headgate.errors import shown
 from headgate.keys import Counted, Digest, held, raw
 from headgate.policy import Policy
-from headgate.store.forking import renew_after_fork
+from headgate.store.forking import Local, renew_after_fork
 from headgate.store.protocol import Answer, Counter, Request
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ _CROWDED = (
 )
 
 
-class MemoryStore:
+class MemoryStore(Local):
     """Counters in this process's memory, decided one call after the other. No dependency, no I/O.
 
     For one process only: with several workers each would count by itself. Names of policies are to be few: what is kept

@@ -132,6 +132,10 @@ def _driver_url(url: str) -> str:
     """Return the URL in the driver's own words. No message quotes it: any part of it may be a password's."""
     scheme, _, rest = url.partition("://")
     if not rest or scheme not in _SCHEMES:
-        came = f"one that begins with {scheme}://" if rest and scheme.isalnum() and len(scheme) < 20 else "other text"
+        came = "other text"
+        if scheme in _SCHEMES and "://" in url:
+            came = f"{scheme}:// and no more: it lacks a host, as in {scheme}://localhost:6379/0"
+        elif rest and scheme.isalnum() and len(scheme) < 20:
+            came = f"one that begins with {scheme}://"
         raise InvalidStore(f"store must be {_EXPECTED}, got {came}", store=url)
     return f"{_SCHEMES[scheme]}://{rest}"

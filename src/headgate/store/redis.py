@@ -30,7 +30,7 @@ from headgate.policy import Policy
 from headgate.store import clients
 from headgate.store.denials import DENIAL_TTL, Denials, forgetting
 from headgate.store.failures import REFUSALS, refused
-from headgate.store.forking import renew_after_fork
+from headgate.store.forking import Local, renew_after_fork
 from headgate.store.protocol import Answer, Counter, Request
 from headgate.store.queue import MAX_WAITING, Command, Steps, Verb
 from headgate.store.script import Elsewhen, Guess, Script, Scripts, answers, blocking, deciding, faults, stored
@@ -45,14 +45,18 @@ _TURNS = 64  # denials from memory between two turns for other tasks
 _Block = tuple[Sequence[Counter], int]
 
 
-class _Body:
+def _check_timeout(timeout: float) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
+        raise ValueError(f"timeout must be a number of seconds above 0, an hour at most, got {timeout!r}")
+
+
+class _Body(Local):
     """What both stores do, but for carrying a command to the server."""
 
     def __init__(self, prefix: str, timeout: float, denial_ttl: float, max_waiting: int) -> None:
         if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
             raise ValueError(f"prefix must be printable text, 1 character or more, got {prefix!r}")
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
-            raise ValueError(f"timeout must be seconds above 0, an hour at most, got {timeout!r}")
+        _check_timeout(timeout)
         if isinstance(max_waiting, bool) or not isinstance(max_waiting, int) or max_waiting < 1:
             raise ValueError(f"max_waiting must be a whole number of 1 or more, got {max_waiting!r}")
         self.mended = 0
@@ -239,6 +243,7 @@ class RedisStore(_Body):
         Raises:
             InvalidStore: The URL cannot be read.
         """
+        _check_timeout(timeout)
         make = partial(clients.made, redis.Redis, url, timeout, Retry(NoBackoff(), 0), socket_timeout=timeout)
         store = cls(make(), prefix=prefix, timeout=timeout, denial_ttl=denial_ttl, max_waiting=max_waiting)
         store._owned, store._make = True, make
@@ -347,6 +352,7 @@ class AsyncRedisStore(_Body):
         max_waiting: int = MAX_WAITING,
     ) -> Self:
         """Make a store with a client of its own, which `aclose` closes. See `RedisStore.from_url`."""
+        _check_timeout(timeout)
         # No time-out of the driver's own but to connect: the line keeps the time of each caller, and costs less.
         client = clients.made(redis.asyncio.Redis, url, timeout, AsyncRetry(NoBackoff(), 0), socket_timeout=None)
         store = cls(client, prefix=prefix, timeout=timeout, denial_ttl=denial_ttl, max_waiting=max_waiting)

@@ -29,11 +29,23 @@ def fields(decision: Decision, policies: Iterable[Policy]) -> dict[str, str]:
 
     A policy whose limit differs by key has the one of the decision for its quota. There are no fields at all where no
     policy applied, as the limiter is off or the key is exempt: a client is told of no limit that it is not held to.
+
+    Args:
+        decision: Of a limiter.
+        policies: That limiter's.
+
+    Raises:
+        ValueError: The decision is not on these policies, in this order.
     """
     if decision.source == "bypass":
         return {}
-    limits = {part.policy: part.limit for part in decision.decisions}
-    held_to = [policy.with_limit(limits.get(policy.name, policy.limit)) for policy in policies]
+    parts, policies = decision.decisions, tuple(policies)
+    if [part.policy for part in parts] != [policy.name for policy in policies]:
+        raise ValueError(
+            f"policies must be those of the limiter that decided, {', '.join(part.policy for part in parts)}; got "
+            f"{', '.join(policy.name for policy in policies) or 'none'}"
+        )
+    held_to = [policy.with_limit(part.limit) for policy, part in zip(policies, parts, strict=True)]
     named = {"RateLimit-Policy": rate_limit_policy(held_to), "RateLimit": rate_limit(decision)}
     wait = retry_after(decision)
     return {**named, "Retry-After": str(wait)} if wait else named
