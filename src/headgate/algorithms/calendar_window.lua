@@ -11,18 +11,19 @@
 -- Given      now and open, which stand before this file in the script; a; and to put a block there, ends: the end of
 --            the block.
 -- Returns    what count.lua does, and how many arguments there are.
--- Clock      the server's picks the window; where none of the three has it, the fault "ELSEWHEN now" asks for the right
---            ones. So a sender whose own clock is wrong is heard one call later, and decides nothing.
+-- Clock      the server's picks the window; where none of the three has it, or a count needs the one after the last of
+--            them, the fault "ELSEWHEN now" asks for the right ones. So a sender whose own clock is wrong is heard one
+--            call later, and decides nothing.
 local a, ends = ...
-local start, over = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
+local start, over, after = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5])
 if now < start then
-  start, over = tonumber(ARGV[a + 2]), start
+  start, over, after = tonumber(ARGV[a + 2]), start, over
 elseif now >= over then
-  start, over = over, tonumber(ARGV[a + 5])
+  start, over, after = over, after, nil
 end
 if not ends and (now < start or now >= over) then
   return function()
     return nil, string.format('ELSEWHEN %.0f', now)
   end, 6
 end
-return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, over, ends), 6
+return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, over, after, ends), 6

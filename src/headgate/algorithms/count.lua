@@ -5,11 +5,13 @@
 --            idle.
 --
 -- Given      CHARGING, mended, now and open, which stand before this file in the script; redis; cost and limit, as in
---            fixed_window.lua; from and over: the start and the end of the window of now, µs since 1970; and to put a
---            block there, ends: the end of the block.
--- Returns    look, to decide.lua, or block, to block.lua, as in sliding_window.lua.
+--            fixed_window.lua; from and over: the start and the end of the window of now, µs since 1970; after: the end
+--            of the next one, or nil where the sender did not tell it; and to put a block there, ends: the end of the
+--            block.
+-- Returns    look, to decide.lua, or block, to block.lua, as in sliding_window.lua. Where `after` is needed and missing
+--            the fault is "ELSEWHEN now".
 -- Cost       O(1): one GET to look, one SET to charge.
-local cost, limit, from, over, ends = ...
+local cost, limit, from, over, after, ends = ...
 local SIZE = 19
 
 if ends then
@@ -23,10 +25,10 @@ end
 
 -- Writes a count, and the mark of a block that has `left` µs to come. Returns when the count is over, µs from now.
 local function write(key, start, finish, used, mark, left)
-  local after = finish - now
+  local reset = finish - now
   local count = struct.pack('>I7I7I5', start, finish, used) .. mark
-  redis.call('SET', key, count, 'PX', math.ceil(math.max(after, left) / 1000) + 1)
-  return after
+  redis.call('SET', key, count, 'PX', math.ceil(math.max(reset, left) / 1000) + 1)
+  return reset
 end
 
 return function(key, at_once)
@@ -38,8 +40,10 @@ return function(key, at_once)
   local start, finish, used = from, over, 0
   if count then
     local begun, ended, units = struct.unpack('>I7I7I5', count)
-    if begun - now > ended - begun then -- only a step of the clock can have put it there
-      used = units
+    if begun > over then -- only a step of the clock can have put it there
+      -- Into the next window: that of now may end at once, and the one before the count's was just as full.
+      if not after then return nil, string.format('ELSEWHEN %.0f', now) end
+      start, finish, used = over, after, units
       if CHARGING then
         write(key, start, finish, used, mark, blocked - now)
         mended = mended + 1

@@ -11,4 +11,4 @@
 local a, ends = ...
 local window = tonumber(ARGV[a + 2])
 local start = now - math.fmod(now, window)
-return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, start + window, ends), 3
+return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, start + window, start + 2 * window, ends), 3

@@ -6,7 +6,9 @@ shares this file's count. The count keeps the edges it was made between, so that
 In any span as long as the window up to twice the limit is allowed: all of it just before an edge, and again after it.
 
 Nothing here reads a clock; times count from 1970. When it steps back behind the start of a count, that count goes on
-until its own end: units are held longer, and never too many allowed.
+until its own end, or that of the window after now's if this is sooner: units are held longer, and never too many
+allowed. For between what was taken under the count before, and what may be taken under the next, there still is a whole
+window.
 """
 
 from __future__ import annotations
@@ -43,14 +45,19 @@ def idle_at(count: Count, _: Edged) -> int:
 
 
 def mend(count: Count, policy: Edged, now_ns: int) -> bool:
-    """Bring a count that a clock step left more than its window ahead into the window of now (G8).
+    """Bring a count that a clock step left further ahead than the window after now's into that one (G8).
+
+    Not into that of now, which may end at once: the window before the count's was perhaps as full, and just before.
 
     Returns:
         Whether it had to be done.
     """
-    if not _astray(count, now_ns):
+    if count.start <= now_ns:
         return False
-    count.start, count.end = _edges(policy, now_ns)
+    _, next_ns = _edges(policy, now_ns)
+    if count.start <= next_ns:
+        return False
+    count.start, count.end = _edges(policy, next_ns)
     return True
 
 
@@ -62,10 +69,11 @@ def look(count: Count | None, policy: Edged, now_ns: int, cost: int) -> Verdict:
     """Judge a charge of ``cost`` units, 1 or more, and change nothing."""
     limit = policy.limit
     # Asked for also where nothing is used: if they cannot be told, that is known before anything is charged.
+    _, end = _edges(policy, now_ns)
     if count is None or now_ns >= count.end:
-        used, end = 0, _edges(policy, now_ns)[1]
+        used = 0
     else:
-        used, end = count.used, _edges(policy, now_ns)[1] if _astray(count, now_ns) else count.end
+        used, end = count.used, _edges(policy, end)[1] if count.start > end else count.end  # as if mended
     remaining, left_us = max(limit - used, 0), -((now_ns - end) // 1000)
     reset_after_us = left_us if used else 0
     if used + cost <= limit:
@@ -85,10 +93,6 @@ def charge(count: Count | None, policy: Edged, now_ns: int, cost: int) -> tuple[
 def _edges(policy: Edged, now_ns: int) -> tuple[int, int]:
     start_us, end_us = policy.edges(now_ns // 1000)
     return start_us * 1000, end_us * 1000
-
-
-def _astray(count: Count, now_ns: int) -> bool:
-    return count.start - now_ns > count.end - count.start
 
 
 def step(count: Count | None, policy: Edged, now_ns: int, cost: int, enter: bool) -> Verdict | None:

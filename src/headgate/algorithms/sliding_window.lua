@@ -82,17 +82,18 @@ local function look(key, at_once, tail)
     return look(key, at_once, page)
   end
   local base, first, newest, total, gone, paged, drop = 0, nil, 0, 0, 0, false, 0
-  local header, kept, cutoff = nil, HEADER + 1, since
+  local header, kept, cutoff, latest = nil, HEADER + 1, since, nil
   if count > 0 then
     local oldest -- in the last page
     newest, total = struct.unpack('>I7I5', tail, #tail - ENTRY + 1)
     base, first, gone, oldest = struct.unpack('>I5I7BI7', tail, 8)
     if first > newest or oldest > newest or gone >= FULL then return nil, 'ERR not a log of headgate' end
-    if newest > now + window then
+    local stepped = newest - now - (grain - 1) -- by so much at least, as a stamp is less than a grain ahead
+    if stepped > window then
       if CHARGING then
-        tail, first, oldest, newest = open('log-mend', key, newest - now, window)
+        tail, first, oldest, newest = open('log-mend', key, stepped, window)
       else
-        cutoff = newest - window -- as if mended: the log moved back is the clock moved on
+        cutoff, latest = since + stepped, now + stepped -- as if mended: the log moved back is the clock moved on
       end
     end
     paged = first < oldest
@@ -109,7 +110,7 @@ local function look(key, at_once, tail)
     header = struct.pack('>I7I5I7B', now, 0, stamped, 0)
   end
   local room = limit - (total - base) % WRAP
-  local reset = newest > cutoff and newest - cutoff or 0
+  local reset = newest > cutoff and (latest or newest) - cutoff or 0
   if cost > room then
     local wait = -1
     if cost <= limit then
@@ -119,7 +120,7 @@ local function look(key, at_once, tail)
         -- From the oldest entry left on: before it totals lie below the base, and would seem to be far above it.
         first = search.stamp(key, tail, paged, drop == 0 and gone - 1 or -1, cutoff, base, need)
       end
-      wait = first - cutoff
+      wait = (latest and first > latest and latest or first) - cutoff
     end
     return room > 0 and room or 0, wait, reset
   end

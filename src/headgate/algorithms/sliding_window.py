@@ -7,6 +7,7 @@ window is a difference of two totals.
 
 Nothing here reads a clock or knows of keys. Times are whole nanoseconds on the store's clock; they may step back, and
 stamps then stay at the newest one, so that the log stays sorted: units are held longer, and never too many allowed.
+With buckets a stamp is rounded up, to less than a grain ahead of the clock that made it.
 
 The logs in memory say the same as those on Redis, in arrays in place of pages; the tests hold them against each other.
 `look` changes nothing; `charge` is called only for what `look` allowed, at the same time. Whatever changes a log is one
@@ -76,8 +77,9 @@ class Units(_Array):
         del self[1:head]
         return True
 
-    def shift(self, ahead: int) -> None:
-        self[1:] = array("q", [stamp - ahead for stamp in self[1:]])
+    def shift(self, back: int, latest: int) -> None:
+        """Move all stamps back, and none to later than ``latest``."""
+        self[1:] = array("q", [min(stamp - back, latest) for stamp in self[1:]])
 
     def __deepcopy__(self, _: object) -> Self:
         return type(self)("q", self)
@@ -143,9 +145,9 @@ class Totals:
         entries = len(pairs) // 2 - 1
         return Units("q", (pairs[0], *pairs[2::2])) if pairs[-1] - pairs[1] == entries else None
 
-    def shift(self, ahead: int) -> None:
+    def shift(self, back: int, latest: int) -> None:
         pairs = self.pairs
-        pairs[2::2] = array("q", [stamp - ahead for stamp in pairs[2::2]])
+        pairs[2::2] = array("q", [min(stamp - back, latest) for stamp in pairs[2::2]])
 
 
 Log = Units | Totals
@@ -165,14 +167,22 @@ def idle_at(log: Log, policy: SlidingWindow) -> int:
 def mend(log: Log, policy: SlidingWindow, now_ns: int) -> bool:
     """Shift a log that a clock step left more than one window ahead, so that its newest entry is now (G8).
 
+    The others are moved back by no more than the clock was, also where the newest stamp was rounded up.
+
     Returns:
         Whether it had to be done.
     """
-    ahead = log.newest() - now_ns
-    if ahead <= policy.window_us * 1000:
+    stepped = _stepped(log.newest(), policy, now_ns)
+    if not stepped:
         return False
-    log.shift(ahead)
+    log.shift(stepped, now_ns)
     return True
+
+
+def _stepped(newest: int, policy: SlidingWindow, now_ns: int) -> int:
+    """Return by how much the clock was stepped back, at least, since it made a stamp; 0 for no more than a window."""
+    stepped = newest - now_ns - (policy.grain_us - 1) * 1000
+    return stepped if stepped > policy.window_us * 1000 else 0
 
 
 def trim(log: Log, policy: SlidingWindow, now_ns: int) -> None:
@@ -189,9 +199,11 @@ def look(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> Verd
     window_ns = policy.window_us * 1000
     cutoff = now_ns - window_ns
     newest, head, used = log.read(cutoff)
-    if newest - now_ns > window_ns:  # as if mended: the log moved back is the clock moved on
-        cutoff = newest - window_ns
-        newest, head, used = log.read(cutoff)
+    stepped = _stepped(newest, policy, now_ns)
+    if stepped:  # as if mended: the log moved back is the clock moved on
+        cutoff += stepped
+        _, head, used = log.read(cutoff)
+        newest = cutoff + window_ns
     reset_after_us = -((cutoff - newest) // 1000) if newest > cutoff else 0
     room = limit - used
     if cost <= room:
@@ -199,7 +211,7 @@ def look(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> Verd
     remaining = max(room, 0)
     if cost > limit:
         return verdict_of((False, remaining, NEVER, reset_after_us))
-    left_at = log.leaving(head, cost - room)
+    left_at = min(log.leaving(head, cost - room), newest)
     return verdict_of((False, remaining, -((cutoff - left_at) // 1000), reset_after_us))
 
 
@@ -263,7 +275,7 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
         return None
     limit, window_ns, one = policy.limit, policy.window_us * 1000, 1
     most = limit + limit // 2 + 8
-    ticks, steady, free, give = bench.ticks, bench.steady, bench.free, bench.free.append
+    ticks, free, give = bench.ticks, bench.free, bench.free.append
 
     def allow(key: str, cost: int = 1) -> bool:
         me = get_ident()
@@ -274,7 +286,8 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
                 log: Any = logs[key]
                 entries = len(log) - 1
                 now = ticks()
-                if cost is one and now < bench.wake_ns and (steady or log[-1] <= now):
+                # The newest may be ahead of any clock: of one that stepped back, and of a steady one with buckets.
+                if cost is one and now < bench.wake_ns and log[-1] <= now:
                     if entries < limit:
                         log.append(now)
                         return True

@@ -39,9 +39,12 @@ class EdgedOracle(Oracle):
         self.allowed = [*self.allowed, (max(now, self.newest), cost)]
 
     def mend(self, policy: Edged, now: int) -> None:
-        start, end = edges(policy, self.newest)
-        if start - now > end - start:
-            self.allowed = [(now, units) for stamp, units in self.allowed if stamp >= start]
+        # No clock that stepped back by a window at most is before the window that ends where that of the newest begins.
+        start, _ = edges(policy, self.newest)
+        before, _ = edges(policy, start - 1)
+        if now < before:
+            _, next_start = edges(policy, now)
+            self.allowed = [(next_start, units) for stamp, units in self.allowed if stamp >= start]
 
 
 def edges(policy: Edged, at: int) -> tuple[int, int]:

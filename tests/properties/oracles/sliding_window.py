@@ -23,12 +23,17 @@ class SlidingWindowOracle(Oracle):
         return sorted({0, *(max(stamp + policy.window_us - now, 0) for stamp, _ in self.allowed)})
 
     def charge(self, policy: SlidingWindow, now: int, cost: int) -> None:
-        grain = -(-policy.window_us // policy.buckets) if policy.buckets else 1
+        grain = _grain(policy)
         stamp = max(-(-now // grain) * grain, self.newest)
         self.allowed = [(old, units) for old, units in self.allowed if now - policy.window_us < old]
         self.allowed.append((stamp, cost))
 
     def mend(self, policy: SlidingWindow, now: int) -> None:
-        ahead = self.newest - now
-        if ahead > policy.window_us:
-            self.allowed = [(stamp - ahead, units) for stamp, units in self.allowed]
+        # The clock that made the newest stamp read up to a grain less one microsecond less.
+        stepped = self.newest - (_grain(policy) - 1) - now
+        if stepped > policy.window_us:
+            self.allowed = [(min(stamp - stepped, now), units) for stamp, units in self.allowed]
+
+
+def _grain(policy: SlidingWindow) -> int:
+    return -(-policy.window_us // policy.buckets) if policy.buckets else 1
