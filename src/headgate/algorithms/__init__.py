@@ -46,16 +46,18 @@ class Bench:
 
     Attributes:
         ticks: The store's clock, ns; a function in C where there is one.
+        steady: Whether it never steps back.
         free: One None while nobody has the turn.
         owner: The thread that has it.
         wake_ns: The time from which the next call must go the whole way, so that the store gets its turn to give back
             idle keys.
     """
 
-    __slots__ = ("__weakref__", "free", "owner", "ticks", "wake_ns")
+    __slots__ = ("__weakref__", "free", "owner", "steady", "ticks", "wake_ns")
 
-    def __init__(self, ticks: Callable[[], int]) -> None:
+    def __init__(self, ticks: Callable[[], int], *, steady: bool) -> None:
         self.ticks = ticks
+        self.steady = steady
         self.free: list[None] = [None]
         self.owner: int | None = None
         self.wake_ns = 0

@@ -36,7 +36,7 @@ DATED = False
 
 
 class Units(_Array):
-    """A log in which each entry is one unit: the head, then a stamp for each, rising.
+    """A log in which each entry is one unit: the head, then a stamp for each, rising, as the clock read: not rounded.
 
     The head is the place of the oldest entry not known to have left: the quick way does not look for it. An array and
     nothing around it, 8 bytes an entry: that is what a store in memory is made of.
@@ -140,7 +140,10 @@ class Totals:
         return True
 
     def units(self) -> Units | None:
-        """Return the log without totals, if it needs none any more."""
+        """Return the log without totals, if it needs none any more.
+
+        Then no stamp is ahead of a steady clock: one that buckets had rounded up would have this charge in its entry.
+        """
         pairs = self.pairs
         entries = len(pairs) // 2 - 1
         return Units("q", (pairs[0], *pairs[2::2])) if pairs[-1] - pairs[1] == entries else None
@@ -226,7 +229,7 @@ def charge(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int) -> tu
         grain_ns = policy.grain_us * 1000
         stamp = -(-now_ns // grain_ns) * grain_ns
     if log is None:
-        log = Units.of(stamp) if cost == 1 else Totals.of(stamp, cost)
+        log = Units.of(stamp) if cost == 1 and policy.buckets is None else Totals.of(stamp, cost)
     else:
         newest, head, _ = log.read(cutoff)
         stamp = max(stamp, newest)
@@ -275,7 +278,7 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
         return None
     limit, window_ns, one = policy.limit, policy.window_us * 1000, 1
     most = limit + limit // 2 + 8
-    ticks, free, give = bench.ticks, bench.free, bench.free.append
+    ticks, steady, free, give = bench.ticks, bench.steady, bench.free, bench.free.append
 
     def allow(key: str, cost: int = 1) -> bool:
         me = get_ident()
@@ -286,8 +289,7 @@ def quick(policy: SlidingWindow, logs: States, bench: Bench, slow: Allow) -> All
                 log: Any = logs[key]
                 entries = len(log) - 1
                 now = ticks()
-                # The newest may be ahead of any clock: of one that stepped back, and of a steady one with buckets.
-                if cost is one and now < bench.wake_ns and log[-1] <= now:
+                if cost is one and now < bench.wake_ns and (steady or log[-1] <= now):
                     if entries < limit:
                         log.append(now)
                         return True

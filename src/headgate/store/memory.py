@@ -78,7 +78,7 @@ class MemoryStore(Local):
         self._crowded = self._told = False
         self._max_keys = max_keys
         ticks = time.monotonic_ns if clock is None else _nanoseconds(clock)
-        self._bench = Bench(ticks)
+        self._bench = Bench(ticks, steady=clock is None)
         renew_after_fork(self._bench)
         self._origin_ns = time.time_ns() - ticks() if clock is None else 0
         self._tables: dict[str, _Table] = {}
