@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import servers
 from headgate import algorithms
+from headgate.clock import FURTHEST_US
 from headgate.decision import NEVER
 from headgate.policy import Policy
 from headgate.store import Counter
@@ -49,7 +50,7 @@ def _waits(data, rig: Rig, policies: list[Policy]) -> None:
         ((*verdicts,),) = rig.decide(request)
         last = max(verdicts, key=lambda verdict: verdict.retry_after_us)
         denied = not all(verdict.allowed for verdict in verdicts)
-        if denied and rig.now_us + last.retry_after_us < 2**53:  # year 2255: further on Lua has no microseconds
+        if denied and rig.now_us + last.retry_after_us < FURTHEST_US:  # in 2223: further on no store can count
             _wait_is_exact(rig, limiter, request, key, last.retry_after_us)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from hypothesis import strategies as st
 
 from headgate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from headgate.clock import FURTHEST_US
 from headgate.decision import Verdict
 from headgate.policy import Policy
 from properties.oracles.edged import edges
@@ -99,7 +100,11 @@ def block_us(data, policy: Policy) -> int:
 
 
 def pass_us(rig: Rig, span_us: int) -> None:
-    """Move a rig's clock on by exactly so much: a float of seconds holds so many microseconds only in pieces."""
+    """Move a rig's clock on by exactly so much: a float of seconds holds so many microseconds only in pieces.
+
+    But no further than a store can count.
+    """
+    span_us = min(span_us, FURTHEST_US - rig.now_us)
     while span_us:
         part = max(min(span_us, 10**15), -(10**15))
         rig.advance(part / 1_000_000)
