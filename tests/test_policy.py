@@ -562,6 +562,7 @@ def test_a_password_in_a_url_is_never_shown(url: str):
     [
         ("redis://", "got redis:// and no more: it lacks a host, as in redis://localhost:6379/0"),
         ("valkey://", "got valkey:// and no more: it lacks a host, as in valkey://localhost:6379/0"),
+        ("unix://", "got unix:// and no more: it lacks a path, as in unix:///run/redis.sock"),
         ("http://h", "got one that begins with http://"),
         ("localhost:6379", "got other text"),
         ("redis://h?nonsense=1", "has an option that redis-py does not know"),

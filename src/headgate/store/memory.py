@@ -66,7 +66,7 @@ class MemoryStore(Local):
 
     Attributes:
         overflowed: Requests so far with a charge that was counted in a shared state.
-        mended: States so far that a clock step had left in the future, and that were shifted back (G8).
+        mended: States so far that a clock step had left in the future, and that were brought back (G8).
     """
 
     def __init__(self, *, clock: Clock | None = None, max_keys: int = 1_000_000) -> None:

@@ -134,7 +134,10 @@ def _driver_url(url: str) -> str:
     if not rest or scheme not in _SCHEMES:
         came = "other text"
         if scheme in _SCHEMES and "://" in url:
-            came = f"{scheme}:// and no more: it lacks a host, as in {scheme}://localhost:6379/0"
+            lacks = (
+                "path, as in unix:///run/redis.sock" if scheme == "unix" else f"host, as in {scheme}://localhost:6379/0"
+            )
+            came = f"{scheme}:// and no more: it lacks a {lacks}"
         elif rest and scheme.isalnum() and len(scheme) < 20:
             came = f"one that begins with {scheme}://"
         raise InvalidStore(f"store must be {_EXPECTED}, got {came}", store=url)

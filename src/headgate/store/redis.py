@@ -200,7 +200,7 @@ class RedisStore(_Body):
         max_waiting: Callers that may wait for their turn, 1 or more. Who comes then gets `StoreUnavailable` at once.
 
     Attributes:
-        mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
+        mended: Logs so far that a clock step had left in the future, and that were brought back (G8).
     """
 
     def __init__(
@@ -323,7 +323,7 @@ class AsyncRedisStore(_Body):
         max_waiting: See `RedisStore`.
 
     Attributes:
-        mended: Logs so far that a clock step had left in the future, and that were shifted back (G8).
+        mended: Logs so far that a clock step had left in the future, and that were brought back (G8).
     """
 
     def __init__(
