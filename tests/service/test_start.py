@@ -18,9 +18,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
 import servers
 from app.config import CANNOT_START, Settings, load, masked, strangers
+from app.main import create_app
 
 ROOT = Path(__file__).parents[2]
 UVICORN = [str(Path(sys.executable).with_name("uvicorn"))]
@@ -111,6 +113,29 @@ def test_limits_of_endpoints_that_are_nested_too_deeply_are_one_line(bad):
 def test_variables_that_look_like_settings_and_are_none_are_named():
     names = ["RATE_LIMITS_GLOBAL", "RATE_LIMIT_ENDPOINT", "RATE_LIMIT_GLOBAL", "rate_limit_requests", "PATH"]
     assert strangers([*names, "RATELIMIT_GLOBAL"]) == ["RATE_LIMITS_GLOBAL", "RATE_LIMIT_ENDPOINT", "RATELIMIT_GLOBAL"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RATE_LIMIT_GLOBL": "5/s"}, ["RATE_LIMIT_GLOBL is no setting of this service"]),
+        ({"REDIS_URL": "redis://:hunter2@h"}, ["REDIS_URL is set and not used: RATE_LIMIT_BACKEND is memory"]),
+        ({"REDIS_URL": "redis://:hunter2@h", "RATE_LIMIT_BACKEND": "redis"}, []),
+        ({}, []),
+    ],
+    ids=["misspelt", "not-used", "used", "none"],
+)
+def test_what_has_no_effect_is_told_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variables: dict[str, str], said: list[str]
+):
+    for name in ("REDIS_URL", "RATE_LIMIT_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with TestClient(create_app(load())):
+        pass
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == said
 
 
 @pytest.mark.parametrize(
