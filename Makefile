@@ -4,10 +4,10 @@ PORT ?= 8000
 BIN := .venv/bin
 
 # The long tests mostly wait, so two can run at once. A server that is given is one for all of them, and has one worker.
-WORKERS ?= $(if $(HEADGATE_TEST_REDIS_URL),0,2)
+WORKERS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,2)
 
 # Two targets at once, each with its output in one piece at its end; a make that cannot do that has them in turn.
-SIDE_BY_SIDE := $(if $(HEADGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
+SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
 
 .PHONY: run test lint format types build bench soak compare check clean
 
@@ -29,7 +29,7 @@ test-on/%:
 	@echo "fast suite on $*"
 	@test -d .venv-$(notdir $*) || $* -m venv .venv-$(notdir $*)
 	@.venv-$(notdir $*)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@HEADGATE_TEST_ONE_SERVER=1 .venv-$(notdir $*)/bin/pytest -q -p no:cacheprovider
+	@SLUICEGATE_TEST_ONE_SERVER=1 .venv-$(notdir $*)/bin/pytest -q -p no:cacheprovider
 
 ## lint: format, lint and strict types
 lint: .venv/.installed-dev
@@ -49,14 +49,14 @@ build: .venv/.installed-dev
 	for archive in dist/*.whl dist/*.tar.gz; do \
 	  rm -rf build/empty && $(PYTHON) -m venv build/empty && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check $$archive && \
-	  (cd build && empty/bin/python -c "from headgate import Limiter, SlidingWindow; \
+	  (cd build && empty/bin/python -c "from sluicegate import Limiter, SlidingWindow; \
 	    limiter = Limiter(SlidingWindow(1, window=60)); assert limiter.allow('a') and not limiter.allow('a')") && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[redis]" && \
-	  (cd build && empty/bin/python -c "from headgate.store.redis import RedisStore; \
+	  (cd build && empty/bin/python -c "from sluicegate.store.redis import RedisStore; \
 	    RedisStore.from_url('redis://localhost')._scripts.decide.source.index('fixed_window.lua')") && \
-	  (cd build && ! empty/bin/headgate cases 2>needs && grep -q "pip install 'headgate.proof.'" needs) && \
+	  (cd build && ! empty/bin/sluicegate cases 2>needs && grep -q "pip install 'sluicegate.proof.'" needs) && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[proof]" && \
-	  (cd build && empty/bin/headgate grade ../tests/proof/planted/correct_memory.py:SlidingWindow --html page.html \
+	  (cd build && empty/bin/sluicegate grade ../tests/proof/planted/correct_memory.py:SlidingWindow --html page.html \
 	    --case correctness/limit && grep -q "<style" page.html) >/dev/null && \
 	  echo "$$archive installs and runs" || exit 1; done
 
@@ -68,7 +68,7 @@ bench: .venv/.installed-dev
 soak: .venv/.installed-dev
 	$(BIN)/python tools/soak.py --busy
 
-## compare: the proof kit on Headgate and its peers, for docs/comparison.md; half an hour, wants the machine to itself
+## compare: the proof kit on Sluicegate and its peers, for docs/comparison.md; half an hour, wants the machine to itself
 compare: .venv/.installed .venv-peers/.installed
 	$(BIN)/python tools/compare.py
 
@@ -79,7 +79,7 @@ clean:
 	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/.installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headgate needs Python 3.11 or newer; $(PYTHON) \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluicegate needs Python 3.11 or newer; $(PYTHON) \
 	is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -89,7 +89,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-# What the peers declare of redis-py keeps them from Headgate's: they have a venv of their own.
+# What the peers declare of redis-py keeps them from Sluicegate's: they have a venv of their own.
 .venv-peers/.installed: benchmarks/peers/requirements.txt | .venv/.installed
 	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt

@@ -1,1 +1,1 @@
-"""The service: `/ping`, limited for each user. The limiting is in `headgate`."""
+"""The service: `/ping`, limited for each user. The limiting is in `sluicegate`."""

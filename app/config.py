@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from headgate import InvalidRate, SlidingWindow
-from headgate.policy import MAX_UNITS, MAX_WINDOW_US
-from headgate.rate import parsed
-from headgate.store.opening import open_store
+from sluicegate import InvalidRate, SlidingWindow
+from sluicegate.policy import MAX_UNITS, MAX_WINDOW_US
+from sluicegate.rate import parsed
+from sluicegate.store.opening import open_store
 
 ENDPOINTS = {"/ping": "ping"}
 """The limited endpoints: the path of each, and a name of its own, which its policies have in theirs."""

@@ -7,9 +7,9 @@ import logging
 from prometheus_client import CollectorRegistry, Counter
 
 from app.config import ENDPOINTS, Settings
-from headgate import AsyncLimiter, Decision, StoreError
-from headgate.policy import Policy
-from headgate.store.opening import open_async_store
+from sluicegate import AsyncLimiter, Decision, StoreError
+from sluicegate.policy import Policy
+from sluicegate.store.opening import open_async_store
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Gate:
             for path in ENDPOINTS
         }
         self._decisions = Counter(
-            "headgate_decisions",
+            "sluicegate_decisions",
             "Requests by policy and outcome: allowed by all policies, denied by this one, or error: no decision.",
             ("policy", "outcome"),
             registry=self.registry,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate import Limiter, SlidingWindow
+from sluicegate import Limiter, SlidingWindow
 
 
 class MemorySlidingWindow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from headgate import Limiter, SlidingWindow
+from sluicegate import Limiter, SlidingWindow
 
 
 class RedisSlidingWindow:
@@ -26,7 +26,7 @@ class RedisSlidingWindow:
         """Count one request of ``user_id`` if there is room for it. A denied one is not counted.
 
         Raises:
-            headgate.StoreError: The server gave no answer in time. Open or closed is the caller's choice.
+            sluicegate.StoreError: The server gave no answer in time. Open or closed is the caller's choice.
         """
         return self._limiter.allow(user_id)
 

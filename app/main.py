@@ -20,13 +20,13 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
-import headgate
+import sluicegate
 from app.config import ENDPOINTS, Settings, load, strangers
 from app.gate import Gate
-from headgate import Decision, InvalidKey, SlidingWindow, StoreError
-from headgate.policy import seconds
-from headgate.web import headers, problem
-from headgate.web.problem import Problem
+from sluicegate import Decision, InvalidKey, SlidingWindow, StoreError
+from sluicegate.policy import seconds
+from sluicegate.web import headers, problem
+from sluicegate.web.problem import Problem
 
 server_log = logging.getLogger("uvicorn.error")  # the one that is set up to show what is no warning
 
@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await gate.aclose()
 
-    app = FastAPI(title="Headgate", version=headgate.__version__, lifespan=lifespan)
+    app = FastAPI(title="Sluicegate", version=sluicegate.__version__, lifespan=lifespan)
     app.state.gate = gate
     app.exception_handler(Denied)(_denied)
     app.add_exception_handler(StoreError, _without_the_store)
@@ -141,7 +141,7 @@ def _user_id(
         Query(alias="user_id", description="Who asks; given once.", min_length=1, max_length=LONGEST_USER_ID),
     ],
 ) -> str:
-    """Return the id as it was sent. What is no UTF-8 becomes lone surrogates, which headgate refuses.
+    """Return the id as it was sent. What is no UTF-8 becomes lone surrogates, which sluicegate refuses.
 
     The framework puts U+FFFD for all of it, so that many such ids would share one limit, and takes the last of several.
     """

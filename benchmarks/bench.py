@@ -30,8 +30,8 @@ import where_it_goes
 from report import Report
 from trial import Trial
 
-from headgate.proof import servers
-from headgate.proof.servers import Server
+from sluicegate.proof import servers
+from sluicegate.proof.servers import Server
 
 IN_PROCESS: tuple[ModuleType, ...] = (in_memory, footprint)
 ON_A_SERVER: tuple[ModuleType, ...] = (tasks, one_at_a_time, flood, server_time, latency, where_it_goes)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from headgate.proof.servers import Server
+from sluicegate.proof.servers import Server
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from in_memory import exactness, fastest
 from rounds import Run
 from trial import Trial
 
-from headgate.proof.servers import Server
+from sluicegate.proof.servers import Server
 
 LIMIT, WINDOW, KEY = 10, 3600, "mallory"
 TASKS = 64

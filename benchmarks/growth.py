@@ -11,7 +11,7 @@ import growth_by_keys
 import growth_by_limit
 from trial import Trial
 
-from headgate.proof import servers
+from sluicegate.proof import servers
 
 
 def run(trial: Trial) -> None:

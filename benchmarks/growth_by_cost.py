@@ -22,14 +22,14 @@ from rounds import Run, Spread, sized
 from server_time import spent
 from trial import Trial
 
-from headgate import Limiter, RedisStore, SlidingWindow
-from headgate.proof.servers import Server
+from sluicegate import Limiter, RedisStore, SlidingWindow
+from sluicegate.proof.servers import Server
 
 WINDOW = 3600
 ROUNDS = 5
 TIME, BYTES = "{}, by the cost of a request: time", "{}, by the cost of a request: bytes"
 MEMORY, SERVER = "in memory", "on a server"
-PYRATE, ALONE = "pyrate-limiter", "headgate, one a call"
+PYRATE, ALONE = "pyrate-limiter", "sluicegate, one a call"
 
 _LARGEST = {sorted_set.NAME: 10**5}  # a million would take the server seconds
 

@@ -16,8 +16,8 @@ from cores import one_core
 from rounds import Spread
 from trial import Trial
 
-from headgate import RedisStore, SlidingWindow
-from headgate.proof.servers import Server
+from sluicegate import RedisStore, SlidingWindow
+from sluicegate.proof.servers import Server
 
 IN_MEMORY, ON_A_SERVER = "in memory, by keys", "asyncio on one core, 64 tasks, by keys"
 LIMIT, WINDOW = 10**6, 3600

@@ -27,8 +27,8 @@ from rounds import Run, Spread, over
 from server_time import spent
 from trial import Trial
 
-from headgate import Limiter, RedisStore, SlidingWindow
-from headgate.proof.servers import Server
+from sluicegate import Limiter, RedisStore, SlidingWindow
+from sluicegate.proof.servers import Server
 
 WINDOW = 3600
 ROUNDS = 5
@@ -36,7 +36,7 @@ TIME, BYTES = "{}, full logs, by limit: time", "{}, full logs, by limit: bytes"
 MEMORY, SERVER = "in memory", "on a server"
 BATCH, CALLS = 64, 10
 LAST = (ROUNDS + 1) * CALLS * BATCH  # units that batches take while they are timed
-BATCHED, ALONE = f"headgate, in a batch of {BATCH}", "headgate, one a call"
+BATCHED, ALONE = f"sluicegate, in a batch of {BATCH}", "sluicegate, one a call"
 
 _SLOW_TO_FILL = 10**5  # units; `limits` moves all that is there for each request in memory
 

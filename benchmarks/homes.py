@@ -33,16 +33,16 @@ from rich.console import Console
 from rich.table import Table
 from rounds import ROUNDS, Spread, measured
 
-from headgate import SlidingWindow
-from headgate.store import Charge
-from headgate.store.script import Guess, Script, deciding
+from sluicegate import SlidingWindow
+from sluicegate.store import Charge
+from sluicegate.store.script import Guess, Script, deciding
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import servers
 
 QUICK = "--quick" in sys.argv
 SIZES = (10, 1_000) if QUICK else (10, 100, 1_000, 10_000, 100_000)
-SHIPS = "headgate"
+SHIPS = "sluicegate"
 LARGEST = {"sorted_set": 10_000}  # entries; it would take minutes and gigabytes
 FLOOR = "return 1"
 BATCH = 64  # an eighth of it where logs are larger than 10 000 entries

@@ -11,7 +11,7 @@ from contenders.memory import OURS, TASKS, floors, in_memory, of_limits, ours
 from rounds import Run, Spread
 from trial import Trial
 
-from headgate import Limiter, SlidingWindow
+from sluicegate import Limiter, SlidingWindow
 
 TURN = 0.02  # seconds that a contender has in a round
 REQUESTS = 20_000  # that a hot key takes in its window, of every contender: the logs grow to the same size

@@ -18,7 +18,7 @@ from contenders.on_redis_async import on_redis_async
 from rounds import Spread
 from trial import Trial
 
-from headgate.proof.servers import Server
+from sluicegate.proof.servers import Server
 
 LIMIT, WINDOW = 10**6, 60  # never reached
 REQUESTS, SECONDS, ROUNDS = 100, 1.0, 9

@@ -10,7 +10,7 @@ from in_memory import exactness
 from rounds import by_threads, sized
 from trial import Trial
 
-from headgate.proof.servers import Server
+from sluicegate.proof.servers import Server
 
 LIMIT, WINDOW = 10**6, 60  # never reached
 THREADS = 16

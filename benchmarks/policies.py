@@ -13,11 +13,11 @@ from rounds import Run, loop, sized
 from server_time import spent
 from trial import Trial
 
-from headgate import CalendarWindow, FixedWindow, Limiter, RedisStore, SlidingWindow, TokenBucket
-from headgate.policy import Policy
-from headgate.proof import servers
-from headgate.proof.servers import Server
-from headgate.store import Request
+from sluicegate import CalendarWindow, FixedWindow, Limiter, RedisStore, SlidingWindow, TokenBucket
+from sluicegate.policy import Policy
+from sluicegate.proof import servers
+from sluicegate.proof.servers import Server
+from sluicegate.store import Request
 
 MANY = 10**9  # never reached: every call is allowed
 COUNTS = (1, 2, 3, 5, 10)

@@ -18,7 +18,7 @@ from rounds import Spread, span
 
 VERSION = 1
 
-PACKAGES = ("headgate", "redis", "hiredis", "limits", "pyrate-limiter", "throttled-py", "aiolimiter")
+PACKAGES = ("sluicegate", "redis", "hiredis", "limits", "pyrate-limiter", "throttled-py", "aiolimiter")
 
 
 class Report:
@@ -27,7 +27,7 @@ class Report:
     def __init__(self) -> None:
         self.console = Console()
         self.data: dict[str, Any] = {
-            "headgate-performance": VERSION,
+            "sluicegate-performance": VERSION,
             "ran": ran(),
             "aims": [],
             "tables": {},

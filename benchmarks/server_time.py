@@ -9,14 +9,14 @@ from contenders.on_redis import asking
 from rounds import Run
 from trial import Trial
 
-from headgate import AsyncLimiter, AsyncRedisStore, RedisStore, SlidingWindow
-from headgate.proof.servers import Server
+from sluicegate import AsyncLimiter, AsyncRedisStore, RedisStore, SlidingWindow
+from sluicegate.proof.servers import Server
 
 MANY = 10**9  # never reached: every call is allowed
 BATCH = 64
 FLOOR = "return 1"
 SORTED = "sorted set, {}, one a call"
-OURS = f"headgate, {{}}, in a batch of {BATCH}"
+OURS = f"sluicegate, {{}}, in a batch of {BATCH}"
 
 
 def run(trial: Trial, server: Server) -> None:
@@ -33,9 +33,9 @@ def run(trial: Trial, server: Server) -> None:
             runs[OURS.format(outcome)] = spent(server, lambda batch=batch: store.decide(batch), 20, BATCH)
             limiter = AsyncLimiter(policy, store=tasks)
             at_once = trial.tasks(limiter.allow, keys, BATCH, 20 * BATCH)
-            runs[f"headgate, {outcome}, {BATCH} tasks"] = spent(server, at_once, 1, 20 * BATCH)
+            runs[f"sluicegate, {outcome}, {BATCH} tasks"] = spent(server, at_once, 1, 20 * BATCH)
             one = [((policy, "alice", 1),)]
-            runs[f"headgate, {outcome}, one a call"] = spent(server, lambda one=one: store.decide(one), 200, 1)
+            runs[f"sluicegate, {outcome}, one a call"] = spent(server, lambda one=one: store.decide(one), 200, 1)
             log = sorted_set.decide(client, limit, window)
             key = f"z:{outcome}"
             runs[SORTED.format(outcome)] = spent(server, lambda log=log, key=key: log(key), 200, 1)

@@ -18,7 +18,7 @@ from in_memory import exactness, fastest
 from rounds import Run, Spread, sized
 from trial import Trial
 
-from headgate.proof.servers import Server
+from sluicegate.proof.servers import Server
 
 LIMIT, WINDOW = 10**6, 60  # never reached
 BATCH, MANY = 64, 512

@@ -25,7 +25,7 @@ from rounds import (
     sized,
 )
 
-from headgate.proof import servers
+from sluicegate.proof import servers
 
 _Value = TypeVar("_Value")
 

@@ -20,12 +20,12 @@ from cores import one_core
 from rounds import Run, Spread, by_threads, over
 from trial import Trial
 
-from headgate.proof.servers import Server
+from sluicegate.proof.servers import Server
 
 LIMIT, WINDOW = 10**6, 60  # never reached
 ROUNDS, THREADS = 9, 16
 
-WHOLE, SERVER, SCRIPT, PROCESS = "headgate, all of it", "the server's process", "its script", "this process"
+WHOLE, SERVER, SCRIPT, PROCESS = "sluicegate, all of it", "the server's process", "its script", "this process"
 COMMANDS = "a script of no more than its commands"
 TASK, THREAD = "a task that a future wakes, and no more", "a thread that a lock wakes, and no more"
 ALONE, ALONE_SERVER, ALONE_PROCESS = EVALSHA, f"{EVALSHA}: the server's process", f"{EVALSHA}: this process"

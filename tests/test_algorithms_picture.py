@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from headgate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
 from tools import algorithms_picture as tool
 
 SVG = "{http://www.w3.org/2000/svg}"

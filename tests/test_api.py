@@ -25,8 +25,8 @@ from fastapi.testclient import TestClient
 import servers
 from app.config import ENDPOINTS, Settings
 from app.main import create_app, limited
-from headgate import Decision
-from headgate.policy import seconds
+from sluicegate import Decision
+from sluicegate.policy import seconds
 
 Serve = Callable[..., TestClient]
 
@@ -100,7 +100,7 @@ def remaining(response: httpx2.Response) -> list[int]:
 def counted(client: TestClient, policy: str) -> dict[str, float]:
     """Return what /metrics says of one policy, by outcome."""
     series = re.compile(
-        rf'^headgate_decisions_total{{outcome="(.*)",policy="{re.escape(policy)}"}} (.*)$', re.MULTILINE
+        rf'^sluicegate_decisions_total{{outcome="(.*)",policy="{re.escape(policy)}"}} (.*)$', re.MULTILINE
     )
     return {outcome: float(times) for outcome, times in series.findall(client.get("/metrics").text)}
 
@@ -438,14 +438,14 @@ def test_decisions_are_counted_by_policy_and_outcome(serve: Serve, user: str):
         ping(client, user)
     response = client.get("/metrics")
     assert response.headers["Content-Type"].startswith("text/plain")
-    assert 'headgate_decisions_total{outcome="allowed",policy="sliding-window-60s"} 2.0' in response.text
-    assert 'headgate_decisions_total{outcome="denied",policy="sliding-window-60s"} 3.0' in response.text
+    assert 'sluicegate_decisions_total{outcome="allowed",policy="sliding-window-60s"} 2.0' in response.text
+    assert 'sluicegate_decisions_total{outcome="denied",policy="sliding-window-60s"} 3.0' in response.text
     assert user not in response.text
 
 
 def test_requests_without_a_decision_are_counted_as_errors(away: TestClient, user: str):
     ping(away, user)
-    assert 'headgate_decisions_total{outcome="error",policy="sliding-window-60s"} 1.0' in away.get("/metrics").text
+    assert 'sluicegate_decisions_total{outcome="error",policy="sliding-window-60s"} 1.0' in away.get("/metrics").text
 
 
 def test_requests_without_a_decision_are_errors_of_each_policy(user: str):

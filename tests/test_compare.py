@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from headgate.proof.cases import cases
-from headgate.proof.need import Need
-from headgate.proof.report import Report, Result
-from headgate.proof.verdict import Finding, Verdict
+from sluicegate.proof.cases import cases
+from sluicegate.proof.need import Need
+from sluicegate.proof.report import Report, Result
+from sluicegate.proof.verdict import Finding, Verdict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from comparison import Graded, escaped, load, page, save, why
@@ -29,7 +29,7 @@ def graded(**findings: Finding) -> Graded:
     found = {name.replace("_", "/", 2): finding for name, finding in findings.items()}
     results = tuple(Result(case, found[case.id], 0.1) for case in cases() if case.id in found)
     report = Report(
-        "bucket", 5, 1.0, results, "2026-01-02T03:04:05+00:00", 9.0, {"Python": "3.12.1", "headgate": "1.0"}
+        "bucket", 5, 1.0, results, "2026-01-02T03:04:05+00:00", 9.0, {"Python": "3.12.1", "sluicegate": "1.0"}
     )
     return Graded.of(report, {**report.versions, "bucket": "2.0"}, "Linux, 2 cores")
 
@@ -137,8 +137,8 @@ def test_what_was_found_is_read_as_it_was_written(tmp_path):
 
 
 def test_data_of_another_version_are_refused(tmp_path):
-    (tmp_path / "found.json").write_text('{"headgate-comparison": 0, "limiters": {}}')
-    with pytest.raises(ValueError, match='expected "headgate-comparison": 1'):
+    (tmp_path / "found.json").write_text('{"sluicegate-comparison": 0, "limiters": {}}')
+    with pytest.raises(ValueError, match='expected "sluicegate-comparison": 1'):
         load(tmp_path / "found.json")
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-import headgate
 import servers
+import sluicegate
 from app.config import load
 from app.main import create_app
-from headgate import AsyncLimiter, InvalidKey, InvalidRate, Limiter, SlidingWindow
-from headgate.keys import stored_key
-from headgate.policies import Policies
+from sluicegate import AsyncLimiter, InvalidKey, InvalidRate, Limiter, SlidingWindow
+from sluicegate.keys import stored_key
+from sluicegate.policies import Policies
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -30,7 +30,7 @@ def test_the_readmes_examples_run(server: servers.Server):
     for block in blocks:
         asyncio.run(_run([block.replace("redis://localhost:6379/0", server.url)], ROOT / "README.md"))
     for subject in ("alice", "acme", "mallory", "[*]"):
-        server.client.delete(*server.client.scan_iter(f"headgate:{{{subject}}}:*"))
+        server.client.delete(*server.client.scan_iter(f"sluicegate:{{{subject}}}:*"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -39,7 +39,7 @@ def test_links_between_documents_lead_somewhere(page: Path):
         assert (page.parent / target).exists(), target
 
 
-GUIDES = sorted(page for page in ROOT.glob("docs/**/*.md") if "\nfrom headgate import" in page.read_text())
+GUIDES = sorted(page for page in ROOT.glob("docs/**/*.md") if "\nfrom sluicegate import" in page.read_text())
 SUBJECTS = ("alice", "bob", "acme", "mallory", "192.0.2.[0-9]", "[*]")
 
 
@@ -61,7 +61,7 @@ def environment(server: servers.Server, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setenv("REDIS_URL", server.url)
     yield
     for subject in SUBJECTS:
-        server.client.delete(*server.client.scan_iter(f"headgate:{{{subject}}}:*"), "headgate:none")
+        server.client.delete(*server.client.scan_iter(f"sluicegate:{{{subject}}}:*"), "sluicegate:none")
 
 
 @pytest.mark.usefixtures("environment")
@@ -103,7 +103,7 @@ async def _run(blocks: list[str], page: Path) -> None:
 def test_the_errors_that_the_page_of_rates_shows_are_those_that_are_raised():
     page = (ROOT / "docs/reference/rates.md").read_text()
     shown = re.findall(
-        r"^(?:headgate\.errors\.InvalidRate: )?(expected .*\n  (?!\.\.\.)(.*)\n  +\^)$", page, re.MULTILINE
+        r"^(?:sluicegate\.errors\.InvalidRate: )?(expected .*\n  (?!\.\.\.)(.*)\n  +\^)$", page, re.MULTILINE
     )
     assert len(shown) == 8
     for message, text in shown:
@@ -126,11 +126,11 @@ def test_the_rates_that_the_page_of_rates_shows_are_rates():
 
 def test_the_stored_keys_that_their_page_shows_are_those_that_are_made():
     page = (ROOT / "docs/reference/stored-keys.md").read_text()
-    rows = re.findall(r"^\| `(\w+\(.*\))` \| `(.+)` \| `(headgate:.+)` \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+\(.*\))` \| `(.+)` \| `(sluicegate:.+)` \|$", page, re.MULTILINE)
     assert len(rows) == 12
     for policy, key, stored in rows:
-        ((made, counted, _),) = Policies([eval(policy, vars(headgate).copy())]).request(eval(key))
-        assert stored_key("headgate:", made.namespace, counted) == stored
+        ((made, counted, _),) = Policies([eval(policy, vars(sluicegate).copy())]).request(eval(key))
+        assert stored_key("sluicegate:", made.namespace, counted) == stored
 
 
 @pytest.mark.parametrize("key", [{"usr": "alice", "ip": "192.0.2.7"}, {"user": "alice"}], ids=["misspelt", "too few"])

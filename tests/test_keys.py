@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.keys import Digest, held, raw, stored_key, stored_keys, subject
+from sluicegate.keys import Digest, held, raw, stored_key, stored_keys, subject
 
 # Around what has a meaning: separators, escapes, the marks of an empty key and of a digest, and the length that is cut.
 TEXT = st.one_of(st.text(), st.text("%~{}:0aZé\0", max_size=6), st.text("ab%", min_size=80, max_size=300))
@@ -23,7 +23,7 @@ def test_no_two_keys_are_written_alike(keys: list[str]):
 @given(TEXT)
 def test_a_subject_is_printable_bounded_and_a_hash_tag(key: str):
     assert re.fullmatch(r"[A-Za-z0-9._@:/+=%~-]{1,256}", subject(key))
-    tag = re.search(r"\{(.*?)\}", stored_key("headgate:", "sliding-window:x:1", key))
+    tag = re.search(r"\{(.*?)\}", stored_key("sluicegate:", "sliding-window:x:1", key))
     assert tag
     assert tag[1] == subject(key)
 
@@ -39,7 +39,7 @@ NAMESPACES = st.sampled_from(
 def test_no_two_counters_are_written_alike_however_many_parts_they_are_of(
     counters: list[tuple[str, str | tuple[str, ...]]],
 ):
-    assert len({stored_key("headgate:", namespace, counted) for namespace, counted in counters}) == len(counters)
+    assert len({stored_key("sluicegate:", namespace, counted) for namespace, counted in counters}) == len(counters)
 
 
 @given(st.lists(COUNTED, min_size=2, max_size=8, unique=True))
@@ -52,13 +52,16 @@ def test_no_two_counters_are_held_alike_in_memory(counters: list[str | tuple[str
 def test_the_first_of_several_parts_is_the_hash_tag_and_the_others_follow_in_order(parts: tuple[str, ...]):
     first, *rest = map(subject, parts)
     assert stored_key(
-        "headgate:", "fixed-window:x:1", parts
-    ) == "headgate:{" + first + "}:fixed-window:x:1," + ",".join(rest)
+        "sluicegate:", "fixed-window:x:1", parts
+    ) == "sluicegate:{" + first + "}:fixed-window:x:1," + ",".join(rest)
 
 
 @given(st.lists(COUNTED, min_size=1, max_size=8))
 def test_many_keys_are_written_as_each_by_itself(keys: list[str | tuple[str, ...]]):
-    for prefix, namespace in (("headgate:", "fixed-window:x:1"), ("é{x}\\1:", "calendar-window:m:month@Europe/Paris")):
+    for prefix, namespace in (
+        ("sluicegate:", "fixed-window:x:1"),
+        ("é{x}\\1:", "calendar-window:m:month@Europe/Paris"),
+    ):
         each = [stored_key(prefix, namespace, key).encode() for key in keys]
         assert stored_keys(prefix, namespace, keys) == each
 
@@ -70,11 +73,14 @@ def test_a_key_that_is_not_plain_among_plain_ones_is_written_as_by_itself(odd: s
 
 
 def test_a_counter_of_several_parts_reads_like_them():
-    assert stored_key("headgate:", "token-bucket:pay:60000000", "alice") == "headgate:{alice}:token-bucket:pay:60000000"
-    assert stored_key("headgate:", "token-bucket:pay:60000000", ("alice", "/pay")) == (
-        "headgate:{alice}:token-bucket:pay:60000000,/pay"
+    assert (
+        stored_key("sluicegate:", "token-bucket:pay:60000000", "alice")
+        == "sluicegate:{alice}:token-bucket:pay:60000000"
     )
-    assert stored_key("headgate:", "token-bucket:pay:60000000", ()) == "headgate:{*}:token-bucket:pay:60000000"
+    assert stored_key("sluicegate:", "token-bucket:pay:60000000", ("alice", "/pay")) == (
+        "sluicegate:{alice}:token-bucket:pay:60000000,/pay"
+    )
+    assert stored_key("sluicegate:", "token-bucket:pay:60000000", ()) == "sluicegate:{*}:token-bucket:pay:60000000"
 
 
 def test_what_is_held_of_long_parts_is_bounded_and_told_from_any_text():

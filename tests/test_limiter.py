@@ -17,8 +17,8 @@ import pytest
 import servers
 from app.limiter_memory import MemorySlidingWindow
 from app.limiter_redis import RedisSlidingWindow
-from headgate import InvalidKey, InvalidPolicy, Limiter, MemoryStore, SlidingWindow, StoreError
-from headgate.testing import ManualClock
+from sluicegate import InvalidKey, InvalidPolicy, Limiter, MemoryStore, SlidingWindow, StoreError
+from sluicegate.testing import ManualClock
 
 Make = Callable[[int, float], MemorySlidingWindow | RedisSlidingWindow]
 

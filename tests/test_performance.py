@@ -65,8 +65,8 @@ def test_a_page_without_a_block_of_figures_is_refused():
 
 
 def test_data_of_another_version_are_refused(tmp_path):
-    (tmp_path / "found.json").write_text('{"headgate-performance": 0}')
-    with pytest.raises(ValueError, match='expected "headgate-performance": 1'):
+    (tmp_path / "found.json").write_text('{"sluicegate-performance": 0}')
+    with pytest.raises(ValueError, match='expected "sluicegate-performance": 1'):
         load(tmp_path / "found.json")
 
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 import pytest
 
-from headgate import (
+from sluicegate import (
     CalendarWindow,
     FixedWindow,
     InvalidCost,
@@ -19,8 +19,8 @@ from headgate import (
     SlidingWindow,
     TokenBucket,
 )
-from headgate.keys import Key, held, raw, stored_key
-from headgate.policies import Policies
+from sluicegate.keys import Key, held, raw, stored_key
+from sluicegate.policies import Policies
 
 USER = TokenBucket(100, window=60, per="user")
 TENANT = SlidingWindow(1000, window=60, per="tenant", name="tenant")
@@ -362,7 +362,7 @@ def test_a_part_that_no_policy_counts_by_alone_is_refused():
 
 
 def written(policies: Policies, key) -> list[str]:
-    return [stored_key("headgate:", policy.namespace, counted) for policy, counted, _ in policies.request(key)]
+    return [stored_key("sluicegate:", policy.namespace, counted) for policy, counted, _ in policies.request(key)]
 
 
 PAIR = SlidingWindow(1, window=60, per=("user", "endpoint"), name="pair")

@@ -12,12 +12,11 @@ from fractions import Fraction
 
 import pytest
 
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
     CalendarWindow,
     FixedWindow,
-    HeadgateError,
     InvalidCost,
     InvalidPolicy,
     InvalidRate,
@@ -26,10 +25,11 @@ from headgate import (
     MemoryStore,
     RedisStore,
     SlidingWindow,
+    SluicegateError,
     TokenBucket,
 )
-from headgate.policy import MAX_ATTRIBUTES, Policy
-from headgate.testing import ManualClock
+from sluicegate.policy import MAX_ATTRIBUTES, Policy
+from sluicegate.testing import ManualClock
 
 Make = Callable[..., Policy]
 
@@ -453,7 +453,7 @@ def test_errors_come_whole_through_a_pickle():
         lambda: Limiter(SlidingWindow(1, window=1)).take(b"a"),
         lambda: Limiter(SlidingWindow(1, window=1), store="nowhere"),
     ):
-        with pytest.raises(HeadgateError) as caught:
+        with pytest.raises(SluicegateError) as caught:
             attempt()
         again = pickle.loads(pickle.dumps(caught.value))
         assert (type(again), str(again), vars(again)) == (type(caught.value), str(caught.value), vars(caught.value))

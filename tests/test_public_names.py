@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-import headgate
+import sluicegate
 
-PACKAGE = Path(headgate.__file__).parent
+PACKAGE = Path(sluicegate.__file__).parent
 
 
 def test_every_public_name_can_be_imported_and_no_other_is_listed():
-    for name in headgate.__all__:
-        assert getattr(headgate, name).__module__.startswith("headgate."), name
-    assert sorted(headgate.__all__) == headgate.__all__
-    assert dir(headgate) == headgate.__all__
-    with pytest.raises(AttributeError, match="module 'headgate' has no attribute 'Bucket'"):
-        headgate.Bucket  # noqa: B018
+    for name in sluicegate.__all__:
+        assert getattr(sluicegate, name).__module__.startswith("sluicegate."), name
+    assert sorted(sluicegate.__all__) == sluicegate.__all__
+    assert dir(sluicegate) == sluicegate.__all__
+    with pytest.raises(AttributeError, match="module 'sluicegate' has no attribute 'Bucket'"):
+        sluicegate.Bucket  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["headgate.errors", "headgate.testing"])
+@pytest.mark.parametrize("module", ["sluicegate.errors", "sluicegate.testing"])
 def test_the_all_of_a_module_is_true(module: str):
     made = importlib.import_module(module)
     public = {
@@ -35,25 +35,25 @@ def test_the_all_of_a_module_is_true(module: str):
 
 def test_the_core_needs_no_dependency():
     code = (
-        "import sys; before = set(sys.modules); import headgate; headgate.Limiter(headgate.SlidingWindow(1, window=1))"
+        "import sys; before = set(sys.modules); import sluicegate; sluicegate.Limiter(sluicegate.SlidingWindow(1, window=1))"
         ".allow('a'); print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     loaded = [name for name in loaded if not name.startswith("_sysconfigdata")]  # Python's own, one for each platform
-    assert loaded == ["headgate"]
+    assert loaded == ["sluicegate"]
 
 
 def test_without_the_driver_the_redis_stores_say_which_extra_to_install():
     code = (
         "import sys; sys.modules['redis'] = None\n"
-        "import headgate\n"
-        "for ask in (lambda: headgate.RedisStore, lambda: headgate.Limiter(headgate.SlidingWindow(1, window=1), "
+        "import sluicegate\n"
+        "for ask in (lambda: sluicegate.RedisStore, lambda: sluicegate.Limiter(sluicegate.SlidingWindow(1, window=1), "
         "store='redis://localhost')):\n"
         "    try: ask()\n"
         "    except ImportError as error: print(error)\n"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines() == ["the Redis stores need redis-py and hiredis: pip install 'headgate[redis]'"] * 2
+    assert printed.splitlines() == ["the Redis stores need redis-py and hiredis: pip install 'sluicegate[redis]'"] * 2
 
 
 # Arrows point inward: what each room may import, of the rooms of this package.
@@ -98,9 +98,9 @@ def imported(file: Path) -> list[str]:
     """List what a file imports of this package."""
     names = []
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("headgate"):
-            outer = node.module in ("headgate", "headgate.proof")
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sluicegate"):
+            outer = node.module in ("sluicegate", "sluicegate.proof")
             names += [f"{node.module}.{alias.name}" for alias in node.names] if outer else [node.module]
         elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names if alias.name.startswith("headgate")]
+            names += [alias.name for alias in node.names if alias.name.startswith("sluicegate")]
     return names

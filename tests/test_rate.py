@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headgate import HeadgateError, InvalidPolicy, SlidingWindow
-from headgate.errors import InvalidRate
-from headgate.policy import MAX_UNITS, MAX_WINDOW_US
-from headgate.rate import MAX_RATES, parsed, rates
+from sluicegate import InvalidPolicy, SlidingWindow, SluicegateError
+from sluicegate.errors import InvalidRate
+from sluicegate.policy import MAX_UNITS, MAX_WINDOW_US
+from sluicegate.rate import MAX_RATES, parsed, rates
 
 MS, S, MINUTE, HOUR, DAY, WEEK = 1_000, 10**6, 60 * 10**6, 3600 * 10**6, 86400 * 10**6, 7 * 86400 * 10**6
 
@@ -166,7 +166,7 @@ def test_an_error_says_what_came_what_was_expected_and_where(text: str, position
         rates(text)
     assert (caught.value.text, caught.value.position) == (text, position)
     assert says in str(caught.value).splitlines()[0]
-    assert isinstance(caught.value, HeadgateError) and isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, SluicegateError) and isinstance(caught.value, ValueError)
 
 
 def test_sixteen_rates_are_a_text_and_one_more_is_refused_at_the_separator():

@@ -6,7 +6,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 # More gradings at once than their own files start, and the machine would be what is measured. One browser is enough.
 _TOGETHER = {
-    "tests/proof/test_headgate.py": "gradings",
+    "tests/proof/test_sluicegate.py": "gradings",
     "tests/proof/test_planted.py": "gradings",
     "tests/proof/report/test_page_in_browser.py": "browser",
 }

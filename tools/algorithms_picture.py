@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from headgate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
-from headgate.policy import Policy
-from headgate.testing import ManualClock
+from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
+from sluicegate.policy import Policy
+from sluicegate.testing import ManualClock
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs/explanation/algorithms.svg"

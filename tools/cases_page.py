@@ -8,9 +8,9 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from headgate.proof.case import Case
-from headgate.proof.cases import cases
-from headgate.proof.need import Need
+from sluicegate.proof.case import Case
+from sluicegate.proof.cases import cases
+from sluicegate.proof.need import Need
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/reference/cases.md"
@@ -102,7 +102,7 @@ says when a case passes; [Add a case](../how-to/add-a-case.md) how one is writte
 This page is written by `python tools/cases_page.py` from the cases and from the limiters in \
 [tests/proof/planted](../../tests/proof/planted), each with one fault, on which the kit is tried: do not edit it.
 
-- The id runs a case by itself: `headgate grade TARGET --case correctness/limit/one`. Its beginning runs all of a topic.
+- The id runs a case by itself: `sluicegate grade TARGET --case correctness/limit/one`. Its beginning runs all of a topic.
 - **MUST** is run always. **SHOULD** is a recommendation, run with `--strict` or by its id.
 - N is the limit and T the window: `--limit` and `--window`, unless the case names its own.
 - *Alone* means that no other case runs beside it, for it measures time or loads the machine.

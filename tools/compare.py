@@ -1,4 +1,4 @@
-"""Grade Headgate and its peers, one after the other, and write what was found: docs/comparison.json and .md.
+"""Grade Sluicegate and its peers, one after the other, and write what was found: docs/comparison.json and .md.
 
     make compare                                         all of them
     .venv/bin/python tools/compare.py --only NAME        one of them; the others stay as they were
@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from table import PEERS, Peer, url
 
-from headgate.proof import servers
-from headgate.proof.case import Case
-from headgate.proof.grading import CouldNotRun, Told, choose, grade
-from headgate.proof.need import Need
-from headgate.proof.rig import Settings
-from headgate.proof.target import Target, parse, service
+from sluicegate.proof import servers
+from sluicegate.proof.case import Case
+from sluicegate.proof.grading import CouldNotRun, Told, choose, grade
+from sluicegate.proof.need import Need
+from sluicegate.proof.rig import Settings
+from sluicegate.proof.target import Target, parse, service
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, PAGE = ROOT / "docs" / "comparison.json", ROOT / "docs" / "comparison.md"
@@ -52,7 +52,7 @@ def main() -> None:
 
 def _arguments() -> Sequence[Peer]:
     parser = argparse.ArgumentParser(
-        description="Grade Headgate and its peers, and write docs/comparison.json and docs/comparison.md. All of them "
+        description="Grade Sluicegate and its peers, and write docs/comparison.json and docs/comparison.md. All of them "
         "take half an hour, one of them a quarter of a minute to two minutes. Nothing else should run meanwhile."
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only this one; may be repeated")

@@ -12,12 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Self
 
-from headgate.proof.case import Case
-from headgate.proof.cases import cases
-from headgate.proof.need import Need
-from headgate.proof.report import Report
-from headgate.proof.report.text import counted, plain
-from headgate.proof.verdict import Finding, Verdict
+from sluicegate.proof.case import Case
+from sluicegate.proof.cases import cases
+from sluicegate.proof.need import Need
+from sluicegate.proof.report import Report
+from sluicegate.proof.report.text import counted, plain
+from sluicegate.proof.verdict import Finding, Verdict
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "peers"))
 from table import Peer
@@ -42,11 +42,11 @@ _OFFERS = {
 STORES = {"memory": "in memory", "redis": "on Redis"}
 
 _HEAD = """\
-# Headgate and its peers, case by case
+# Sluicegate and its peers, case by case
 
 <!-- Written by `make compare`. Change tools/comparison.py or benchmarks/peers/table.py, and not this. -->
 
-Every limiter here was put to the cases of the proof kit, one after the other, as `headgate grade --strict` does it.
+Every limiter here was put to the cases of the proof kit, one after the other, as `sluicegate grade --strict` does it.
 `make compare` does it again and writes this page anew.
 
 {ran}
@@ -70,9 +70,9 @@ Every limiter here was put to the cases of the proof kit, one after the other, a
 ## What it cannot say
 
 - **A pass is no proof.** Each case ran once, on one shared machine. A race that did not show may show tomorrow.
-- **The kit is Headgate's own.** Its cases are the faults that its authors knew, and Headgate was mended until it passed
+- **The kit is Sluicegate's own.** Its cases are the faults that its authors knew, and Sluicegate was mended until it passed
   nearly all of them. Nobody did so for the others. Read the evidence; the counts are no ranking.
-- **The adapters are Headgate's own, too.** Where one misreads its limiter, it is at fault first. Each is linked.
+- **The adapters are Sluicegate's own, too.** Where one misreads its limiter, it is at fault first. Each is linked.
 - **Defaults were graded.** Time-outs, retries and fallbacks that a peer has as options were left as they were. With a
   time-out, some of those that hang while Redis is frozen would raise an error instead.
 - Speed is [another page](performance.md). Documentation, users and years in production are on none.
@@ -143,15 +143,15 @@ def load(path: Path) -> dict[str, Graded]:
     if not path.exists():
         return {}
     data = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("headgate-comparison") != VERSION:
-        raise ValueError(f'expected "headgate-comparison": {VERSION} in {path}: remove it, and run make compare')
+    if data.get("sluicegate-comparison") != VERSION:
+        raise ValueError(f'expected "sluicegate-comparison": {VERSION} in {path}: remove it, and run make compare')
     return {name: Graded(**fields) for name, fields in data["limiters"].items()}
 
 
 def save(graded: Mapping[str, Graded], path: Path) -> None:
     """Write what was found, sorted, so that two runs can be compared line by line."""
     limiters = {name: asdict(each) for name, each in graded.items()}
-    text = json.dumps({"headgate-comparison": VERSION, "limiters": limiters}, indent=1, sort_keys=True)
+    text = json.dumps({"sluicegate-comparison": VERSION, "limiters": limiters}, indent=1, sort_keys=True)
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -175,8 +175,8 @@ def _ran(found: Sequence[Graded]) -> str:
     days = sorted({each.made_at[:10] for each in found})
     terms = sorted({(each.limit, each.window) for each in found})
     held = " (over HTTP: ".join(f"{counted(limit, 'request')} in any {window:g} s" for limit, window in terms)
-    on = (_all(each.versions.get(name) for each in found) for name in ("Python", "server", "headgate"))
-    where = "{}, Python {}, {}, Headgate {}".format(_all(each.machine for each in found), *on)
+    on = (_all(each.versions.get(name) for each in found) for name in ("Python", "server", "sluicegate"))
+    where = "{}, Python {}, {}, Sluicegate {}".format(_all(each.machine for each in found), *on)
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
     return f"Last run: {when}; {where}. Each was held to {held}{')' * (len(terms) - 1)}."
 

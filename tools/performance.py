@@ -34,9 +34,9 @@ def load(path: Path) -> Data:
         ValueError: The file is of another version.
     """
     data: Data = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("headgate-performance") != VERSION:
+    if data.get("sluicegate-performance") != VERSION:
         raise ValueError(
-            f'expected "headgate-performance": {VERSION} in {path}: measure anew, with benchmarks/bench.py'
+            f'expected "sluicegate-performance": {VERSION} in {path}: measure anew, with benchmarks/bench.py'
         )
     return data
 
@@ -55,8 +55,8 @@ def rewritten(text: str, data: Data, blocks: Mapping[str, Callable[[Data], str]]
 
 # The pictures
 
-_OURS, _EVALSHA, _SORTED = "headgate", "redis-py, EVALSHA of return 1", "sorted set, one call a decision"
-_AWAITED, _ALLOW, _MOVING = "headgate, AsyncLimiter.allow", "headgate, allow", "limits, moving window"
+_OURS, _EVALSHA, _SORTED = "sluicegate", "redis-py, EVALSHA of return 1", "sorted set, one call a decision"
+_AWAITED, _ALLOW, _MOVING = "sluicegate, AsyncLimiter.allow", "sluicegate, allow", "limits, moving window"
 
 
 def pictures(data: Data) -> dict[str, str]:
@@ -139,8 +139,8 @@ def _limit_on_a_server(data: Data) -> str:
                 f"{time['on']}, requests of cost 1 that fill a log to its limit",
                 "s",
                 {
-                    "headgate, in a batch of 64": ("headgate, batch", "ours"),
-                    "headgate, one a call": ("headgate, single", "ours-too"),
+                    "sluicegate, in a batch of 64": ("sluicegate, batch", "ours"),
+                    "sluicegate, one a call": ("sluicegate, single", "ours-too"),
                     **peers,
                 },
             ),
@@ -149,7 +149,7 @@ def _limit_on_a_server(data: Data) -> str:
                 "Bytes of a full log on Redis, by limit",
                 f"{weight['on']}, MEMORY USAGE of one key",
                 "B",
-                {"headgate, one a call": (_OURS, "ours"), **peers},
+                {"sluicegate, one a call": (_OURS, "ours"), **peers},
             ),
         ],
     )
@@ -181,7 +181,7 @@ def _cost_in_memory(data: Data) -> str:
 def _cost_on_a_server(data: Data) -> str:
     time, weight = (data["curves"][f"on a server, by the cost of a request: {of}"] for of in ("time", "bytes"))
     looks = {
-        "headgate, one a call": (_OURS, "ours"),
+        "sluicegate, one a call": (_OURS, "ours"),
         _MOVING: ("limits, moving", "peer"),
         _SORTED: ("sorted set", "peer-too"),
     }

@@ -12,14 +12,14 @@ Row = Mapping[str, Any]
 _NAMES = {
     "a lock and a clock": "a lock and a clock, and no decision",
     "bare deque": "a bare deque: one policy, nothing given back",
-    "headgate, allow": "headgate, `allow`",
-    "headgate, take": "headgate, `take`",
-    "headgate, AsyncLimiter.allow": "headgate, `AsyncLimiter.allow`",
+    "sluicegate, allow": "sluicegate, `allow`",
+    "sluicegate, take": "sluicegate, `take`",
+    "sluicegate, AsyncLimiter.allow": "sluicegate, `AsyncLimiter.allow`",
     "redis-py, EVALSHA of return 1": "redis-py, `EVALSHA` of `return 1`",
     "redis-py, GET": "redis-py, `GET`",
     "return 1": "a script that returns 1",
 }
-_SAME = {"headgate, AsyncLimiter.allow": "headgate, allow"}  # in tables with threads and tasks side by side
+_SAME = {"sluicegate, AsyncLimiter.allow": "sluicegate, allow"}  # in tables with threads and tasks side by side
 
 
 def span(seconds: float) -> str:
@@ -78,7 +78,7 @@ def _beside(data: Data, columns: Mapping[str, str], cell: Callable[[Row], str] =
     for name in names:
         cells = [cell(rows[name]) if name in rows else "" for rows in tables]
         label = _NAMES.get(name, name)
-        if name.startswith("headgate"):
+        if name.startswith("sluicegate"):
             label, cells = f"**{label}**", [text and f"**{text}**" for text in cells]
         exact = [_exact([rows[name] for rows in tables if name in rows])] if graded else []
         lines.append([label, *exact, *cells])
@@ -91,12 +91,12 @@ def _beside(data: Data, columns: Mapping[str, str], cell: Callable[[Row], str] =
 def ran(data: Data) -> str:
     where = data["ran"]
     packages = dict(where["packages"])
-    ours, client, codec = packages.pop("headgate"), packages.pop("redis"), packages.pop("hiredis")
+    ours, client, codec = packages.pop("sluicegate"), packages.pop("redis"), packages.pop("hiredis")
     peers = ", ".join(f"{name} {number}" for name, number in packages.items())
     minutes, seconds = divmod(where["seconds"], 60)
     quick = " **A quick trial of few rounds and sizes: these are not figures to be quoted.**" if where["quick"] else ""
     return (
-        f"Measured on {where['at'][:10]} in {minutes} min {seconds:02} s: Headgate {ours}, Python {where['python']}, "
+        f"Measured on {where['at'][:10]} in {minutes} min {seconds:02} s: Sluicegate {ours}, Python {where['python']}, "
         f"redis-py {client} with hiredis {codec}, {' and '.join(_servers(data))} on loopback; {peers}. "
         f"{where['machine']}.{quick}"
     )
@@ -155,9 +155,9 @@ def footprint(data: Data) -> str:
     rows = []
     for name, cells in table["rows"].items():
         texts = [whole(cell) if cell >= 99.5 else f"{cell:.1f}" for cell in cells]
-        bold = name.startswith("headgate")
+        bold = name.startswith("sluicegate")
         rows.append(
-            [f"**{text}**" if bold else text for text in (_NAMES.get(name, name) if not bold else "headgate", *texts)]
+            [f"**{text}**" if bold else text for text in (_NAMES.get(name, name) if not bold else "sluicegate", *texts)]
         )
     return _table(["", *table["columns"]], rows)
 

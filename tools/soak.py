@@ -23,12 +23,12 @@ from rich.progress import Progress
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from headgate.proof.grading import CouldNotRun, choose, grade  # noqa: E402
-from headgate.proof.report import Report  # noqa: E402
-from headgate.proof.rig import Settings  # noqa: E402
-from headgate.proof.verdict import Verdict  # noqa: E402
 from proof import targets  # noqa: E402
 from proof.planted.table import CORRECT, PLANTED, Planted  # noqa: E402
+from sluicegate.proof.grading import CouldNotRun, choose, grade  # noqa: E402
+from sluicegate.proof.report import Report  # noqa: E402
+from sluicegate.proof.rig import Settings  # noqa: E402
+from sluicegate.proof.verdict import Verdict  # noqa: E402
 
 console = Console()
 

@@ -1,1 +1,1 @@
-"""What is measured: Headgate, its peers, and floors, each as one call with a key."""
+"""What is measured: Sluicegate, its peers, and floors, each as one call with a key."""

@@ -30,4 +30,4 @@ class Contender:
 
 def peers(contenders: list[Contender]) -> list[Contender]:
     """Return those that are neither ours nor a floor."""
-    return [each for each in contenders if each.exact is not None and not each.name.startswith("headgate")]
+    return [each for each in contenders if each.exact is not None and not each.name.startswith("sluicegate")]

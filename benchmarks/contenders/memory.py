@@ -17,9 +17,9 @@ from peers.throttled_adapter import quota
 
 from contenders.contender import Contender
 from contenders.floors import DEQUE, FLOOR, BareDeque, Floor
-from headgate import AsyncLimiter, Limiter, SlidingWindow
+from sluicegate import AsyncLimiter, Limiter, SlidingWindow
 
-OURS, TAKE, TASKS = "headgate, allow", "headgate, take", "headgate, AsyncLimiter.allow"
+OURS, TAKE, TASKS = "sluicegate, allow", "sluicegate, take", "sluicegate, AsyncLimiter.allow"
 MOVING = "limits, moving window"
 
 

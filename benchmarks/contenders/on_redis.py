@@ -19,9 +19,9 @@ from peers.throttled_adapter import quota
 
 from contenders import sorted_set
 from contenders.contender import Contender
-from headgate import Limiter, RedisStore, SlidingWindow
+from sluicegate import Limiter, RedisStore, SlidingWindow
 
-OURS = "headgate, allow"
+OURS = "sluicegate, allow"
 EVALSHA, GET = "redis-py, EVALSHA of return 1", "redis-py, GET"
 
 

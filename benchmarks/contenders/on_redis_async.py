@@ -19,9 +19,9 @@ from peers.throttled_adapter import quota
 from contenders import sorted_set
 from contenders.contender import Contender
 from contenders.on_redis import EVALSHA
-from headgate import AsyncLimiter, AsyncRedisStore, SlidingWindow
+from sluicegate import AsyncLimiter, AsyncRedisStore, SlidingWindow
 
-OURS = "headgate, AsyncLimiter.allow"
+OURS = "sluicegate, AsyncLimiter.allow"
 PLENTY = 100  # what redis-py's pool holds; it raises for one connection more
 _WAIT = 60  # seconds that a pool may let a task wait for a connection
 

@@ -1,4 +1,4 @@
-"""One request of Headgate sent very often: what it sends to the server once is kept, and sent again as it is.
+"""One request of Sluicegate sent very often: what it sends to the server once is kept, and sent again as it is.
 
 A million requests, each a call of its own, fill a log as traffic does; in batches they would share their times.
 """
@@ -11,8 +11,8 @@ from typing import Any
 import hiredis
 import redis
 
-from headgate import RedisStore, SlidingWindow
-from headgate.proof.servers import Server
+from sluicegate import RedisStore, SlidingWindow
+from sluicegate.proof.servers import Server
 
 _AT_ONCE = 1_000
 

@@ -1,8 +1,8 @@
-"""Headgate and its peers, one row for each way to use one: what the proof kit grades, and how it is started.
+"""Sluicegate and its peers, one row for each way to use one: what the proof kit grades, and how it is started.
 
     .venv/bin/python benchmarks/peers/table.py    prints the rows
 
-The peers have an environment of their own: most of them declare a redis-py older than the one that Headgate needs.
+The peers have an environment of their own: most of them declare a redis-py older than the one that Sluicegate needs.
 aiolimiter is not here: it limits one thing for each instance and knows no keys.
 """
 
@@ -69,7 +69,7 @@ class Peer:
 
     @property
     def spec(self) -> str:
-        """What ``headgate grade`` is given; for a service that is its URL, see `url`."""
+        """What ``sluicegate grade`` is given; for a service that is its URL, see `url`."""
         return str(HERE / self.target)
 
     @property
@@ -86,7 +86,7 @@ class Peer:
     @property
     def python(self) -> str:
         """The interpreter of the environment that it is installed in."""
-        return sys.executable if self.package == "headgate" else str(PEERS_PYTHON)
+        return sys.executable if self.package == "sluicegate" else str(PEERS_PYTHON)
 
     def command(self, port: int) -> list[str]:
         """Return what starts the service on a port of loopback."""
@@ -102,7 +102,7 @@ class Peer:
 
 
 def url(port: int) -> str:
-    """Return the URL of a service for ``headgate grade --http``."""
+    """Return the URL of a service for ``sluicegate grade --http``."""
     return f"http://127.0.0.1:{port}/ping?user_id={{key}}"
 
 
@@ -233,32 +233,32 @@ PEERS = (
         settings=ON_REDIS,
     ),
     Peer(
-        "headgate-memory",
-        "headgate",
+        "sluicegate-memory",
+        "sluicegate",
         "sliding window log",
         "memory",
-        "headgate_adapter.py:memory",
+        "sluicegate_adapter.py:memory",
         "Promises an exact window.",
     ),
     Peer(
-        "headgate-redis",
-        "headgate",
+        "sluicegate-redis",
+        "sluicegate",
         "sliding window log",
         "redis",
-        "headgate_adapter.py:redis",
+        "sluicegate_adapter.py:redis",
         "Promises an exact window, by the server's clock.",
     ),
     Peer(
-        "headgate-aio-redis",
-        "headgate",
+        "sluicegate-aio-redis",
+        "sluicegate",
         "sliding window log, asyncio",
         "redis",
-        "headgate_adapter.py:aio_redis",
+        "sluicegate_adapter.py:aio_redis",
         "The same, with redis-py's asynchronous client.",
     ),
     Peer(
-        "headgate-service-redis",
-        "headgate",
+        "sluicegate-service-redis",
+        "sluicegate",
         "sliding window log",
         "redis",
         "app.main:app",

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import NamedTuple
 
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
     CalendarWindow,
@@ -28,7 +28,7 @@ from headgate import (
     StoreTimeout,
     TokenBucket,
 )
-from headgate.policy import Policy
+from sluicegate.policy import Policy
 
 HOUR, DAY = 3600, 86400
 HOT = [f"hot-{n}" for n in range(3)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from headgate.proof.proxy import Proxy
+from sluicegate.proof.proxy import Proxy
 
 
 class Cuts(Proxy):

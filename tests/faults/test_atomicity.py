@@ -19,8 +19,8 @@ import pytest
 import servers
 from faults import atomicity_worker
 from faults.atomicity_worker import COOL, HOT, Answer, answered, key_of, policies, questions
-from headgate import Limiter, MemoryStore, RedisStore
-from headgate.policy import Policy
+from sluicegate import Limiter, MemoryStore, RedisStore
+from sluicegate.policy import Policy
 
 PROCESSES, TASKS, REQUESTS, KILLS = 4, 64, 16, 5
 LIMIT, MOST = 40, 1300

@@ -16,12 +16,12 @@ from typing import Self
 import pytest
 
 import servers
-from headgate import Decision, Limiter, RedisStore, SlidingWindow
-from headgate.keys import stored_key
-from headgate.proof.faketime import SteppedServer, off_by, stepped_server, why_not
-from headgate.proof.history import Record
-from headgate.proof.judge import over, spans, unjustified
 from service import worker
+from sluicegate import Decision, Limiter, RedisStore, SlidingWindow
+from sluicegate.keys import stored_key
+from sluicegate.proof.faketime import SteppedServer, off_by, stepped_server, why_not
+from sluicegate.proof.history import Record
+from sluicegate.proof.judge import over, spans, unjustified
 
 LIMIT, WINDOW = 20, 1.0
 YEAR = 365 * 86400.0
@@ -65,7 +65,7 @@ class Client:
 
     def ttl(self) -> float:
         """Return for how many seconds yet the server keeps the key."""
-        return self._server.pttl(stored_key("headgate:", self.policy.namespace, "a")) / 1000
+        return self._server.pttl(stored_key("sluicegate:", self.policy.namespace, "a")) / 1000
 
     def __enter__(self) -> Self:
         return self

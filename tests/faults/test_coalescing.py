@@ -20,7 +20,7 @@ import redis.asyncio
 
 import servers
 from faults.cuts import Cuts
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
     Limiter,
@@ -30,7 +30,7 @@ from headgate import (
     StoreTimeout,
     StoreUnavailable,
 )
-from headgate.store import line, queue, thread_line
+from sluicegate.store import line, queue, thread_line
 
 POLICY = SlidingWindow(10**6, window=600)
 MARGIN = 0.3

@@ -20,7 +20,7 @@ import redis
 import redis.asyncio
 
 import servers
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
     InvalidStore,
@@ -31,7 +31,7 @@ from headgate import (
     StoreTimeout,
     StoreUnavailable,
 )
-from headgate.proof.proxy import Proxy
+from sluicegate.proof.proxy import Proxy
 
 POLICY = SlidingWindow(100, window=60)
 
@@ -369,7 +369,7 @@ def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Serv
 
 def test_a_child_forked_off_while_calls_were_under_way_is_answered(server: servers.Server, prefix: str):
     code = (
-        "import os, sys, threading\nfrom headgate import *\n"
+        "import os, sys, threading\nfrom sluicegate import *\n"
         "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=5)\n"
         "limiter = Limiter(SlidingWindow(10**9, window=60), store=store)\n"
         "limiter.take('a')\n"

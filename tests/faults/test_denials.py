@@ -14,7 +14,7 @@ import pytest
 
 import servers
 from faults.cuts import Cuts
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
     CalendarWindow,
@@ -27,10 +27,10 @@ from headgate import (
     StoreTimeout,
     TokenBucket,
 )
-from headgate.keys import Key
-from headgate.policy import Policy
-from headgate.proof.faketime import stepped_server, why_not
-from headgate.store import denials, queue
+from sluicegate.keys import Key
+from sluicegate.policy import Policy
+from sluicegate.proof.faketime import stepped_server, why_not
+from sluicegate.store import denials, queue
 
 POLICY = SlidingWindow(2, window=60, name="two")
 
@@ -387,7 +387,7 @@ def test_what_another_process_gives_back_is_felt_within_the_time_to_live(
     limiter = own.limiter(POLICY)
     full(own, limiter)
     code = (
-        "import sys\nfrom headgate import *\n"
+        "import sys\nfrom sluicegate import *\n"
         "with RedisStore.from_url(sys.argv[1], prefix=sys.argv[2]) as store:\n"
         "    Limiter(SlidingWindow(2, window=60, name='two'), store=store).forget('a')\n"
     )

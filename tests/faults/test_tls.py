@@ -15,7 +15,7 @@ import trustme
 
 import servers
 from faults.cuts import Cuts
-from headgate import AsyncLimiter, Limiter, RedisStore, SlidingWindow, StoreUnavailable
+from sluicegate import AsyncLimiter, Limiter, RedisStore, SlidingWindow, StoreUnavailable
 
 POLICY = SlidingWindow(10**6, window=600)
 

@@ -11,8 +11,8 @@ import redis.asyncio
 
 import servers
 from faults.cuts import Cuts
-from headgate import AsyncLimiter, AsyncRedisStore, SlidingWindow, StoreTimeout, StoreUnavailable
-from headgate.store import task_line
+from sluicegate import AsyncLimiter, AsyncRedisStore, SlidingWindow, StoreTimeout, StoreUnavailable
+from sluicegate.store import task_line
 
 POLICY = SlidingWindow(10**6, window=600)
 

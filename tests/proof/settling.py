@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from headgate.proof.case import Case
-from headgate.proof.report import Report
-from headgate.proof.verdict import Finding, Verdict
+from sluicegate.proof.case import Case
+from sluicegate.proof.report import Report
+from sluicegate.proof.verdict import Finding, Verdict
 
 TIMES = 3
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headgate.proof import servers
-from headgate.proof.target import Target, parse, service
+from sluicegate.proof import servers
+from sluicegate.proof.target import Target, parse, service
 
 PLANTED = Path(__file__).parent / "planted"
 

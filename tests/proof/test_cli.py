@@ -14,8 +14,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from headgate.proof.cases import cases
 from proof import targets
+from sluicegate.proof.cases import cases
 
 FIXED = f"{targets.PLANTED / 'fixed_window.py'}:FixedWindow"
 EXACT = f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"
@@ -23,21 +23,21 @@ EXACT = f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"
 pytestmark = pytest.mark.slow  # each runs the command once or twice
 
 
-def headgate(*arguments: object, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headgate", *map(str, arguments)]
+def sluicegate(*arguments: object, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sluicegate", *map(str, arguments)]
     variables = {**os.environ, "COLUMNS": "100", **environment}
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120, env=variables)
 
 
 def test_0_when_every_case_passed():
-    done = headgate("grade", EXACT, "--case", "correctness/limit")
+    done = sluicegate("grade", EXACT, "--case", "correctness/limit")
     assert done.returncode == 0, done.stderr
     assert "correctness/limit/exact" in done.stdout
     assert done.stdout.rstrip().endswith("passed: 3 of 3 cases")
 
 
 def test_1_when_one_failed_and_the_evidence_is_shown():
-    done = headgate("grade", FIXED, "--case", "correctness/edge/at", "--case", "correctness/limit/one")
+    done = sluicegate("grade", FIXED, "--case", "correctness/edge/at", "--case", "correctness/limit/one")
     assert done.returncode == 1
     assert "it is to be denied" in " ".join(done.stdout.split())
     assert done.stdout.rstrip().endswith("failed: 1 of 2 cases")
@@ -64,7 +64,7 @@ def test_1_when_one_failed_and_the_evidence_is_shown():
     ],
 )
 def test_2_when_it_could_not_run_with_a_line_that_says_why(arguments: tuple[str, ...], says: str):
-    done = headgate("grade", *arguments)
+    done = sluicegate("grade", *arguments)
     assert done.returncode == 2
     assert says in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -86,21 +86,21 @@ def test_3_when_none_failed_but_one_stayed_undecided(tmp_path: Path):
                 return True
         """,
     )
-    done = headgate("grade", slow.name, "--case", "correctness/edge/before", "--window", "0.1")
+    done = sluicegate("grade", slow.name, "--case", "correctness/edge/before", "--window", "0.1")
     assert done.returncode == 3, done.stdout
     assert "undecided" in done.stdout
 
 
 def test_3_when_nothing_could_be_tried():
-    done = headgate("grade", EXACT, "--case", "resilience/ttl")
+    done = sluicegate("grade", EXACT, "--case", "resilience/ttl")
     assert done.returncode == 3
     assert "nothing could be tried; skipped: " in done.stdout
 
 
 def test_2_and_one_line_when_something_went_wrong_that_nobody_thought_of(tmp_path: Path):
-    full = headgate("grade", EXACT, "--case", "correctness/limit/one", "--json", "/dev/full")
+    full = sluicegate("grade", EXACT, "--case", "correctness/limit/one", "--json", "/dev/full")
     assert full.returncode == 2
-    assert full.stderr.strip() == "headgate: OSError: [Errno 28] No space left on device"
+    assert full.stderr.strip() == "sluicegate: OSError: [Errno 28] No space left on device"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -119,7 +119,7 @@ def test_2_when_it_is_told_to_stop_and_what_it_had_started_is_gone(tmp_path: Pat
                 return True
         """,
     )
-    command = [sys.executable, "-m", "headgate", "grade", target.name, "--window", "1"]
+    command = [sys.executable, "-m", "sluicegate", "grade", target.name, "--window", "1"]
     # A shell that starts this suite in the background has interrupts ignored, which is inherited.
     heeded = functools.partial(signal.signal, number, signal.SIG_DFL)
     with subprocess.Popen(
@@ -146,7 +146,7 @@ def test_2_when_it_is_told_to_stop_and_what_it_had_started_is_gone(tmp_path: Pat
 def test_the_report_is_written_in_every_form_and_the_histories_can_be_judged_again(tmp_path: Path):
     made = {form: tmp_path / f"report.{form}" for form in ("json", "html", "junit")}
     options = [part for form, path in made.items() for part in (f"--{form}", path)]
-    done = headgate("grade", FIXED, "--case", "correctness/window/any-phase", "--save", tmp_path / "kept", *options)
+    done = sluicegate("grade", FIXED, "--case", "correctness/window/any-phase", "--save", tmp_path / "kept", *options)
     assert done.returncode == 1, done.stderr
 
     data = json.loads(made["json"].read_text())
@@ -158,64 +158,64 @@ def test_the_report_is_written_in_every_form_and_the_histories_can_be_judged_aga
     assert suite.find("testcase/failure") is not None
 
     (kept,) = (tmp_path / "kept").iterdir()
-    again = headgate("judge", kept)
+    again = sluicegate("judge", kept)
     assert again.returncode == 1
-    assert headgate("judge", "-", stdin=kept.read_text()).stdout == again.stdout
+    assert sluicegate("judge", "-", stdin=kept.read_text()).stdout == again.stdout
     assert "failed     never over" in again.stdout
-    assert "failed     never under" in headgate("judge", kept, "--limit", 100).stdout
-    found = json.loads(headgate("judge", kept, "--json").stdout)
+    assert "failed     never under" in sluicegate("judge", kept, "--limit", 100).stdout
+    found = json.loads(sluicegate("judge", kept, "--json").stdout)
     assert found["never_over"]["verdict"] == "failed"
     assert found["never_under"]["verdict"] == "passed"
 
 
 def test_a_history_that_is_none_is_2_with_the_line_at_fault(tmp_path: Path):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"headgate-history": 1, "limit": 5, "window": 1}\n{"start": "now"}\n')
-    done = headgate("judge", path)
+    path.write_text('{"sluicegate-history": 1, "limit": 5, "window": 1}\n{"start": "now"}\n')
+    done = sluicegate("judge", path)
     assert done.returncode == 2
     assert 'line 2: expected "start", seconds' in done.stderr
-    piped = headgate("judge", "-", stdin="no history")
+    piped = sluicegate("judge", "-", stdin="no history")
     assert piped.returncode == 2
     assert "standard input is no history: line 1" in piped.stderr
 
 
 def test_the_cases_are_listed_without_being_run():
-    listed = headgate("cases").stdout
+    listed = sluicegate("cases").stdout
     for case in cases():
         assert case.id in listed
         assert case.sentence in listed
-    assert len(json.loads(headgate("cases", "--json").stdout)) == len(cases())
+    assert len(json.loads(sluicegate("cases", "--json").stdout)) == len(cases())
 
 
 def test_recommendations_are_run_only_when_asked_for():
-    normal = headgate("grade", EXACT, "--case", "resilience/clock", "--json", "/dev/null")
+    normal = sluicegate("grade", EXACT, "--case", "resilience/clock", "--json", "/dev/null")
     assert "resilience/clock/wall" not in normal.stdout
     assert "2 recommendations not run: --strict" in normal.stdout
-    strict = headgate("grade", EXACT, "--case", "resilience/clock", "--strict")
+    strict = sluicegate("grade", EXACT, "--case", "resilience/clock", "--strict")
     assert "resilience/clock/wall" in strict.stdout
     assert "not run" not in strict.stdout.rpartition("skipped")[2]
-    named = headgate("grade", EXACT, "--case", "resilience/clock/wall")
+    named = sluicegate("grade", EXACT, "--case", "resilience/clock/wall")
     assert "resilience/clock/wall" in named.stdout
 
 
 @pytest.mark.parametrize("verb", ["grade", "judge"])
 def test_help_keeps_its_lines_and_says_the_exit_codes(verb: str):
-    said = headgate(verb, "--help").stdout
+    said = sluicegate(verb, "--help").stdout
     assert "\\b" not in said and "\b" not in said
     assert "Exit codes: 0 passed, 1 failed, 2 could not run, 3 undecided" in said
-    assert {"grade": "    headgate grade --http ", "judge": '    {"headgate-history": 1, '}[verb] in said
+    assert {"grade": "    sluicegate grade --http ", "judge": '    {"sluicegate-history": 1, '}[verb] in said
 
 
 def test_questions_and_the_path_as_it_was_given():
-    done = headgate("grade", os.path.relpath(FIXED), "--case", "correctness/limit/one", "--questions")
+    done = sluicegate("grade", os.path.relpath(FIXED), "--case", "correctness/limit/one", "--questions")
     assert "questions to ask" in done.stdout
     assert f"\n{os.path.relpath(targets.PLANTED / 'fixed_window.py')}" in done.stdout
 
 
 def test_help_says_that_it_is_no_sandbox():
-    assert "no sandbox" in " ".join(headgate("grade", "--help").stdout.split())
+    assert "no sandbox" in " ".join(sluicegate("grade", "--help").stdout.split())
 
 
 def test_output_that_is_no_utf_8_gets_escapes_and_no_traceback():
-    done = headgate("grade", FIXED, "--case", "correctness/limit/one", PYTHONIOENCODING="ascii")
+    done = sluicegate("grade", FIXED, "--case", "correctness/limit/one", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr

@@ -16,10 +16,10 @@ import pytest
 from planted.table import HOSTILE
 from targets import PLANTED, written
 
-from headgate.proof import replies
-from headgate.proof.crew import Played, TargetFailed, Worker, ask, keep_asking
-from headgate.proof.target import Target, parse
-from headgate.proof.worker import MOST
+from sluicegate.proof import replies
+from sluicegate.proof.crew import Played, TargetFailed, Worker, ask, keep_asking
+from sluicegate.proof.target import Target, parse
+from sluicegate.proof.worker import MOST
 
 PATIENCE = 1.5
 ANSWER = r" \(allow must answer, not wait\)"
@@ -88,7 +88,7 @@ def test_a_target_that_hangs_is_stopped_and_prints_where(name: str):
     where, hint, printed = HANGS[name]
     assert re.fullmatch(rf"the target hung{where}: no answer within 1\.5\d* s{hint}", str(failure))
     assert printed in failure.output
-    assert "headgate/proof/worker" not in failure.output
+    assert "sluicegate/proof/worker" not in failure.output
 
 
 @pytest.mark.parametrize("name", GOES_DOWN, ids=lambda name: name.removeprefix("hostile_"))
@@ -196,7 +196,7 @@ def test_a_worker_ends_with_all_that_it_started_when_the_kit_is_killed(tmp_path:
         """,
     )
     script = (
-        "import sys; from headgate.proof.crew import Worker, ask; from headgate.proof.target import parse\n"
+        "import sys; from sluicegate.proof.crew import Worker, ask; from sluicegate.proof.target import parse\n"
         "worker = Worker(parse(sys.argv[1])); worker.load(1, 1.0); worker.play([ask(0, 'a')])"
     )
     with subprocess.Popen([sys.executable, "-c", script, target.name]) as kit:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from headgate.proof.growth import Growth
+from sluicegate.proof.growth import Growth
 
 SIZES = (10, 100, 1000, 8000)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.proof.history import History, InvalidHistory, Record
+from sluicegate.proof.history import History, InvalidHistory, Record
 
-HEAD = '{"headgate-history": 1, "limit": 5, "window": 1.0}'
+HEAD = '{"sluicegate-history": 1, "limit": 5, "window": 1.0}'
 LINE = '{"start": 1.0, "end": 1.5, "key": "a", "allowed": true}'
 
 _SECONDS = st.floats(-1e9, 1e9, allow_nan=False)
@@ -84,8 +84,8 @@ def test_a_line_that_is_none_is_named_with_what_came_and_what_was_expected(tmp_p
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
-        (LINE, "headgate-history"),
-        (HEAD.replace('history": 1', 'history": 2'), "headgate-history"),
+        (LINE, "sluicegate-history"),
+        (HEAD.replace('history": 1', 'history": 2'), "sluicegate-history"),
         (HEAD.replace("5", "0"), '"limit", a whole number'),
         (HEAD.replace("5", "true"), '"limit", a whole number'),
         (HEAD.replace("1.0", "0"), '"window", seconds above 0'),
@@ -107,7 +107,7 @@ def test_bytes_that_are_no_text_are_refused_or_kept_but_never_crash(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_million_answers_are_read_and_judged_in_seconds(tmp_path: Path):
-    from headgate.proof.judge import judge
+    from sluicegate.proof.judge import judge
 
     path = tmp_path / "million.jsonl"
     with path.open("w") as file:

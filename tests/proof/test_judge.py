@@ -8,9 +8,9 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.proof.history import History, Record
-from headgate.proof.judge import Span, judge, never_over, never_under, over, owed, spans, unjustified
-from headgate.proof.verdict import Verdict
+from sluicegate.proof.history import History, Record
+from sluicegate.proof.judge import Span, judge, never_over, never_under, over, owed, spans, unjustified
+from sluicegate.proof.verdict import Verdict
 
 
 def at(instant: float, *, allowed: bool = True, cost: int = 1, key: str = "a", took: float = 0.0) -> Record:

@@ -14,20 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.cli import main
-from headgate.proof import History, Record, Verdict
-from headgate.proof.case import Case
-from headgate.proof.cases import cases, correctness
-from headgate.proof.facts import facts
-from headgate.proof.grading import choose, grade
-from headgate.proof.growth import Growth
-from headgate.proof.judge import judge, never_over, never_under
-from headgate.proof.report import Report, Result, data
-from headgate.proof.rig import Settings
-from headgate.proof.rubric import Line
-from headgate.proof.target import parse
-from headgate.proof.verdict import Finding
 from proof import targets
+from sluicegate.cli import main
+from sluicegate.proof import History, Record, Verdict
+from sluicegate.proof.case import Case
+from sluicegate.proof.cases import cases, correctness
+from sluicegate.proof.facts import facts
+from sluicegate.proof.grading import choose, grade
+from sluicegate.proof.growth import Growth
+from sluicegate.proof.judge import judge, never_over, never_under
+from sluicegate.proof.report import Report, Result, data
+from sluicegate.proof.rig import Settings
+from sluicegate.proof.rubric import Line
+from sluicegate.proof.target import parse
+from sluicegate.proof.verdict import Finding
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGES = [
@@ -99,7 +99,7 @@ def test_the_case_of_the_how_to_catches_the_fault_that_is_planted_for_it(tmp_pat
 
 def entered(source: str, monkeypatch) -> Case:
     """Run the source of a case as if it stood in its file, for this test alone."""
-    monkeypatch.setattr("headgate.proof.case._cases", {})
+    monkeypatch.setattr("sluicegate.proof.case._cases", {})
     exec(compile(source, "add-a-case.md", "exec"), dict(vars(correctness)))
     (new,) = [case for case in cases() if case.run.__code__.co_filename == "add-a-case.md"]
     return new
@@ -117,7 +117,7 @@ def test_the_history_of_the_reference_is_one(tmp_path: Path):
     assert (
         fields
         == set(tables("reference/history.md"))
-        == {"headgate-history", "limit", "window", "about", *Record._fields}
+        == {"sluicegate-history", "limit", "window", "about", *Record._fields}
     )
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from headgate.proof.cases import cases
-from headgate.proof.grading import choose, grade
-from headgate.proof.rig import Settings
-from headgate.proof.verdict import Finding, Verdict
 from proof import targets
 from proof.planted.table import CORRECT, PLANTED, Planted
 from proof.settling import having, settled
+from sluicegate.proof.cases import cases
+from sluicegate.proof.grading import choose, grade
+from sluicegate.proof.rig import Settings
+from sluicegate.proof.verdict import Finding, Verdict
 
 KNOWN = {case.id: case for case in cases()}
 

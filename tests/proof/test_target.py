@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.proof.target import InvalidTarget, parse, service
+from sluicegate.proof.target import InvalidTarget, parse, service
 
 
 def test_a_file_and_a_module_are_told_apart(tmp_path: Path):

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 from targets import written
 
-from headgate.proof.crew import TargetFailed, Worker, ask
-from headgate.proof.grading import survey
-from headgate.proof.need import Need
-from headgate.proof.rig import Settings
-from headgate.proof.target import Target, parse
-from headgate.proof.target import service as named_service
-from headgate.proof.worker import service
+from sluicegate.proof.crew import TargetFailed, Worker, ask
+from sluicegate.proof.grading import survey
+from sluicegate.proof.need import Need
+from sluicegate.proof.rig import Settings
+from sluicegate.proof.target import Target, parse
+from sluicegate.proof.target import service as named_service
+from sluicegate.proof.worker import service
 
 WORKER = Path(service.__file__).parent
 
@@ -45,9 +45,11 @@ def _seen(target: Target, **how: object) -> str:
 def test_modules_beside_the_target_may_have_any_name_of_the_worker(tmp_path: Path):
     names = [path.stem for path in WORKER.glob("*.py") if not path.stem.startswith("__")]
     assert {"clocks", "play", "commands"} <= set(names)
-    for name in [*names, "worker", "headgate"]:
+    for name in [*names, "worker", "sluicegate"]:
         (tmp_path / f"{name}.py").write_text(f"NAME = 'own {name}'")
-    imports = "\n".join(f"import {name}; assert {name}.NAME == 'own {name}'" for name in [*names, "worker", "headgate"])
+    imports = "\n".join(
+        f"import {name}; assert {name}.NAME == 'own {name}'" for name in [*names, "worker", "sluicegate"]
+    )
     source = "class Limiter:\n    def __init__(self, n, t): ...\n    def allow(self, user_id): return 'imported'\n"
     assert _seen(written(tmp_path, f"{imports}\n{source}")) == "imported"
 
@@ -60,12 +62,12 @@ def test_the_target_itself_may_have_the_name_of_a_file_of_the_worker(tmp_path: P
     assert _seen(parse(f"{tmp_path / name}.py:Limiter")) == name
 
 
-def test_a_target_finds_neither_headgate_nor_arguments_in_its_process(tmp_path: Path):
+def test_a_target_finds_neither_sluicegate_nor_arguments_in_its_process(tmp_path: Path):
     target = written(
         tmp_path,
         """
         import sys
-        found = [name for name in sys.modules if name == "headgate" or name.startswith("headgate.")]
+        found = [name for name in sys.modules if name == "sluicegate" or name.startswith("sluicegate.")]
         class Limiter:
             def __init__(self, limit, window): ...
             def allow(self, user_id):

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-from headgate.decision import Verdict
-from headgate.keys import Counted
-from headgate.policy import Policy
-from headgate.store import Answer, Counter, Remembered, Request
 from properties.oracles import ORACLES
 from properties.oracles.oracle import Level, Oracle
+from sluicegate.decision import Verdict
+from sluicegate.keys import Counted
+from sluicegate.policy import Policy
+from sluicegate.store import Answer, Counter, Remembered, Request
 
 Verb = Literal["take", "peek", "allow", "forget", "block"]
 Name = tuple[str, Counted]

@@ -9,12 +9,12 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 import servers
-from headgate.decision import Verdict
-from headgate.keys import Counted
-from headgate.policy import Policy
-from headgate.store import Counter
 from properties.oracles import ORACLES
 from properties.oracles.oracle import Oracle
+from sluicegate.decision import Verdict
+from sluicegate.keys import Counted
+from sluicegate.policy import Policy
+from sluicegate.store import Counter
 from stores.rigs import Rig
 
 every_store = pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 
 import servers
 from faults.cuts import Cuts
-from headgate import (
+from properties.histories import Asked, Operation, State, explained
+from sluicegate import (
     AsyncRedisStore,
     CalendarWindow,
     FixedWindow,
@@ -27,10 +28,9 @@ from headgate import (
     StoreUnavailable,
     TokenBucket,
 )
-from headgate.decision import Verdict
-from headgate.policy import Policy
-from headgate.store import Counter, Remembered
-from properties.histories import Asked, Operation, State, explained
+from sluicegate.decision import Verdict
+from sluicegate.policy import Policy
+from sluicegate.store import Counter, Remembered
 from stores.rigs import Rig
 
 HOUR = 3600

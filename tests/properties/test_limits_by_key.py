@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate import algorithms
 from properties.oracles import ORACLES
 from properties.traffic import COSTS, POLICIES, pass_us, span_us
+from sluicegate import algorithms
 from stores.rigs import Rig, charges
 
 _LIMITS = st.one_of(st.integers(1, 5), st.integers(1, 100))

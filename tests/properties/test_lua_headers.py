@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate import algorithms
-from headgate.store import script
+from sluicegate import algorithms
+from sluicegate.store import script
 
 GLOBALS = ("CHARGING", "mended", "now", "open", "redis")
 FILES = [name for name, _ in script.sources()]

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from headgate import Decision, InvalidKey
-from headgate.decision import NEVER, Verdict
-from headgate.keys import Counted, Key
-from headgate.policy import Policy
 from properties.machine import Machine, every_store, run
 from properties.traffic import COSTS, MAKERS, block_us, pass_us, span_us
+from sluicegate import Decision, InvalidKey
+from sluicegate.decision import NEVER, Verdict
+from sluicegate.keys import Counted, Key
+from sluicegate.policy import Policy
 
 _MAKERS = st.sampled_from([maker for makers in MAKERS.values() for maker in makers])
 _WHOSE = {

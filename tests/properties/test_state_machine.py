@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from headgate import SlidingWindow, algorithms
-from headgate.decision import Verdict
-from headgate.policy import Policy
 from properties.machine import Machine, every_store, run
 from properties.traffic import BEGINNINGS, COSTS, POLICIES, block_us, pass_us, span_us
+from sluicegate import SlidingWindow, algorithms
+from sluicegate.decision import Verdict
+from sluicegate.policy import Policy
 from stores.rigs import charges
 
 KEYS = st.sampled_from(["alice", "bob", "{c}:%", "x" * 300])

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import servers
-from headgate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket, algorithms
-from headgate.policy import Policy
 from properties.oracles.edged import edges
 from properties.traffic import BEGINNINGS, pass_us
+from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket, algorithms
+from sluicegate.policy import Policy
 from stores.rigs import Rig, charges
 
 HOUR_US = 3_600_000_000

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import servers
-from headgate import SlidingWindow, algorithms
-from headgate.decision import Verdict
-from headgate.store import Counter
 from properties.oracles import ORACLES
 from properties.traffic import BEGINNINGS, COSTS, POLICIES, block_us, pass_us, span_us
+from sluicegate import SlidingWindow, algorithms
+from sluicegate.decision import Verdict
+from sluicegate.store import Counter
 from stores.rigs import START, Rig, charges
 
 YEAR_US = 365 * 86400 * 1_000_000

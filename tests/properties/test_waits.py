@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import servers
-from headgate import algorithms
-from headgate.clock import FURTHEST_US
-from headgate.decision import NEVER
-from headgate.policy import Policy
-from headgate.store import Counter
 from properties.traffic import MAKERS, POLICIES, block_us, pass_us, span_us
+from sluicegate import algorithms
+from sluicegate.clock import FURTHEST_US
+from sluicegate.decision import NEVER
+from sluicegate.policy import Policy
+from sluicegate.store import Counter
 from stores.rigs import Rig, charges
 
 # Hundreds of examples also in the fast profile: in memory one is a matter of milliseconds.

@@ -7,11 +7,11 @@ from functools import partial
 
 from hypothesis import strategies as st
 
-from headgate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
-from headgate.clock import FURTHEST_US
-from headgate.decision import Verdict
-from headgate.policy import Policy
 from properties.oracles.edged import edges
+from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate.clock import FURTHEST_US
+from sluicegate.decision import Verdict
+from sluicegate.policy import Policy
 from stores.rigs import START, Rig
 
 Maker = Callable[..., st.SearchStrategy[Policy]]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import servers
-from headgate.proof.history import Record
+from sluicegate.proof.history import Record
 
 CLIENTS = 64
 

@@ -14,8 +14,8 @@ import pytest
 from fleet import hit, service
 
 import servers
-from headgate.proof.history import Record
-from headgate.proof.judge import over, spans, unjustified
+from sluicegate.proof.history import Record
+from sluicegate.proof.judge import over, spans, unjustified
 
 LIMIT, WINDOW, SECONDS = 50, 1, 10
 USERS = [f"user-{n}" for n in range(10)]  # so few that also a busy machine has each of them ask for more than its limit

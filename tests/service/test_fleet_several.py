@@ -17,9 +17,9 @@ import pytest
 from fleet import Answer, hit, service
 
 import servers
-from headgate import Limiter, SlidingWindow
-from headgate.proof.judge import over, spans, unjustified
-from headgate.rate import parsed
+from sluicegate import Limiter, SlidingWindow
+from sluicegate.proof.judge import over, spans, unjustified
+from sluicegate.rate import parsed
 
 EAGER = [f"eager-{n}" for n in range(4)]
 OTHERS = [f"other-{n}" for n in range(36)]

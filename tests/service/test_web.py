@@ -7,10 +7,10 @@ import math
 import http_sf
 import pytest
 
-from headgate import CalendarWindow, Decision, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
-from headgate.decision import Verdict, decision_of
-from headgate.testing import ManualClock
-from headgate.web import headers, problem
+from sluicegate import CalendarWindow, Decision, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
+from sluicegate.decision import Verdict, decision_of
+from sluicegate.testing import ManualClock
+from sluicegate.web import headers, problem
 
 
 def denied(policy: SlidingWindow, *, after: float = 0.0, cost: int = 1) -> Decision:

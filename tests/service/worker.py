@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from headgate import Limiter, RedisStore, SlidingWindow
+from sluicegate import Limiter, RedisStore, SlidingWindow
 
 
 def hammer(limiter: Limiter, keys: Sequence[str], seconds: float, threads: int = 1) -> list[list]:

@@ -15,13 +15,13 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from headgate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore
-from headgate.keys import Counted, Key
-from headgate.policies import Cost
-from headgate.policy import Policy
-from headgate.store import Answer, Charge, Request
-from headgate.store.script import Scripts
-from headgate.testing import ManualClock
+from sluicegate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore
+from sluicegate.keys import Counted, Key
+from sluicegate.policies import Cost
+from sluicegate.policy import Policy
+from sluicegate.store import Answer, Charge, Request
+from sluicegate.store.script import Scripts
+from sluicegate.testing import ManualClock
 
 START = 1_700_000_000.0
 

@@ -15,9 +15,9 @@ from random import Random
 import pytest
 
 import servers
-from headgate import CalendarWindow, FixedWindow, Limiter, RedisStore, SlidingWindow, TokenBucket
-from headgate.algorithms import BY_NAME
-from headgate.policy import Policy
+from sluicegate import CalendarWindow, FixedWindow, Limiter, RedisStore, SlidingWindow, TokenBucket
+from sluicegate.algorithms import BY_NAME
+from sluicegate.policy import Policy
 from stores.rigs import Face, Rig
 
 US = 0.000001

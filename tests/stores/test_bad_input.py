@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import pytest
 
-from headgate import (
+from sluicegate import (
     CalendarWindow,
     FixedWindow,
     InvalidCost,
@@ -20,7 +20,7 @@ from headgate import (
     SlidingWindow,
     TokenBucket,
 )
-from headgate.policy import Policy
+from sluicegate.policy import Policy
 from stores.rigs import Face, Rig
 
 NOT_WHOLE = [0, -1, -5, 10**11 + 1, 1.0, 1.5, math.nan, math.inf, -math.inf, True, False, "1", "", None, [], Decimal(1)]

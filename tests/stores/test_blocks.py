@@ -12,7 +12,7 @@ from decimal import Decimal
 import pytest
 
 import servers
-from headgate import (
+from sluicegate import (
     CalendarWindow,
     FixedWindow,
     InvalidKey,
@@ -24,10 +24,10 @@ from headgate import (
     StoreUnavailable,
     TokenBucket,
 )
-from headgate.algorithms import BY_NAME, sliding_window
-from headgate.policy import MAX_WINDOW_US, Policy
-from headgate.store import memory
-from headgate.testing import ManualClock
+from sluicegate.algorithms import BY_NAME, sliding_window
+from sluicegate.policy import MAX_WINDOW_US, Policy
+from sluicegate.store import memory
+from sluicegate.testing import ManualClock
 from stores.rigs import Rig, charges
 
 US = 0.000001

@@ -16,10 +16,10 @@ import pytest
 import redis
 
 import servers
-from headgate import CalendarWindow, FixedWindow, Limiter, MemoryStore, RedisStore, SlidingWindow, StoreUnavailable
-from headgate.proof.faketime import off_by, why_not
-from headgate.store import redis as redis_stores
-from headgate.store.script import Guess
+from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, RedisStore, SlidingWindow, StoreUnavailable
+from sluicegate.proof.faketime import off_by, why_not
+from sluicegate.store import redis as redis_stores
+from sluicegate.store.script import Guess
 from stores.rigs import Rig, charges
 
 US = 0.000001
@@ -297,7 +297,7 @@ def calm() -> CalendarWindow:
 
 CALLER = """
 import json, sys, time
-from headgate import CalendarWindow, Limiter, RedisStore
+from sluicegate import CalendarWindow, Limiter, RedisStore
 url, prefix, zone = sys.argv[1:]
 with RedisStore.from_url(url, prefix=prefix, timeout=5) as store:
     limiter = Limiter(CalendarWindow(5, every="month", timezone=zone), store=store)

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from headgate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow
-from headgate.policy import Policy
+from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow
+from sluicegate.policy import Policy
 from stores.rigs import Face, Rig
 
 US = 0.000001

@@ -11,8 +11,8 @@ from enum import Enum
 
 import pytest
 
-from headgate import SlidingWindow
-from headgate.algorithms.sliding_window import Units
+from sluicegate import SlidingWindow
+from sluicegate.algorithms.sliding_window import Units
 from stores.rigs import Rig, charges
 
 US = 0.000001

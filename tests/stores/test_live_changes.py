@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     CalendarWindow,
     FixedWindow,
@@ -19,8 +19,8 @@ from headgate import (
     SlidingWindow,
     TokenBucket,
 )
-from headgate.policy import Policy
-from headgate.testing import ManualClock
+from sluicegate.policy import Policy
+from sluicegate.testing import ManualClock
 from stores.rigs import Face, Rig
 
 PLANS = {"free": 2, "pro": 5}

@@ -17,12 +17,12 @@ from random import Random
 
 import pytest
 
-from headgate import CalendarWindow, FixedWindow, InvalidKey, Limiter, MemoryStore, SlidingWindow, TokenBucket
-from headgate.algorithms import BY_NAME, sliding_window
-from headgate.decision import Verdict
-from headgate.policy import Policy
-from headgate.store import memory
-from headgate.testing import ManualClock
+from sluicegate import CalendarWindow, FixedWindow, InvalidKey, Limiter, MemoryStore, SlidingWindow, TokenBucket
+from sluicegate.algorithms import BY_NAME, sliding_window
+from sluicegate.decision import Verdict
+from sluicegate.policy import Policy
+from sluicegate.store import memory
+from sluicegate.testing import ManualClock
 
 POLICIES = [
     SlidingWindow(5, window=60),
@@ -135,7 +135,7 @@ def test_spraying_keys_never_frees_a_throttled_one(clock: ManualClock, caplog: p
     store = MemoryStore(clock=clock, max_keys=100)
     limiter = Limiter(SlidingWindow(5, window=60), store=store)
     assert sum(limiter.allow("attacker") for _ in range(10)) == 5
-    with caplog.at_level(logging.WARNING, "headgate"):
+    with caplog.at_level(logging.WARNING, "sluicegate"):
         for n in range(1100):
             limiter.allow(f"spray-{n}")
             assert not limiter.allow("attacker")
@@ -509,7 +509,7 @@ def test_who_has_the_turn_may_ask_and_still_has_it_then():
 
 def test_a_child_that_was_forked_off_by_the_thread_that_has_the_turn_gives_it_back_once():
     code = (
-        "import os\nfrom headgate import *\nlimiter = Limiter(SlidingWindow(10, window=60))\n"
+        "import os\nfrom sluicegate import *\nlimiter = Limiter(SlidingWindow(10, window=60))\n"
         "bench = limiter._store._bench\nchild = bench.hold(lambda _: os.fork(), None)\n"
         "assert bench.free == [None] and limiter.allow('a')\n"
         "if child == 0: os._exit(0)\n"
@@ -520,7 +520,7 @@ def test_a_child_that_was_forked_off_by_the_thread_that_has_the_turn_gives_it_ba
 
 def test_a_call_from_a_signals_handler_in_the_middle_of_another_does_not_hang():
     code = (
-        "import signal, time\nfrom headgate import *\nlimiter = Limiter(SlidingWindow(10**9, window=60))\n"
+        "import signal, time\nfrom sluicegate import *\nlimiter = Limiter(SlidingWindow(10**9, window=60))\n"
         "signal.signal(signal.SIGALRM, lambda *_: limiter.take('a'))\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\nend = time.monotonic() + 0.3\n"
         "while time.monotonic() < end: limiter.take('a')\n"
@@ -531,7 +531,7 @@ def test_a_call_from_a_signals_handler_in_the_middle_of_another_does_not_hang():
 
 def test_a_child_that_was_forked_off_while_threads_were_asking_is_answered():
     code = (
-        "import os, threading, time\nfrom headgate import *\nlimiter = Limiter(SlidingWindow(10**9, window=60))\n"
+        "import os, threading, time\nfrom sluicegate import *\nlimiter = Limiter(SlidingWindow(10**9, window=60))\n"
         "def ask():\n    while True: limiter.take('a')\n"
         "for _ in range(2): threading.Thread(target=ask, daemon=True).start()\n"
         "for _ in range(8):\n"

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket, algorithms
-from headgate.decision import Verdict
-from headgate.keys import stored_key
-from headgate.policy import Policy
-from headgate.store import Request
-from headgate.store import script as scripts
-from headgate.store.script import Elsewhen, Guess, answers, deciding
+from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket, algorithms
+from sluicegate.decision import Verdict
+from sluicegate.keys import stored_key
+from sluicegate.policy import Policy
+from sluicegate.store import Request
+from sluicegate.store import script as scripts
+from sluicegate.store.script import Elsewhen, Guess, answers, deciding
 from stores.rigs import charges
 
 NOW_US = 1_700_000_000_000_000

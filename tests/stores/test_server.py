@@ -11,7 +11,7 @@ import redis
 from redis.crc import key_slot
 
 import servers
-from headgate import (
+from sluicegate import (
     CalendarWindow,
     FixedWindow,
     Limiter,
@@ -20,8 +20,8 @@ from headgate import (
     StoreUnavailable,
     TokenBucket,
 )
-from headgate.algorithms import BY_NAME
-from headgate.policy import MAX_WINDOW_US, Policy
+from sluicegate.algorithms import BY_NAME
+from sluicegate.policy import MAX_WINDOW_US, Policy
 from stores.rigs import Rig, charges
 
 

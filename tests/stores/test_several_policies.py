@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     CalendarWindow,
     Decision,
@@ -21,7 +21,7 @@ from headgate import (
     SlidingWindow,
     TokenBucket,
 )
-from headgate.policy import Policy
+from sluicegate.policy import Policy
 from stores.rigs import Face, Rig
 
 US = 0.000001

@@ -7,7 +7,7 @@ from typing import Literal, assert_type
 import redis
 import redis.asyncio
 
-from headgate import (
+from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
     CalendarWindow,
@@ -24,8 +24,8 @@ from headgate import (
     StoreError,
     TokenBucket,
 )
-from headgate.policy import Policy
-from headgate.testing import ManualClock
+from sluicegate.policy import Policy
+from sluicegate.testing import ManualClock
 
 policy = SlidingWindow(100, window=60)
 assert_type(policy, SlidingWindow)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 
-from headgate.proof.case import Case
-from headgate.proof.facts import Facts
-from headgate.proof.growth import Growth
-from headgate.proof.history import History, Record
-from headgate.proof.report import Report, Result
-from headgate.proof.rubric import Line
-from headgate.proof.verdict import Finding, Verdict
+from sluicegate.proof.case import Case
+from sluicegate.proof.facts import Facts
+from sluicegate.proof.growth import Growth
+from sluicegate.proof.history import History, Record
+from sluicegate.proof.report import Report, Result
+from sluicegate.proof.rubric import Line
+from sluicegate.proof.verdict import Finding, Verdict
 
 HOSTILE_KEY = "<script>alert(1)</script>\x1b[31mred\u202eevil [bold]שלום"
 HOSTILE_OUTPUT = (
@@ -204,7 +204,7 @@ def demo() -> Report:
         ),
         "2026-03-05T14:02:11+01:00",
         48.3,
-        {"headgate": "0.4.0", "Python": "3.11.7", "Redis": "7.0.15", "Linux": "6.1 x86_64"},
+        {"sluicegate": "0.4.0", "Python": "3.11.7", "Redis": "7.0.15", "Linux": "6.1 x86_64"},
         Facts(
             "app/limiter_memory.py",
             86,
@@ -235,4 +235,4 @@ def service() -> Report:
     rest = result(
         "performance/time/limit", "The time of a decision does not grow with the limit.", Line.PERFORMANCE, here
     )
-    return Report(long, 5, 1.0, (case, rest), "2026-03-05T14:02:11+01:00", 4.0, {"headgate": "0.4.0"})
+    return Report(long, 5, 1.0, (case, rest), "2026-03-05T14:02:11+01:00", 4.0, {"sluicegate": "0.4.0"})

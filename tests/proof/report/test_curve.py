@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.proof.growth import Growth
-from headgate.proof.report.curve import draw
+from sluicegate.proof.growth import Growth
+from sluicegate.proof.report.curve import draw
 
 SIZES = (100, 1000, 10_000, 100_000)
 

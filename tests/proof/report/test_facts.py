@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.proof.facts import Facts, facts
+from sluicegate.proof.facts import Facts, facts
 
 CODE = '''
 """A limiter."""

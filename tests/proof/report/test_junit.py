@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import demo_report
 
-from headgate.proof.report.junit import text
+from sluicegate.proof.report.junit import text
 
 SUITE = ET.fromstring(text(demo_report.demo()))
 

@@ -13,8 +13,8 @@ from itertools import product
 import demo_report
 import pytest
 
-from headgate.proof.report.html import page
-from headgate.proof.verdict import Verdict
+from sluicegate.proof.report.html import page
+from sluicegate.proof.verdict import Verdict
 
 PAGE = page(demo_report.demo())
 
@@ -120,7 +120,7 @@ def test_a_report_without_results_facts_or_versions_is_a_page_too():
 
 def colors() -> list[dict[str, str]]:
     """The variables of the light theme, the dark and the printed one."""
-    style = resources.files("headgate.proof.report").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("sluicegate.proof.report").joinpath("page.css").read_text(encoding="utf-8")
     return [
         dict(re.findall(r"--([a-z-]+): (#\w+);", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     ]

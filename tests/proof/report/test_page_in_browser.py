@@ -10,7 +10,7 @@ from pathlib import Path
 import demo_report
 import pytest
 
-from headgate.proof.report.html import page
+from sluicegate.proof.report.html import page
 
 pytestmark = pytest.mark.slow
 

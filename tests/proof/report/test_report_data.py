@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import demo_report
 
-from headgate.proof.growth import Growth
-from headgate.proof.report.data import as_data
-from headgate.proof.verdict import Finding, Verdict
+from sluicegate.proof.growth import Growth
+from sluicegate.proof.report.data import as_data
+from sluicegate.proof.verdict import Finding, Verdict
 
 REPORT = demo_report.demo()
 

@@ -10,7 +10,7 @@ import demo_report
 import pytest
 from rich.console import Console
 
-from headgate.proof.report.terminal import render
+from sluicegate.proof.report.terminal import render
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")  # colours, which are the renderer's own
 

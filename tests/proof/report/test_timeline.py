@@ -7,9 +7,9 @@ from itertools import pairwise
 import demo_report
 import pytest
 
-from headgate.proof.history import History, Record
-from headgate.proof.report.timeline import NARROW, WIDE, Timeline, draw
-from headgate.proof.report.window import worst
+from sluicegate.proof.history import History, Record
+from sluicegate.proof.report.timeline import NARROW, WIDE, Timeline, draw
+from sluicegate.proof.report.window import worst
 
 FINDINGS = {
     "edge": demo_report.edge(),

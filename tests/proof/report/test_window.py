@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.proof.history import History, Record
-from headgate.proof.report.window import Window, worst
+from sluicegate.proof.history import History, Record
+from sluicegate.proof.report.window import Window, worst
 
 
 def record(at: float, allowed: bool | None = True, *, key: str = "a", cost: int = 1, took: float = 0.0) -> Record:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import demo_report
 import pytest
 
-from headgate.proof.report.summary import in_a_line, summaries
-from headgate.proof.report.text import last_lines, number, plain, seconds, shorter
-from headgate.proof.rubric import Line
-from headgate.proof.verdict import Verdict
+from sluicegate.proof.report.summary import in_a_line, summaries
+from sluicegate.proof.report.text import last_lines, number, plain, seconds, shorter
+from sluicegate.proof.rubric import Line
+from sluicegate.proof.verdict import Verdict
 
 
 @pytest.mark.parametrize(

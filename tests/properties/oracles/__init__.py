@@ -1,9 +1,9 @@
 """The rules once more, by brute force: one class for each algorithm, from the words of the guarantees, not the code."""
 
-from headgate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
 from properties.oracles.edged import EdgedOracle
 from properties.oracles.sliding_window import SlidingWindowOracle
 from properties.oracles.token_bucket import TokenBucketOracle
+from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
 
 ORACLES = {
     SlidingWindow.algorithm: SlidingWindowOracle,

@@ -7,8 +7,8 @@ from datetime import datetime
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from headgate import CalendarWindow, FixedWindow
 from properties.oracles.oracle import Oracle
+from sluicegate import CalendarWindow, FixedWindow
 
 Edged = FixedWindow | CalendarWindow
 

@@ -7,8 +7,8 @@ from copy import copy
 from fractions import Fraction
 from math import floor
 
-from headgate.decision import NEVER, Verdict
-from headgate.policy import Policy
+from sluicegate.decision import NEVER, Verdict
+from sluicegate.policy import Policy
 
 Level = int | Fraction
 

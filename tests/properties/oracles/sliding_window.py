@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headgate import SlidingWindow
 from properties.oracles.oracle import Oracle
+from sluicegate import SlidingWindow
 
 
 class SlidingWindowOracle(Oracle):

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from fractions import Fraction
 from math import ceil
 
-from headgate import TokenBucket
 from properties.oracles.oracle import Oracle
+from sluicegate import TokenBucket
 
 
 class TokenBucketOracle(Oracle):

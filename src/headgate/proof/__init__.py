@@ -1,6 +1,0 @@
-"""The proof kit: grades any rate limiter and shows the evidence. This file only re-exports."""
-
-from headgate.proof.history import History, InvalidHistory, Record
-from headgate.proof.verdict import Finding, Verdict
-
-__all__ = ["Finding", "History", "InvalidHistory", "Record", "Verdict"]

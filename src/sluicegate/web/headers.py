@@ -1,0 +1,97 @@
+"""Response fields that tell a client its limits: RateLimit-Policy, RateLimit and Retry-After.
+
+Source: the draft named in `DRAFT`, sections "RateLimit-Policy Field" and "RateLimit Field"; RFC 9651 for their syntax,
+which `http_sf` writes; RFC 9110, section 10.2.3, and RFC 6585, section 4, for Retry-After.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+try:
+    import http_sf
+except ImportError as error:  # pragma: no cover
+    raise ImportError("sluicegate.web needs http-sf: pip install 'sluicegate[fastapi]'") from error
+
+from sluicegate.decision import Decision
+from sluicegate.policy import Policy
+
+# Pinned: it is no RFC yet, and revisions have changed both the names and the form of the fields.
+DRAFT = "draft-ietf-httpapi-ratelimit-headers-11"
+
+MAX_INTEGER = 999_999_999_999_999
+"""The largest Integer of a structured field (RFC 9651, section 3.3.1)."""
+
+
+def fields(decision: Decision, policies: Iterable[Policy]) -> dict[str, str]:
+    """Return the fields of the response to one request, by name: Retry-After only on a denial that will end.
+
+    A policy whose limit differs by key has the one of the decision for its quota. There are no fields at all where no
+    policy applied, as the limiter is off or the key is exempt: a client is told of no limit that it is not held to.
+
+    Args:
+        decision: Of a limiter.
+        policies: That limiter's.
+
+    Raises:
+        ValueError: The decision is not on these policies, in this order.
+    """
+    if decision.source == "bypass":
+        return {}
+    parts, policies = decision.decisions, tuple(policies)
+    if [part.policy for part in parts] != [policy.name for policy in policies]:
+        raise ValueError(
+            f"policies must be those of the limiter that decided, {', '.join(part.policy for part in parts)}; got "
+            f"{', '.join(policy.name for policy in policies) or 'none'}"
+        )
+    held_to = [policy.with_limit(part.limit) for policy, part in zip(policies, parts, strict=True)]
+    named = {"RateLimit-Policy": rate_limit_policy(held_to), "RateLimit": rate_limit(decision)}
+    wait = retry_after(decision)
+    return {**named, "Retry-After": str(wait)} if wait else named
+
+
+def rate_limit_policy(policies: Iterable[Policy]) -> str:
+    """Return the value of RateLimit-Policy: for each policy its quota ``q`` in a window of ``w`` whole seconds.
+
+    A window of a second or more is rounded up to ``w`` and ``q`` is the limit: who spreads that over it is never
+    denied. A shorter one becomes a second, with ``q`` the units that the limit yields in it, rounded down: 10 in 0.25 s
+    is ``q=40;w=1``. All of them at once may be denied; how many can be taken at once is the ``r`` of `rate_limit`. A
+    window of the calendar has the ``w`` of its longest: 31 days for a month.
+    """
+    items: http_sf.ListType = [(policy.name, _quota(policy)) for policy in policies]
+    return http_sf.ser(items)
+
+
+def rate_limit(decision: Decision) -> str:
+    """Return the value of RateLimit: for each policy the units remaining, ``r``, and when it denies, ``t``.
+
+    ``t`` is the wait until more can be taken. A denial knows it: for a cost of 1 it is exact, until the next unit is
+    free; for more, until the whole cost fits. When it never will, and when the policy allows, there is no ``t`` (it is
+    optional): the next unit may be free long before ``reset_after``, when all are, and a wait told too long keeps an
+    obedient client from what it may take.
+    """
+    items: http_sf.ListType = [(part.policy, _service(part)) for part in decision.decisions]
+    return http_sf.ser(items)
+
+
+def retry_after(decision: Decision) -> int | None:
+    """Return the whole seconds after which the same request could be allowed; 0 when it was, None when it never can.
+
+    Rounded up, and 1 or more on a denial: a client told to come back sooner would be denied again. With several
+    policies it is the longest wait, so no ``t`` of `rate_limit` is longer.
+    """
+    if decision.allowed:
+        return 0
+    return None if math.isinf(decision.retry_after) else max(1, math.ceil(decision.retry_after))
+
+
+def _quota(policy: Policy) -> dict[str, http_sf.types.BareItemType]:
+    if policy.window_us >= 1_000_000:
+        return {"q": policy.limit, "w": -(-policy.window_us // 1_000_000)}
+    return {"q": min(policy.limit * 1_000_000 // policy.window_us, MAX_INTEGER), "w": 1}
+
+
+def _service(part: Decision) -> dict[str, http_sf.types.BareItemType]:
+    wait = retry_after(part)
+    return {"r": part.remaining, "t": wait} if wait else {"r": part.remaining}

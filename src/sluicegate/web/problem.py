@@ -1,0 +1,63 @@
+"""Problem documents: the bodies of responses that say no.
+
+Source: RFC 9457 for their form; "Problem Types" in the draft named in `sluicegate.web.headers` for the two types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sluicegate.decision import Decision
+from sluicegate.web.headers import retry_after
+
+MEDIA_TYPE = "application/problem+json"
+
+_TYPES = "https://iana.org/assignments/http-problem-types#"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What went wrong, for a program (``type``, ``status``, ``members``) and for a person (``title``, ``detail``).
+
+    ``about:blank`` says no more than the status does; the title is then the status's own phrase (RFC 9457, 4.2.1).
+    """
+
+    status: int
+    title: str
+    detail: str
+    type: str = "about:blank"
+    members: Mapping[str, object] = field(default_factory=dict)
+
+    def document(self) -> dict[str, object]:
+        """Return the JSON object, its extension members last."""
+        return {
+            "type": self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.members,
+        }
+
+
+def quota_exceeded(decision: Decision) -> Problem:
+    """Say that a request was denied, by which policies, and when it could be allowed."""
+    wait = retry_after(decision)
+    advice = "It costs more than is ever allowed at once" if wait is None else f"Try again in {wait} s"
+    return Problem(
+        status=429,
+        title="Quota Exceeded",
+        detail=f"Denied by policy {decision.policy}, whose limit is {decision.limit}. {advice}.",
+        type=f"{_TYPES}quota-exceeded",
+        members={"violated-policies": [part.policy for part in decision.decisions if not part.allowed]},
+    )
+
+
+def temporary_reduced_capacity() -> Problem:
+    """Say that no decision could be had. It names no policy: none was exceeded, and nothing of the store is told."""
+    return Problem(
+        status=503,
+        title="Temporary Reduced Capacity",
+        detail="Requests cannot be counted at the moment, so none is allowed. Try again shortly.",
+        type=f"{_TYPES}temporary-reduced-capacity",
+    )
