@@ -52,7 +52,7 @@ build: .venv/.installed-dev
 	  (cd build && empty/bin/python -c "from sluicegate import Limiter, SlidingWindow; \
 	    limiter = Limiter(SlidingWindow(1, window=60)); assert limiter.allow('a') and not limiter.allow('a')") && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[redis]" && \
-	  (cd build && empty/bin/python -c "from sluicegate.store.redis import RedisStore; \
+	  (cd build && empty/bin/python -c "from sluicegate._stores.redis.store import RedisStore; \
 	    RedisStore.from_url('redis://localhost')._scripts.decide.source.index('fixed_window.lua')") && \
 	  (cd build && ! empty/bin/sluicegate cases 2>needs && grep -q "pip install 'sluicegate.proof.'" needs) && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[proof]" && \

@@ -12,9 +12,9 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from sluicegate import InvalidRate, SlidingWindow
-from sluicegate.policy import MAX_UNITS, MAX_WINDOW_US
-from sluicegate.rate import parsed
-from sluicegate.store.opening import open_store
+from sluicegate._core.policy import MAX_UNITS, MAX_WINDOW_US
+from sluicegate._core.rate import parsed
+from sluicegate._stores.resolve import open_store
 
 ENDPOINTS = {"/ping": "ping"}
 """The limited endpoints: the path of each, and a name of its own, which its policies have in theirs."""

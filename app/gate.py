@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from app.config import ENDPOINTS, Settings
 from sluicegate import AsyncLimiter, Decision, StoreError
-from sluicegate.policy import Policy
-from sluicegate.store.opening import open_async_store
+from sluicegate._core.policy import Policy
+from sluicegate._stores.resolve import open_async_store
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ import sluicegate
 from app.config import ENDPOINTS, Settings, load, strangers
 from app.gate import Gate
 from sluicegate import Decision, InvalidKey, SlidingWindow, StoreError
-from sluicegate.policy import seconds
+from sluicegate._core.policy import seconds
 from sluicegate.web import headers, problem
 from sluicegate.web.problem import Problem
 

@@ -34,8 +34,8 @@ from rich.table import Table
 from rounds import ROUNDS, Spread, measured
 
 from sluicegate import SlidingWindow
-from sluicegate.store import Charge
-from sluicegate.store.script import Guess, Script, deciding
+from sluicegate._core.request import Charge
+from sluicegate._stores.redis.script import Script, ServerClockEstimate, decide_arguments
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import servers
@@ -79,11 +79,11 @@ class Home:
         self.client.set(self._now, now_us)
 
     def key(self, policy: SlidingWindow, name: str) -> Any:
-        return deciding(self._prefix, [((policy, name, 1),)], Guess())[1]
+        return decide_arguments(self._prefix, [((policy, name, 1),)], ServerClockEstimate())[1]
 
     def command(self, charges: Sequence[Charge], step_us: int) -> list[Any]:
         """Return the call that decides a batch."""
-        count, *rest = deciding(self._prefix, [(charge,) for charge in charges], Guess())
+        count, *rest = decide_arguments(self._prefix, [(charge,) for charge in charges], ServerClockEstimate())
         if self.name != SHIPS:
             rest[len(charges) :] = [n for policy, _, cost in charges for n in (policy.limit, policy.window_us, cost)]
         return ["EVALSHA", self._shas[step_us], count, *rest]

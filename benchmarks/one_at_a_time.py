@@ -44,7 +44,7 @@ def _threads(trial: Trial, server: Server, contenders: list[Contender]) -> None:
     def made(each: Contender):
         return sized(lambda times: by_threads(each.call, keys, THREADS, times), trial.seconds(TURN), least=2 * THREADS)
 
-    # pyrate-limiter answers False, without deciding, where another thread holds its lock.
+    # pyrate-limiter answers False, without decide_arguments, where another thread holds its lock.
     some = [each for each in contenders if each.name != "pyrate-limiter"]
     spreads = trial.measured(title, {each.name: made(each) for each in some}, ROUNDS)
     trial.report.table(title, GET, spreads, exactness(some))

@@ -14,10 +14,10 @@ from server_time import spent
 from trial import Trial
 
 from sluicegate import CalendarWindow, FixedWindow, Limiter, RedisStore, SlidingWindow, TokenBucket
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
+from sluicegate._stores.base import Request
 from sluicegate.proof import servers
 from sluicegate.proof.servers import Server
-from sluicegate.store import Request
 
 MANY = 10**9  # never reached: every call is allowed
 COUNTS = (1, 2, 3, 5, 10)

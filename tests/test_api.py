@@ -26,7 +26,7 @@ import servers
 from app.config import ENDPOINTS, Settings
 from app.main import create_app, limited
 from sluicegate import Decision
-from sluicegate.policy import seconds
+from sluicegate._core.policy import seconds
 
 Serve = Callable[..., TestClient]
 

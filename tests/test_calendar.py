@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate import calendar
-from sluicegate.calendar import EVERY, checked_every, checked_zone, edges, span_us
-from sluicegate.errors import InvalidPolicy
+from sluicegate._core import calendar
+from sluicegate._core.calendar import EVERY, checked_every, checked_zone, edges, span_us
+from sluicegate._core.errors import InvalidPolicy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_US = 3600 * 1_000_000

@@ -10,7 +10,7 @@ import pickle
 import pytest
 
 from sluicegate import Decision
-from sluicegate.decision import NEVER, Verdict, decision_of, verdict_of
+from sluicegate._core.decision import NEVER, Verdict, decision_of, verdict_of
 
 MADE = decision_of(("a",), (5,), [Verdict(False, 0, 1_500_000, 2_000_000)])
 BUILT = Decision(False, "a", 5, 0, 1.5, 2.0)

@@ -17,8 +17,8 @@ import sluicegate
 from app.config import load
 from app.main import create_app
 from sluicegate import AsyncLimiter, InvalidKey, InvalidRate, Limiter, SlidingWindow
-from sluicegate.keys import stored_key
-from sluicegate.policies import Policies
+from sluicegate._core.keys import stored_key
+from sluicegate._limiter.policies import Policies
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -103,7 +103,7 @@ async def _run(blocks: list[str], page: Path) -> None:
 def test_the_errors_that_the_page_of_rates_shows_are_those_that_are_raised():
     page = (ROOT / "docs/reference/rates.md").read_text()
     shown = re.findall(
-        r"^(?:sluicegate\.errors\.InvalidRate: )?(expected .*\n  (?!\.\.\.)(.*)\n  +\^)$", page, re.MULTILINE
+        r"^(?:sluicegate\.InvalidRate: )?(expected .*\n  (?!\.\.\.)(.*)\n  +\^)$", page, re.MULTILINE
     )
     assert len(shown) == 8
     for message, text in shown:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.keys import Digest, held, raw, stored_key, stored_keys, subject
+from sluicegate._core.keys import Digest, key_bytes, memory_key, stored_key, stored_keys, subject
 
 # Around what has a meaning: separators, escapes, the marks of an empty key and of a digest, and the length that is cut.
 TEXT = st.one_of(st.text(), st.text("%~{}:0aZé\0", max_size=6), st.text("ab%", min_size=80, max_size=300))
@@ -17,7 +17,7 @@ TEXT = st.one_of(st.text(), st.text("%~{}:0aZé\0", max_size=6), st.text("ab%", 
 @given(st.lists(TEXT, min_size=2, max_size=8, unique=True))
 def test_no_two_keys_are_written_alike(keys: list[str]):
     assert len({subject(key) for key in keys}) == len(keys)
-    assert len({held(key) for key in keys}) == len(keys)
+    assert len({memory_key(key) for key in keys}) == len(keys)
 
 
 @given(TEXT)
@@ -44,8 +44,8 @@ def test_no_two_counters_are_written_alike_however_many_parts_they_are_of(
 
 @given(st.lists(COUNTED, min_size=2, max_size=8, unique=True))
 def test_no_two_counters_are_held_alike_in_memory(counters: list[str | tuple[str, ...]]):
-    assert len({held(counted) for counted in counters}) == len(counters)
-    assert len({raw(counted) for counted in counters}) == len(counters)
+    assert len({memory_key(counted) for counted in counters}) == len(counters)
+    assert len({key_bytes(counted) for counted in counters}) == len(counters)
 
 
 @given(st.lists(PARTS, min_size=2, max_size=8).map(tuple))
@@ -84,12 +84,12 @@ def test_a_counter_of_several_parts_reads_like_them():
 
 
 def test_what_is_held_of_long_parts_is_bounded_and_told_from_any_text():
-    long = held(("a" * 200, "b" * 57))
+    long = memory_key(("a" * 200, "b" * 57))
     assert isinstance(long, Digest)
     assert len(long.value) == 32
-    assert held(("a" * 200, "b" * 56)) == ("a" * 200, "b" * 56)
-    assert long != held(("a" * 199, "b" * 58))
-    assert raw(("a", "b"))[:1] == b"\xff"  # which no UTF-8 begins with
+    assert memory_key(("a" * 200, "b" * 56)) == ("a" * 200, "b" * 56)
+    assert long != memory_key(("a" * 199, "b" * 58))
+    assert key_bytes(("a", "b"))[:1] == b"\xff"  # which no UTF-8 begins with
 
 
 def test_a_subject_reads_like_its_key():

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from sluicegate.errors import InvalidKey, InvalidPolicy
-from sluicegate.limits import Limits
-from sluicegate.policy import MAX_UNITS
+from sluicegate._core.errors import InvalidKey, InvalidPolicy
+from sluicegate._core.policy import MAX_UNITS
+from sluicegate._limiter.limits import Limits
 
 
 class Plan:
@@ -476,8 +476,8 @@ def test_a_handler_that_asks_while_its_own_thread_is_inside_does_not_hang():
 
 def test_a_child_that_was_forked_off_while_the_lock_was_held_is_answered():
     code = (
-        "import os, threading, signal\nfrom sluicegate.limits import Limits\n"
-        "from sluicegate.store.forking import renew_after_fork\n"
+        "import os, threading, signal\nfrom sluicegate._limiter.limits import Limits\n"
+        "from sluicegate._stores.process_local import renew_after_fork\n"
         "limits = Limits(lambda key: 5, names=['minute'], ttl=10.0, asynchronous=False)\n"
         "renew_after_fork(limits)\n"
         "taken = threading.Event()\n"

@@ -19,8 +19,8 @@ from sluicegate import (
     SlidingWindow,
     TokenBucket,
 )
-from sluicegate.keys import Key, held, raw, stored_key
-from sluicegate.policies import Policies
+from sluicegate._core.keys import Key, key_bytes, memory_key, stored_key
+from sluicegate._limiter.policies import Policies
 
 USER = TokenBucket(100, window=60, per="user")
 TENANT = SlidingWindow(1000, window=60, per="tenant", name="tenant")
@@ -408,12 +408,12 @@ def test_a_plain_key_made_of_the_bytes_of_several_parts_is_another_key():
     store, pairs, plain = MemoryStore(), Policies([PAIR]), Policies([SlidingWindow(1, window=60, name="pair")])
     for user, endpoint in CLOSE_PAIRS:
         assert allowed(store, pairs, {"user": user, "endpoint": endpoint})
-        parts = raw((user, endpoint))
+        parts = key_bytes((user, endpoint))
         for key in (
             parts.decode("latin-1"),
             parts.decode(errors="replace"),
             parts[1:].decode(),
-            raw(held((user, endpoint))).hex(),
+            key_bytes(memory_key((user, endpoint))).hex(),
         ):
             assert allowed(store, plain, key), (user, endpoint)
             store.forget(plain.counters(key))

@@ -28,7 +28,7 @@ from sluicegate import (
     SluicegateError,
     TokenBucket,
 )
-from sluicegate.policy import MAX_ATTRIBUTES, Policy
+from sluicegate._core.policy import MAX_ATTRIBUTES, Policy
 from sluicegate.testing import ManualClock
 
 Make = Callable[..., Policy]

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sluicegate import InvalidPolicy, SlidingWindow, SluicegateError
-from sluicegate.errors import InvalidRate
-from sluicegate.policy import MAX_UNITS, MAX_WINDOW_US
-from sluicegate.rate import MAX_RATES, parsed, rates
+from sluicegate._core.errors import InvalidRate
+from sluicegate._core.policy import MAX_UNITS, MAX_WINDOW_US
+from sluicegate._core.rate import MAX_RATES, parsed, rates
 
 MS, S, MINUTE, HOUR, DAY, WEEK = 1_000, 10**6, 60 * 10**6, 3600 * 10**6, 86400 * 10**6, 7 * 86400 * 10**6
 

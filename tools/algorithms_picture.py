@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 from sluicegate.testing import ManualClock
 
 ROOT = Path(__file__).parent.parent

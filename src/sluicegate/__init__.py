@@ -3,8 +3,8 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from sluicegate.decision import Decision
-from sluicegate.errors import (
+from sluicegate._core.decision import Decision
+from sluicegate._core.errors import (
     InvalidCost,
     InvalidKey,
     InvalidPolicy,
@@ -16,12 +16,12 @@ from sluicegate.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
-from sluicegate.limiter import AsyncLimiter, Limiter
-from sluicegate.policy import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
-from sluicegate.store import MemoryStore
+from sluicegate._core.policy import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate._limiter.limiter import AsyncLimiter, Limiter
+from sluicegate._stores.memory.store import MemoryStore
 
 if TYPE_CHECKING:
-    from sluicegate.store.redis import AsyncRedisStore, RedisStore
+    from sluicegate._stores.redis.store import AsyncRedisStore, RedisStore
 
 __version__ = "0.1.0"
 
@@ -48,6 +48,10 @@ __all__ = [
     "TokenBucket",
 ]
 
+for _name, _value in list(globals().items()):
+    if _name in __all__:  # tracebacks, reprs and help() name the public path
+        _value.__module__ = __name__
+
 _NEED_THE_DRIVER = {"AsyncRedisStore", "RedisStore"}
 if find_spec("redis") is None:
     __all__ = [name for name in __all__ if name not in _NEED_THE_DRIVER]  # or help(sluicegate) and * would fail
@@ -56,7 +60,7 @@ if find_spec("redis") is None:
 def __getattr__(name: str) -> object:
     # The Redis stores come with their driver, which is an extra: it is imported by whoever asks for one of them.
     if name in _NEED_THE_DRIVER:
-        from sluicegate.store import redis
+        from sluicegate._stores.redis import store as redis
 
         return getattr(redis, name)
     raise AttributeError(f"module 'sluicegate' has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """``python -m sluicegate`` is the command ``sluicegate``."""
 
-from sluicegate.cli import main
+from sluicegate._cli.main import main
 
 main(prog_name="sluicegate")

@@ -28,7 +28,7 @@ from sluicegate import (
     StoreTimeout,
     TokenBucket,
 )
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 
 HOUR, DAY = 3600, 86400
 HOT = [f"hot-{n}" for n in range(3)]

@@ -20,7 +20,7 @@ import servers
 from faults import atomicity_worker
 from faults.atomicity_worker import COOL, HOT, Answer, answered, key_of, policies, questions
 from sluicegate import Limiter, MemoryStore, RedisStore
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 
 PROCESSES, TASKS, REQUESTS, KILLS = 4, 64, 16, 5
 LIMIT, MOST = 40, 1300

@@ -18,7 +18,7 @@ import pytest
 import servers
 from service import worker
 from sluicegate import Decision, Limiter, RedisStore, SlidingWindow
-from sluicegate.keys import stored_key
+from sluicegate._core.keys import stored_key
 from sluicegate.proof.faketime import SteppedServer, off_by, stepped_server, why_not
 from sluicegate.proof.history import Record
 from sluicegate.proof.judge import over, spans, unjustified
@@ -119,9 +119,9 @@ def test_a_clients_clock_an_hour_off_has_no_effect(server: servers.Server, prefi
 # A step of the server's clock, back
 
 
-@pytest.mark.parametrize(("back", "lasts", "mended"), [(0.6, WINDOW + 0.6, 0), (30, WINDOW, 1)])
+@pytest.mark.parametrize(("back", "lasts", "repaired"), [(0.6, WINDOW + 0.6, 0), (30, WINDOW, 1)])
 def test_after_a_step_back_it_is_never_over_and_soon_as_before(
-    stepped: SteppedServer, back: float, lasts: float, mended: int
+    stepped: SteppedServer, back: float, lasts: float, repaired: int
 ):
     with Client(stepped) as client:
         asked = client.ask(4)
@@ -130,7 +130,7 @@ def test_after_a_step_back_it_is_never_over_and_soon_as_before(
         seen_at = time.monotonic()
         records = asked()
         report(f"{back} s back", records)
-        assert client.store.mended == mended
+        assert client.store.repaired == repaired
     assert over(records, LIMIT, WINDOW)[:3] == []
     too_long = unjustified(records, LIMIT, WINDOW)
     assert too_long, "no unit was held longer: the clock was not stepped"
@@ -157,7 +157,7 @@ def test_after_a_step_back_of_less_than_a_window_units_are_held_so_much_longer_a
             assert asked_at <= answered_at + denied.retry_after, "denied after the wait that was told"
             time.sleep(0.005)
         assert time.monotonic() >= began + 2.0 + 1.5
-        assert client.store.mended == 0
+        assert client.store.repaired == 0
 
 
 def test_a_step_back_of_30_s_in_a_window_of_60_is_a_wait_of_90(stepped: SteppedServer):
@@ -170,9 +170,9 @@ def test_a_step_back_of_30_s_in_a_window_of_60_is_a_wait_of_90(stepped: SteppedS
         assert client.ttl() >= 89
 
 
-@pytest.mark.parametrize(("back", "mended"), [(1.5, 0), (2.5, None), (30, 1)])
+@pytest.mark.parametrize(("back", "repaired"), [(1.5, 0), (2.5, None), (30, 1)])
 def test_what_buckets_rounded_up_is_not_given_back_early_after_a_step_back(
-    stepped: SteppedServer, back: float, mended: int | None
+    stepped: SteppedServer, back: float, repaired: int | None
 ):
     with Client(stepped, limit=2, window=2.0, buckets=2) as client:
         _, microseconds = stepped.server.client.time()
@@ -186,7 +186,7 @@ def test_what_buckets_rounded_up_is_not_given_back_early_after_a_step_back(
             assert decision.retry_after <= 2 * 2.0 + 1.0
             time.sleep(min(decision.retry_after, 0.02))
         assert time.monotonic() >= began + 2.0
-        assert mended in (None, client.store.mended)
+        assert repaired in (None, client.store.repaired)
 
 
 # A step forward
@@ -199,7 +199,7 @@ def test_a_step_forward_gives_at_most_one_more_limit(stepped: SteppedServer):
         stepped_at = stepped.step(30)
         records = asked()
         report("30 s forward", records)
-        assert client.store.mended == 0
+        assert client.store.repaired == 0
     assert over(records, LIMIT, WINDOW), "the step gave nothing: the clock was not stepped"
     assert over(records, 2 * LIMIT, WINDOW)[:3] == []
     for part in (between(records, 0, stepped_at), between(records, stepped_at)):
@@ -223,7 +223,7 @@ def test_a_year_forward_and_back_gives_at_most_one_more_limit_and_is_over_a_wind
         seen_at = time.monotonic()
         records = asked()
         report(f"a year forward, and back after {lasts} s", records)
-        assert client.store.mended == 1
+        assert client.store.repaired == 1
     assert over(records, LIMIT, WINDOW), "the step gave nothing: the clock was not stepped"
     assert over(records, 2 * LIMIT, WINDOW)[:3] == []
     # The step forward gave one, the step back none.
@@ -240,18 +240,18 @@ def test_a_key_stamped_a_year_ahead_is_mended_once_and_answers_as_ever_after_a_w
         denied = client.take()
         assert not denied.allowed
         assert denied.retry_after == WINDOW
-        assert client.store.mended == 1
+        assert client.store.repaired == 1
         time.sleep(denied.retry_after)
         assert client.take().remaining == LIMIT - 1
         assert client.ttl() <= 1.2 * WINDOW
-        assert client.store.mended == 1
+        assert client.store.repaired == 1
 
 
 def test_a_key_stamped_a_year_ahead_expires_after_about_a_window_once_it_is_mended(stepped: SteppedServer):
     with Client(stepped) as client:
         stamp_a_year_ahead(stepped, client)
         assert not client.take().allowed
-        assert client.store.mended == 1
+        assert client.store.repaired == 1
         assert client.ttl() <= 1.2 * WINDOW
 
 
@@ -260,7 +260,7 @@ def test_a_peek_at_a_key_stamped_a_year_ahead_mends_nothing_and_counts_nothing(s
         stamp_a_year_ahead(stepped, client)
         assert not client.limiter.peek("a").allowed
         assert client.ttl() > YEAR
-        assert client.store.mended == 0
+        assert client.store.repaired == 0
 
 
 def stamp_a_year_ahead(stepped: SteppedServer, client: Client) -> None:

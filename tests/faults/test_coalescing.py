@@ -30,7 +30,9 @@ from sluicegate import (
     StoreTimeout,
     StoreUnavailable,
 )
-from sluicegate.store import line, queue, thread_line
+from sluicegate._stores.redis.pipeline import base as line
+from sluicegate._stores.redis.pipeline import queue
+from sluicegate._stores.redis.pipeline import threads as thread_line
 
 POLICY = SlidingWindow(10**6, window=600)
 MARGIN = 0.3
@@ -472,7 +474,7 @@ def test_an_error_of_our_own_in_the_middle_of_a_batch_is_told_to_those_who_asked
             calls = [asyncio.create_task(told(limiter.take("a"))) for _ in range(9)]
             await asyncio.sleep(0)
             with monkeypatch.context() as patched:
-                patched.setattr(queue.Flight, stop, broken(getattr(queue.Flight, stop)))
+                patched.setattr(queue.Batch, stop, broken(getattr(queue.Batch, stop)))
                 done, waiting = await asyncio.wait(calls, timeout=1, return_when=asyncio.ALL_COMPLETED)
             assert not waiting
             assert (await limiter.take("b")).allowed

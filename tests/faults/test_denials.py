@@ -27,10 +27,11 @@ from sluicegate import (
     StoreTimeout,
     TokenBucket,
 )
-from sluicegate.keys import Key
-from sluicegate.policy import Policy
+from sluicegate._core.keys import Key
+from sluicegate._core.policy import Policy
+from sluicegate._stores.redis import denials
+from sluicegate._stores.redis.pipeline import queue
 from sluicegate.proof.faketime import stepped_server, why_not
-from sluicegate.store import denials, queue
 
 POLICY = SlidingWindow(2, window=60, name="two")
 
@@ -118,7 +119,7 @@ def test_a_denial_is_given_again_with_the_wait_that_is_left_and_no_call(
             assert begin - after - 0.000_002 <= was - told <= end - before
         true = own.run(limiter.peek("a"))
         assert true.source == "store"
-        # Counted from the reply, so a little more than the truth and never less.
+        # CounterKey from the reply, so a little more than the truth and never less.
         assert true.retry_after - 0.000_002 <= again.retry_after <= true.retry_after + 0.1
         assert own.store.remembered == n
     assert calls(server) == called + 3  # the peeks

@@ -12,7 +12,7 @@ import redis.asyncio
 import servers
 from faults.cuts import Cuts
 from sluicegate import AsyncLimiter, AsyncRedisStore, SlidingWindow, StoreTimeout, StoreUnavailable
-from sluicegate.store import task_line
+from sluicegate._stores.redis.pipeline import tasks as task_line
 
 POLICY = SlidingWindow(10**6, window=600)
 
@@ -269,7 +269,7 @@ def test_a_pool_that_has_no_connection_left_is_an_unavailable_store(server: serv
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("what", ["Wire", "send"])
+@pytest.mark.parametrize("what", ["ReplyProtocol", "send"])
 def test_a_driver_that_is_made_otherwise_is_an_error_that_is_told_and_loses_no_connection(
     server: servers.Server, prefix: str, monkeypatch: pytest.MonkeyPatch, what: str
 ):
@@ -280,7 +280,10 @@ def test_a_driver_that_is_made_otherwise_is_an_error_that_is_told_and_loses_no_c
         async with AsyncRedisStore.from_url(server.url, prefix=prefix) as store:
             limiter = AsyncLimiter(POLICY, store=store)
             with monkeypatch.context() as patched:
-                patched.setattr(*((task_line, "Wire") if what == "Wire" else (task_line.Wire, "send")), broken)
+                patched.setattr(
+                    *((task_line, "ReplyProtocol") if what == "Wire" else (task_line.ReplyProtocol, "send")),
+                    broken,
+                )
                 for _ in range(3):
                     with pytest.raises((StoreUnavailable, StoreTimeout), match="_writer"):
                         await limiter.take("a")

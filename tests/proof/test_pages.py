@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proof import targets
-from sluicegate.cli import main
+from sluicegate._cli.main import main
 from sluicegate.proof import History, Record, Verdict
 from sluicegate.proof.case import Case
 from sluicegate.proof.cases import cases, correctness

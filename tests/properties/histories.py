@@ -15,13 +15,14 @@ from typing import Literal
 
 from properties.oracles import ORACLES
 from properties.oracles.oracle import Level, Oracle
-from sluicegate.decision import Verdict
-from sluicegate.keys import Counted
-from sluicegate.policy import Policy
-from sluicegate.store import Answer, Counter, Remembered, Request
+from sluicegate._core.decision import Verdict
+from sluicegate._core.keys import CounterKey
+from sluicegate._core.policy import Policy
+from sluicegate._core.request import Counter
+from sluicegate._stores.base import Answer, Remembered, Request
 
 Verb = Literal["take", "peek", "allow", "forget", "block"]
-Name = tuple[str, Counted]
+Name = tuple[str, CounterKey]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class State:
     """Counters at one instant. One whose key is in ``strange`` holds something else on the server."""
 
     now_us: int
-    strange: frozenset[Counted] = frozenset()
+    strange: frozenset[CounterKey] = frozenset()
     counters: dict[Name, tuple[Policy, Oracle]] = field(default_factory=dict)
 
     def after(self, operation: Operation) -> State | None:
@@ -111,7 +112,7 @@ class State:
             self._own(policy, key).decide(policy, self.now_us, cost, charging=charging) for policy, key, cost in request
         ]
 
-    def _own(self, policy: Policy, key: Counted) -> Oracle:
+    def _own(self, policy: Policy, key: CounterKey) -> Oracle:
         """Return an oracle that no other state has."""
         name = policy.namespace, key
         held = self.counters.get(name)

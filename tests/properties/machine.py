@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 import servers
 from properties.oracles import ORACLES
 from properties.oracles.oracle import Oracle
-from sluicegate.decision import Verdict
-from sluicegate.keys import Counted
-from sluicegate.policy import Policy
-from sluicegate.store import Counter
+from sluicegate._core.decision import Verdict
+from sluicegate._core.keys import CounterKey
+from sluicegate._core.policy import Policy
+from sluicegate._core.request import Counter
 from stores.rigs import Rig
 
 every_store = pytest.mark.parametrize(
@@ -38,12 +38,12 @@ class Machine(RuleBasedStateMachine):
             prefix = self.closing.enter_context(servers.own_prefix(server))
             self.rig = Rig("redis", asynchronous=form == "async", client=server.client, prefix=prefix)
         self.closing.callback(self.rig.close)
-        self.oracles: dict[tuple[str, Counted], Oracle] = {}
+        self.oracles: dict[tuple[str, CounterKey], Oracle] = {}
 
     def teardown(self) -> None:
         self.closing.close()
 
-    def oracle(self, policy: Policy, counted: Counted) -> Oracle:
+    def oracle(self, policy: Policy, counted: CounterKey) -> Oracle:
         """Return an oracle. Before the store is asked: what the store may have dropped by now is dropped from both."""
         oracle = self.oracles.setdefault((policy.namespace, counted), ORACLES[policy.algorithm]())
         if oracle.dropped(policy, self.rig.now_us):
@@ -52,10 +52,10 @@ class Machine(RuleBasedStateMachine):
             return self.oracle(policy, counted)
         return oracle
 
-    def expected(self, policy: Policy, counted: Counted, cost: int, *, charging: bool) -> Verdict:
+    def expected(self, policy: Policy, counted: CounterKey, cost: int, *, charging: bool) -> Verdict:
         return self.oracle(policy, counted).decide(policy, self.rig.now_us, cost, charging=charging)
 
-    def forgotten(self, policy: Policy, counted: Counted) -> None:
+    def forgotten(self, policy: Policy, counted: CounterKey) -> None:
         self.oracles.pop((policy.namespace, counted), None)
 
 

@@ -28,9 +28,10 @@ from sluicegate import (
     StoreUnavailable,
     TokenBucket,
 )
-from sluicegate.decision import Verdict
-from sluicegate.policy import Policy
-from sluicegate.store import Counter, Remembered
+from sluicegate._core.decision import Verdict
+from sluicegate._core.policy import Policy
+from sluicegate._core.request import Counter
+from sluicegate._stores.base import Remembered
 from stores.rigs import Rig
 
 HOUR = 3600

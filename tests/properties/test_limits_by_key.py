@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from properties.oracles import ORACLES
 from properties.traffic import COSTS, POLICIES, pass_us, span_us
-from sluicegate import algorithms
+from sluicegate import _algorithms as algorithms
 from stores.rigs import Rig, charges
 
 _LIMITS = st.one_of(st.integers(1, 5), st.integers(1, 100))

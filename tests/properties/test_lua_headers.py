@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sluicegate import algorithms
-from sluicegate.store import script
+from sluicegate import _algorithms as algorithms
+from sluicegate._stores.redis import script
 
-GLOBALS = ("CHARGING", "mended", "now", "open", "redis")
+GLOBALS = ("CHARGING", "repaired", "now", "open", "redis")
 FILES = [name for name, _ in script.sources()]
 SHARED = [name for name in FILES if name not in algorithms.BY_NAME]
 
@@ -50,7 +50,7 @@ def test_the_header_of_an_algorithm_lists_the_arguments_that_its_body_reads_and_
 
 
 def test_there_is_no_lua_file_that_no_script_has():
-    lying = {path.stem.replace("_", "-") for path in Path(algorithms.__file__).parent.glob("*.lua")}
+    lying = {path.stem.replace("_", "-") for path in Path(algorithms.__file__).parent.rglob("*.lua")}
     assert lying == set(FILES)
 
 

@@ -11,9 +11,9 @@ from hypothesis.stateful import initialize, precondition, rule
 from properties.machine import Machine, every_store, run
 from properties.traffic import COSTS, MAKERS, block_us, pass_us, span_us
 from sluicegate import Decision, InvalidKey
-from sluicegate.decision import NEVER, Verdict
-from sluicegate.keys import Counted, Key
-from sluicegate.policy import Policy
+from sluicegate._core.decision import NEVER, Verdict
+from sluicegate._core.keys import CounterKey, Key
+from sluicegate._core.policy import Policy
 
 _MAKERS = st.sampled_from([maker for makers in MAKERS.values() for maker in makers])
 _WHOSE = {
@@ -135,7 +135,7 @@ class Sets(Machine):
         assert decision.source == "store"
 
 
-def _counted(policy: Policy, key: Key) -> Counted:
+def _counted(policy: Policy, key: Key) -> CounterKey:
     """Return what a policy counts under."""
     if policy.shared:
         return ()

@@ -7,9 +7,10 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from properties.machine import Machine, every_store, run
 from properties.traffic import BEGINNINGS, COSTS, POLICIES, block_us, pass_us, span_us
-from sluicegate import SlidingWindow, algorithms
-from sluicegate.decision import Verdict
-from sluicegate.policy import Policy
+from sluicegate import SlidingWindow
+from sluicegate import _algorithms as algorithms
+from sluicegate._core.decision import Verdict
+from sluicegate._core.policy import Policy
 from stores.rigs import charges
 
 KEYS = st.sampled_from(["alice", "bob", "{c}:%", "x" * 300])

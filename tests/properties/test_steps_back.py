@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import servers
 from properties.oracles.edged import edges
 from properties.traffic import BEGINNINGS, pass_us
-from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket, algorithms
-from sluicegate.policy import Policy
+from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate import _algorithms as algorithms
+from sluicegate._core.policy import Policy
 from stores.rigs import Rig, charges
 
 HOUR_US = 3_600_000_000

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import servers
 from properties.oracles import ORACLES
 from properties.traffic import BEGINNINGS, COSTS, POLICIES, block_us, pass_us, span_us
-from sluicegate import SlidingWindow, algorithms
-from sluicegate.decision import Verdict
-from sluicegate.store import Counter
+from sluicegate import SlidingWindow
+from sluicegate import _algorithms as algorithms
+from sluicegate._core.decision import Verdict
+from sluicegate._core.request import Counter
 from stores.rigs import START, Rig, charges
 
 YEAR_US = 365 * 86400 * 1_000_000

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import servers
 from properties.traffic import MAKERS, POLICIES, block_us, pass_us, span_us
-from sluicegate import algorithms
-from sluicegate.clock import FURTHEST_US
-from sluicegate.decision import NEVER
-from sluicegate.policy import Policy
-from sluicegate.store import Counter
+from sluicegate import _algorithms as algorithms
+from sluicegate._core.clock import FURTHEST_US
+from sluicegate._core.decision import NEVER
+from sluicegate._core.policy import Policy
+from sluicegate._core.request import Counter
 from stores.rigs import Rig, charges
 
 # Hundreds of examples also in the fast profile: in memory one is a matter of milliseconds.

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from properties.oracles.edged import edges
 from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
-from sluicegate.clock import FURTHEST_US
-from sluicegate.decision import Verdict
-from sluicegate.policy import Policy
+from sluicegate._core.clock import FURTHEST_US
+from sluicegate._core.decision import Verdict
+from sluicegate._core.policy import Policy
 from stores.rigs import START, Rig
 
 Maker = Callable[..., st.SearchStrategy[Policy]]

@@ -18,8 +18,8 @@ from fleet import Answer, hit, service
 
 import servers
 from sluicegate import Limiter, SlidingWindow
+from sluicegate._core.rate import parsed
 from sluicegate.proof.judge import over, spans, unjustified
-from sluicegate.rate import parsed
 
 EAGER = [f"eager-{n}" for n in range(4)]
 OTHERS = [f"other-{n}" for n in range(36)]

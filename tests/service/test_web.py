@@ -8,7 +8,7 @@ import http_sf
 import pytest
 
 from sluicegate import CalendarWindow, Decision, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
-from sluicegate.decision import Verdict, decision_of
+from sluicegate._core.decision import Verdict, decision_of
 from sluicegate.testing import ManualClock
 from sluicegate.web import headers, problem
 

@@ -16,11 +16,12 @@ import redis
 import redis.asyncio
 
 from sluicegate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore
-from sluicegate.keys import Counted, Key
-from sluicegate.policies import Cost
-from sluicegate.policy import Policy
-from sluicegate.store import Answer, Charge, Request
-from sluicegate.store.script import Scripts
+from sluicegate._core.keys import CounterKey, Key
+from sluicegate._core.policy import Policy
+from sluicegate._core.request import Charge
+from sluicegate._limiter.policies import Cost
+from sluicegate._stores.base import Answer, Request
+from sluicegate._stores.redis.script import Scripts
 from sluicegate.testing import ManualClock
 
 START = 1_700_000_000.0
@@ -168,5 +169,5 @@ class Face:
         self._rig.run(self._limiter.block(key, seconds))
 
 
-def charges(*parts: tuple[Policy, Counted, int]) -> Sequence[Charge]:
+def charges(*parts: tuple[Policy, CounterKey, int]) -> Sequence[Charge]:
     return parts

@@ -16,8 +16,8 @@ import pytest
 
 import servers
 from sluicegate import CalendarWindow, FixedWindow, Limiter, RedisStore, SlidingWindow, TokenBucket
-from sluicegate.algorithms import BY_NAME
-from sluicegate.policy import Policy
+from sluicegate._algorithms import BY_NAME
+from sluicegate._core.policy import Policy
 from stores.rigs import Face, Rig
 
 US = 0.000001
@@ -68,12 +68,12 @@ STORED = {"sliding-window": 20 + 12, "token-bucket": 15, "fixed-window": 19, "ca
 """How many bytes one allowed request is on a server."""
 
 
-def shown(policy: Policy) -> str:
+def short_repr(policy: Policy) -> str:
     return policy.algorithm + (f"-burst-{policy.burst}" if policy.burst != policy.limit else "")
 
 
-each = pytest.mark.parametrize("policy", [policy for name in EXAMPLES for policy in EXAMPLES[name]], ids=shown)
-one_of_each = pytest.mark.parametrize("policy", [first for first, *_ in EXAMPLES.values()], ids=shown)
+each = pytest.mark.parametrize("policy", [policy for name in EXAMPLES for policy in EXAMPLES[name]], ids=short_repr)
+one_of_each = pytest.mark.parametrize("policy", [first for first, *_ in EXAMPLES.values()], ids=short_repr)
 
 
 @pytest.fixture
@@ -180,7 +180,9 @@ def test_each_answer_to_hectic_traffic_is_that_of_the_rule(rig: Rig, policy: Pol
             assert decision.retry_after == math.inf
         else:
             then_us = rig.now_us + us(decision.retry_after)
-            assert held(policy, past, then_us) + cost <= policy.burst < held(policy, past, then_us - 1) + cost
+            assert (
+                held(policy, past, then_us) + cost <= policy.burst < held(policy, past, then_us - 1) + cost
+            )
     assert worst(policy, past) <= policy.worst_case
     assert {(True, 1), (False, 1), (True, 2), (False, 2), (False, policy.burst + 1)} <= outcomes
 
@@ -348,7 +350,7 @@ def test_g8_after_a_step_back_units_are_held_as_much_longer_and_the_wait_says_so
     assert not limiter.allow("a")
     rig.advance(US)
     assert limiter.allow("a")
-    assert rig.store.mended == 0
+    assert rig.store.repaired == 0
 
 
 @one_of_each
@@ -373,7 +375,7 @@ def test_g8_a_step_of_a_year_ahead_gives_at_most_one_more_burst(rig: Rig, policy
 
 
 def mended_for(policy: Policy) -> float:
-    """Return how long units are held at most once a key was mended, seconds: a count, until the next window is over."""
+    """Return how long units are held at most once a key was repaired, seconds: a count, until the next window is over."""
     return (2 if policy.algorithm in ("fixed-window", "calendar-window") else 1) * policy.window
 
 
@@ -383,19 +385,19 @@ def test_g8_a_key_from_a_year_ahead_is_mended_once_and_counted_and_its_units_sta
     rig.advance(YEAR)
     assert limiter.take("a", policy.burst).allowed
     rig.advance(-YEAR)
-    assert rig.store.mended == 0
+    assert rig.store.repaired == 0
     seen = limiter.peek("a")
     assert (seen.allowed, seen.remaining) == (False, 0)
     assert seen.retry_after <= mended_for(policy)
-    assert rig.store.mended == 0 or rig.kind == "memory"  # a peek sees it, and on a server rewrites nothing
+    assert rig.store.repaired == 0 or rig.kind == "memory"  # a peek sees it, and on a server rewrites nothing
     for _ in range(2):
         assert limiter.take("a") == seen
-        assert rig.store.mended == 1 or rig.kind == "memory"  # where the sweep may have done it, see test_memory.py
+        assert rig.store.repaired == 1 or rig.kind == "memory"  # where the sweep may have done it, see test_memory.py
     rig.advance(seen.retry_after - US)
     assert not limiter.allow("a")
     rig.advance(US)
     assert limiter.allow("a")
-    assert rig.store.mended <= 1
+    assert rig.store.repaired <= 1
 
 
 @one_of_each
@@ -525,7 +527,7 @@ def test_a_bucket_of_a_low_limit_is_not_forgotten_where_another_key_has_a_high_o
 # Windows with edges alone
 
 
-@pytest.mark.parametrize("policy", [EXAMPLES["fixed-window"][0], EXAMPLES["calendar-window"][0]], ids=shown)
+@pytest.mark.parametrize("policy", [EXAMPLES["fixed-window"][0], EXAMPLES["calendar-window"][0]], ids=short_repr)
 def test_a_count_keeps_the_edges_that_it_was_made_between_when_the_clock_steps_behind_them(rig: Rig, policy: Policy):
     limiter = rig.limiter(policy)
     to_an_edge(rig, policy)

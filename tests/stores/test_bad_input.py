@@ -20,7 +20,7 @@ from sluicegate import (
     SlidingWindow,
     TokenBucket,
 )
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 from stores.rigs import Face, Rig
 
 NOT_WHOLE = [0, -1, -5, 10**11 + 1, 1.0, 1.5, math.nan, math.inf, -math.inf, True, False, "1", "", None, [], Decimal(1)]
@@ -55,7 +55,7 @@ MAKE: dict[str, Callable[..., Policy]] = {
 each_kind = pytest.mark.parametrize("make", MAKE.values(), ids=list(MAKE))
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     return repr(value)[:40]
 
 
@@ -67,7 +67,7 @@ def nothing_stored(rig: Rig) -> bool:
     return not (rig.stored() if rig.kind == "redis" else len(rig.store))
 
 
-@pytest.mark.parametrize("cost", NOT_WHOLE, ids=shown)
+@pytest.mark.parametrize("cost", NOT_WHOLE, ids=short_repr)
 def test_a_cost_that_is_no_whole_number_from_1_to_10_11_is_refused_and_nothing_is_charged(rig: Rig, cost):
     for limiter in (rig.limiter(SlidingWindow(10, window=60, name="one")), all_kinds(rig)):
         limiter.take("a", 3)
@@ -81,7 +81,7 @@ def test_a_cost_that_is_no_whole_number_from_1_to_10_11_is_refused_and_nothing_i
         assert limiter.peek("new").reset_after == 0.0
 
 
-@pytest.mark.parametrize("key", NOT_TEXT, ids=shown)
+@pytest.mark.parametrize("key", NOT_TEXT, ids=short_repr)
 def test_a_key_that_is_no_text_is_refused_by_every_verb(rig: Rig, key):
     for limiter in (rig.limiter(SlidingWindow(10, window=60)), all_kinds(rig)):
         for ask in (
@@ -104,7 +104,7 @@ def test_a_mapping_is_refused_with_the_advice_how_a_policy_counts_by_attributes(
         assert caught.value.policy == "sliding-window-60s"
 
 
-@pytest.mark.parametrize("key", SURROGATES, ids=shown)
+@pytest.mark.parametrize("key", SURROGATES, ids=short_repr)
 def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(rig: Rig, key):
     plain = rig.limiter(SlidingWindow(10, window=60)), all_kinds(rig)
     parts = rig.limiter(*(make(10, per="user") for make in MAKE.values()))
@@ -123,7 +123,7 @@ def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(rig: Rig, k
     assert nothing_stored(rig)
 
 
-@pytest.mark.parametrize("seconds", NOT_A_SPAN, ids=shown)
+@pytest.mark.parametrize("seconds", NOT_A_SPAN, ids=short_repr)
 def test_a_block_that_is_no_span_up_to_10_years_is_refused_and_changes_nothing(rig: Rig, seconds):
     limiter = all_kinds(rig)
     with pytest.raises(
@@ -154,27 +154,27 @@ def test_the_longest_and_the_shortest_blocks_work(rig: Rig):
 
 
 @each_kind
-@pytest.mark.parametrize("limit", NOT_WHOLE, ids=shown)
+@pytest.mark.parametrize("limit", NOT_WHOLE, ids=short_repr)
 def test_a_limit_that_is_no_whole_number_from_1_to_10_11_is_refused(limit, make):
     with pytest.raises(InvalidPolicy, match="limit must be a whole number from 1 to 100000000000, got "):
         make(limit)
 
 
 @pytest.mark.parametrize("kind", [SlidingWindow, TokenBucket, FixedWindow])
-@pytest.mark.parametrize("window", NOT_A_WINDOW, ids=shown)
+@pytest.mark.parametrize("window", NOT_A_WINDOW, ids=short_repr)
 def test_a_window_that_is_no_span_from_1_microsecond_to_10_years_is_refused(window, kind):
     with pytest.raises(InvalidPolicy, match="window must be a number of seconds"):
         kind(10, window=window)
 
 
-@pytest.mark.parametrize("buckets", [0, -1, 1.0, True, "6", math.inf, 10**6 + 1], ids=shown)
+@pytest.mark.parametrize("buckets", [0, -1, 1.0, True, "6", math.inf, 10**6 + 1], ids=short_repr)
 def test_buckets_that_are_no_whole_number_are_refused(buckets):
     with pytest.raises(InvalidPolicy, match="buckets must be None or a whole number from 1 to 1000000, got "):
         SlidingWindow(10, window=60, buckets=buckets)
 
 
 @each_kind
-@pytest.mark.parametrize("name", ["", " ", "a b", "a:b", "{a}", "é", "a" * 65, "a\n", 1, b"a"], ids=shown)
+@pytest.mark.parametrize("name", ["", " ", "a b", "a:b", "{a}", "é", "a" * 65, "a\n", 1, b"a"], ids=short_repr)
 def test_a_name_that_could_not_be_a_header_or_a_label_is_refused(name, make):
     with pytest.raises(InvalidPolicy, match="name must be 1 to 64 of"):
         make(10, name=name)

@@ -24,9 +24,9 @@ from sluicegate import (
     StoreUnavailable,
     TokenBucket,
 )
-from sluicegate.algorithms import BY_NAME, sliding_window
-from sluicegate.policy import MAX_WINDOW_US, Policy
-from sluicegate.store import memory
+from sluicegate._algorithms import BY_NAME, sliding_window
+from sluicegate._core.policy import MAX_WINDOW_US, Policy
+from sluicegate._stores.memory import store as memory
 from sluicegate.testing import ManualClock
 from stores.rigs import Rig, charges
 
@@ -419,9 +419,9 @@ def test_a_key_that_a_clock_step_left_a_year_ahead_is_mended_and_its_block_is_no
         denied = limiter.take("a")
         assert us(denied.retry_after) == us(span) - n * 1_000_000
         rig.advance(1)
-    assert rig.store.mended <= 1
+    assert rig.store.repaired <= 1
     if rig.kind == "redis":
-        assert rig.store.mended == 1
+        assert rig.store.repaired == 1
         assert rig.ttl_told() >= span - 1  # the block is not over before
     rig.advance(span - 3 - US)
     assert not limiter.allow("a")

@@ -17,9 +17,9 @@ import redis
 
 import servers
 from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, RedisStore, SlidingWindow, StoreUnavailable
+from sluicegate._stores.redis import store as redis_stores
+from sluicegate._stores.redis.script import ServerClockEstimate
 from sluicegate.proof.faketime import off_by, why_not
-from sluicegate.store import redis as redis_stores
-from sluicegate.store.script import Guess
 from stores.rigs import Rig, charges
 
 US = 0.000001
@@ -120,13 +120,13 @@ def mistake(rig: Rig, by: float) -> None:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of requests in each call to a server."""
-    calls, deciding = [], redis_stores.deciding
+    calls, decide_arguments = [], redis_stores.decide_arguments
 
     def counting(prefix, requests, about_us):
         calls.append(len(requests))
-        return deciding(prefix, requests, about_us)
+        return decide_arguments(prefix, requests, about_us)
 
-    monkeypatch.setattr(redis_stores, "deciding", counting)
+    monkeypatch.setattr(redis_stores, "decide_arguments", counting)
     return calls
 
 
@@ -236,7 +236,7 @@ def test_in_a_batch_each_request_is_charged_once_and_only_those_are_asked_again_
     }
 
 
-class Astray(Guess):
+class Astray(ServerClockEstimate):
     """A guess that is far off as soon as it was told the truth: as where the clock is stepped between two calls."""
 
     def correct(self, now_us: int) -> None:
@@ -263,7 +263,7 @@ def test_when_the_clock_is_stepped_between_the_two_calls_nothing_is_taken_and_th
     )
     assert [type(answer) for answer in answers] == [StoreUnavailable, list, StoreUnavailable]
     assert len(rig.stored()) == 1  # that of b alone
-    rig.store._guess = Guess()
+    rig.store._guess = ServerClockEstimate()
     assert [part.remaining for part in together.take("a").decisions] == [4, 4]
     assert rig.limiter(MINUTE).peek("b").remaining == 4
 
@@ -348,7 +348,7 @@ def test_where_the_second_asking_is_refused_those_that_were_answered_keep_their_
     day, minute = CalendarWindow(5, every="day"), SlidingWindow(5, window=60)
     steps = store._decide([charges((minute, "a", 1)), charges((day, "a", 1))], charging=True)
     next(steps)
-    asked = steps.send([0, 4, 0, 60_000_000, b"ELSEWHEN 1700000000000000"])
+    asked = steps.send([0, 4, 0, 60_000_000, b"CLOCK_MISMATCH 1700000000000000"])
     assert asked[0] == "EVALSHA"
     with pytest.raises(StopIteration) as done:
         steps.throw(redis.exceptions.ResponseError("OOM command not allowed"))

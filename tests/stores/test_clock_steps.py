@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 from stores.rigs import Face, Rig
 
 US = 0.000001
@@ -61,10 +61,10 @@ def test_a_step_back_of_a_window_is_not_mended_and_one_by_a_grain_longer_is(rig:
     limiter.take("a", 2)
     rig.advance(-60)
     assert limiter.take("a").retry_after == pytest.approx(120 + grain - US, abs=US / 2)
-    assert rig.store.mended == 0
+    assert rig.store.repaired == 0
     rig.advance(-US)
     assert limiter.take("a").retry_after == 60
-    assert rig.store.mended == 1
+    assert rig.store.repaired == 1
 
 
 def test_a_step_back_of_two_microseconds_is_not_mended_where_all_of_a_window_is_one_bucket(rig: Rig):
@@ -73,7 +73,7 @@ def test_a_step_back_of_two_microseconds_is_not_mended_where_all_of_a_window_is_
     limiter.allow("a")
     rig.advance(-2 * US)
     assert limiter.take("a").remaining == 0
-    assert rig.store.mended == 0
+    assert rig.store.repaired == 0
 
 
 def test_what_had_left_before_the_clock_stepped_is_not_held_again_by_mending(rig: Rig):
@@ -153,14 +153,14 @@ def test_a_count_that_is_mended_is_held_until_a_whole_window_has_passed_and_anot
     seen = limiter.peek("a")
     assert seen == limiter.take("a")
     assert (seen.remaining, seen.retry_after, seen.reset_after) == (0, policy.window + 0.1, policy.window + 0.1)
-    assert rig.store.mended == 1
+    assert rig.store.repaired == 1
     if rig.kind == "redis":
         assert policy.window + 0.1 <= rig.ttl_told() <= policy.window + 0.2
     rig.advance(seen.retry_after - US)
     assert not limiter.allow("a")
     rig.advance(US)
     assert limiter.take("a", 5).allowed
-    assert rig.store.mended == 1
+    assert rig.store.repaired == 1
 
 
 @edged
@@ -171,10 +171,10 @@ def test_a_count_of_the_window_after_that_of_now_is_where_a_mended_one_would_be(
     for back in (US, policy.window - US):
         rig.advance(-back)
     assert limiter.take("a").retry_after == 2 * policy.window
-    assert rig.store.mended == 0
+    assert rig.store.repaired == 0
     rig.advance(-US)
     assert limiter.take("a").retry_after == policy.window + US
-    assert rig.store.mended == 1
+    assert rig.store.repaired == 1
 
 
 def test_a_month_is_not_mended_by_a_step_back_within_the_month_before_it_however_short_it_is(rig: Rig):
@@ -185,7 +185,7 @@ def test_a_month_is_not_mended_by_a_step_back_within_the_month_before_it_however
     limiter.take("a", 5)
     rig.advance(-31 * 86400)
     assert limiter.take("a").retry_after == 60 * 86400
-    assert rig.store.mended == 0
+    assert rig.store.repaired == 0
 
 
 def test_a_caller_whose_guess_of_the_clock_is_a_window_late_mends_a_count_into_the_right_one(rig: Rig):
@@ -200,4 +200,4 @@ def test_a_caller_whose_guess_of_the_clock_is_a_window_late_mends_a_count_into_t
     if rig.kind == "redis":
         rig.store._guess.correct(rig.now_us - policy.window_us)
     assert limiter.take("a").retry_after == 2 * HOUR
-    assert rig.store.mended == 1
+    assert rig.store.repaired == 1

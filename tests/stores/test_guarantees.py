@@ -12,7 +12,7 @@ from enum import Enum
 import pytest
 
 from sluicegate import SlidingWindow
-from sluicegate.algorithms.sliding_window import Units
+from sluicegate._algorithms.sliding_window import Units
 from stores.rigs import Rig, charges
 
 US = 0.000001
@@ -338,22 +338,22 @@ def test_g8_a_key_stamped_a_year_ahead_is_rewritten_once_and_counted(rig: Rig):
         assert limiter.allow("a")
         rig.advance(0.1)
     rig.advance(-365 * 86400)
-    assert rig.store.mended == 0
+    assert rig.store.repaired == 0
     assert rig.kind == "memory" or rig.ttl_told()
     assert limiter.peek("a").retry_after == pytest.approx(55.1)
-    assert rig.store.mended <= 1  # a peek sees it, and rewrites nothing
-    seen = rig.store.mended
+    assert rig.store.repaired <= 1  # a peek sees it, and rewrites nothing
+    seen = rig.store.repaired
     denied = limiter.take("a")
     assert not denied.allowed
     assert denied.retry_after == pytest.approx(55.1)
-    assert rig.store.mended == seen + 1
+    assert rig.store.repaired == seen + 1
     if rig.kind == "redis":  # or the key would stay for a year
         assert 60 <= rig.ttl_told() <= 60 * 9 / 8 + 0.002
     rig.advance(55.1 - US)
     assert not limiter.allow("a")
     rig.advance(US)
     assert limiter.allow("a")
-    assert rig.store.mended == seen + 1
+    assert rig.store.repaired == seen + 1
 
 
 # G10 no surprise

@@ -19,7 +19,7 @@ from sluicegate import (
     SlidingWindow,
     TokenBucket,
 )
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 from sluicegate.testing import ManualClock
 from stores.rigs import Face, Rig
 

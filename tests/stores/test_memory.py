@@ -18,10 +18,10 @@ from random import Random
 import pytest
 
 from sluicegate import CalendarWindow, FixedWindow, InvalidKey, Limiter, MemoryStore, SlidingWindow, TokenBucket
-from sluicegate.algorithms import BY_NAME, sliding_window
-from sluicegate.decision import Verdict
-from sluicegate.policy import Policy
-from sluicegate.store import memory
+from sluicegate._algorithms import BY_NAME, sliding_window
+from sluicegate._core.decision import Verdict
+from sluicegate._core.policy import Policy
+from sluicegate._stores.memory import store as memory
 from sluicegate.testing import ManualClock
 
 POLICIES = [
@@ -635,7 +635,7 @@ def test_a_state_that_a_clock_step_left_ahead_is_counted_also_when_the_search_fo
     for _ in range(30):
         limiter.peek("other")
     assert not any(limiter.allow(f"k{n}") for n in range(5))
-    assert store.mended == 5
+    assert store.repaired == 5
 
 
 @each

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket, algorithms
-from sluicegate.decision import Verdict
-from sluicegate.keys import stored_key
-from sluicegate.policy import Policy
-from sluicegate.store import Request
-from sluicegate.store import script as scripts
-from sluicegate.store.script import Elsewhen, Guess, answers, deciding
+from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket
+from sluicegate import _algorithms as algorithms
+from sluicegate._core.decision import Verdict
+from sluicegate._core.keys import stored_key
+from sluicegate._core.policy import Policy
+from sluicegate._stores.base import Request
+from sluicegate._stores.redis import script as scripts
+from sluicegate._stores.redis.script import ClockMismatch, ServerClockEstimate, answers, decide_arguments
 from stores.rigs import charges
 
 NOW_US = 1_700_000_000_000_000
@@ -25,7 +26,7 @@ BUCKET, FIXED, DAY = TokenBucket(5, window=60), FixedWindow(5, window=60), Calen
 POLICIES = [SLIDING, OTHER, BUCKET, FIXED, DAY]
 
 
-class Still(Guess):
+class Still(ServerClockEstimate):
     """A guess that stands still."""
 
     def now_us(self) -> int:
@@ -39,7 +40,7 @@ def sent(*requests: Request) -> list[str]:
 
 
 def _sent(*requests: Request) -> list[bytes | str]:
-    words = deciding("p:", requests, Still())
+    words = decide_arguments("p:", requests, Still())
     assert {type(word) for word in words} <= {bytes, str}  # see Arguments
     return words
 
@@ -118,7 +119,7 @@ def test_what_depends_on_the_time_is_asked_for_anew_each_time(beside: tuple[Poli
     today = sent(request)
     guess = Still()
     guess.now_us = lambda: NOW_US + 86400 * 1_000_000  # type: ignore[method-assign]
-    tomorrow = [_text(each) for each in deciding("p:", [request], guess)]
+    tomorrow = [_text(each) for each in decide_arguments("p:", [request], guess)]
     assert tomorrow[-6:-4] == today[-6:-4]  # cost and limit
     assert [int(each) - int(day) for each, day in zip(tomorrow[-4:], today[-4:], strict=True)] == [86400 * 10**6] * 4
 
@@ -127,8 +128,8 @@ ONE, TWO = charges((SLIDING, "a", 1)), charges((SLIDING, "a", 1), (BUCKET, "a", 
 
 
 def test_of_a_reply_each_request_gets_its_verdicts():
-    mended, (first, second, third) = answers([ONE, TWO, ONE], [3, 4, 0, 60, 0, 7, 9, 5, 0, 8, 2, -1, 1])
-    assert mended == 3
+    repaired, (first, second, third) = answers([ONE, TWO, ONE], [3, 4, 0, 60, 0, 7, 9, 5, 0, 8, 2, -1, 1])
+    assert repaired == 3
     assert first == [Verdict(True, 4, 0, 60)]
     assert second == [Verdict(False, 0, 7, 9), Verdict(True, 5, 0, 8)]
     assert third == [Verdict(False, 2, -1, 1)]
@@ -141,9 +142,9 @@ def test_of_a_reply_each_request_gets_its_verdicts():
 
 @pytest.mark.parametrize("kind", [str, str.encode])
 def test_of_a_reply_with_faults_the_other_requests_get_their_verdicts(kind):
-    reply = [0, kind("ELSEWHEN 1700000000000000"), 4, 0, 60, 1, 2, 3, kind("WRONGTYPE of a key"), 0, 5, 6]
-    mended, (first, second, third, last) = answers([TWO, TWO, ONE, ONE], reply)
-    assert (mended, first) == (0, Elsewhen(NOW_US))
+    reply = [0, kind("CLOCK_MISMATCH 1700000000000000"), 4, 0, 60, 1, 2, 3, kind("WRONGTYPE of a key"), 0, 5, 6]
+    repaired, (first, second, third, last) = answers([TWO, TWO, ONE, ONE], reply)
+    assert (repaired, first) == (0, ClockMismatch(NOW_US))
     assert second == [Verdict(True, 4, 0, 60), Verdict(False, 1, 2, 3)]
     assert isinstance(third, StoreUnavailable)
     assert "nothing was taken: WRONGTYPE of a key" in str(third)

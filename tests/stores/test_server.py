@@ -20,8 +20,8 @@ from sluicegate import (
     StoreUnavailable,
     TokenBucket,
 )
-from sluicegate.algorithms import BY_NAME
-from sluicegate.policy import MAX_WINDOW_US, Policy
+from sluicegate._algorithms import BY_NAME
+from sluicegate._core.policy import MAX_WINDOW_US, Policy
 from stores.rigs import Rig, charges
 
 

@@ -21,7 +21,7 @@ from sluicegate import (
     SlidingWindow,
     TokenBucket,
 )
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 from stores.rigs import Face, Rig
 
 US = 0.000001

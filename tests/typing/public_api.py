@@ -24,7 +24,7 @@ from sluicegate import (
     StoreError,
     TokenBucket,
 )
-from sluicegate.policy import Policy
+from sluicegate._core.policy import Policy
 from sluicegate.testing import ManualClock
 
 policy = SlidingWindow(100, window=60)

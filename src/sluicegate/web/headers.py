@@ -14,8 +14,8 @@ try:
 except ImportError as error:  # pragma: no cover
     raise ImportError("sluicegate.web needs http-sf: pip install 'sluicegate[fastapi]'") from error
 
-from sluicegate.decision import Decision
-from sluicegate.policy import Policy
+from sluicegate._core.decision import Decision
+from sluicegate._core.policy import Policy
 
 # Pinned: it is no RFC yet, and revisions have changed both the names and the form of the fields.
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-11"

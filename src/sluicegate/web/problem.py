@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sluicegate.decision import Decision
+from sluicegate._core.decision import Decision
 from sluicegate.web.headers import retry_after
 
 MEDIA_TYPE = "application/problem+json"

@@ -7,14 +7,14 @@ from copy import copy
 from fractions import Fraction
 from math import floor
 
-from sluicegate.decision import NEVER, Verdict
-from sluicegate.policy import Policy
+from sluicegate._core.decision import NEVER, Verdict
+from sluicegate._core.policy import Policy
 
 Level = int | Fraction
 
 
 class Oracle(ABC):
-    """One counter. Whole microseconds since 1970; a clock that was stepped is mended when something is charged (G8)."""
+    """One counter. Whole microseconds since 1970; a clock that was stepped is repaired when something is charged (G8)."""
 
     blocked_until = 0
 

@@ -1,0 +1,68 @@
+-- count.lua: look at one count, and add to it, under a window from one instant to another: what the algorithms share
+-- that have edges.
+--
+-- Layout     the count: start of its window µs (7 bytes), its end (7), units (5); then as state.lua says. Absent when
+--            idle.
+--
+-- Given      CHARGING, repaired, now and open, which stand before this file in the script; redis; cost and limit, as in
+--            fixed_window.lua; from and over: the start and the end of the window of now, µs since 1970; after: the end
+--            of the next one, or nil where the sender did not tell it; and to put a block there, ends: the end of the
+--            block.
+-- Returns    look, to decide.lua, or block, to block.lua, as in sliding_window.lua. Where `after` is needed and missing
+--            the fault is "CLOCK_MISMATCH now".
+-- Cost       O(1): one GET to look, one SET to charge.
+local cost, limit, from, over, after, ends = ...
+local SIZE = 19
+
+if ends then
+  return function(key)
+    return open('state').block(key, SIZE, ends, function(count)
+      local _, last = struct.unpack('>I7I7', count)
+      return last - now
+    end)
+  end
+end
+
+-- Writes a count, and the mark of a block that has `left` µs to come. Returns when the count is over, µs from now.
+local function write(key, start, finish, used, mark, left)
+  local reset = finish - now
+  local count = struct.pack('>I7I7I5', start, finish, used) .. mark
+  redis.call('SET', key, count, 'PX', math.ceil(math.max(reset, left) / 1000) + 1)
+  return reset
+end
+
+return function(key, at_once)
+  local count, blocked, mark = redis.pcall('GET', key), 0, ''
+  if count and #count ~= SIZE then
+    count, blocked, mark = open('state').read(count, SIZE)
+    if not blocked then return nil, mark end
+  end
+  local start, finish, used = from, over, 0
+  if count then
+    local begun, ended, units = struct.unpack('>I7I7I5', count)
+    if begun > over then -- only a step of the clock can have put it there
+      -- Into the next window: that of now may end at once, and the one before the count's was just as full.
+      if not after then return nil, string.format('CLOCK_MISMATCH %.0f', now) end
+      start, finish, used = over, after, units
+      if CHARGING then
+        write(key, start, finish, used, mark, blocked - now)
+        repaired = repaired + 1
+      end
+    elseif now < ended then -- its own edges: the clock may have stepped back behind them
+      start, finish, used = begun, ended, units
+    end
+  end
+  local room, wait, reset = limit - used, 0, used > 0 and finish - now or 0
+  if cost > limit then
+    wait = -1
+  elseif cost > room then
+    wait = finish - now
+  end
+  if room < 0 then room = 0 end
+  if blocked > now then return open('state').under(blocked - now, room, wait, reset) end
+  if wait ~= 0 or not CHARGING then return room, wait, reset end
+  if at_once then return room - cost, 0, write(key, start, finish, used + cost, '', 0) end
+  return room, 0, reset, function()
+    return room - cost, write(key, start, finish, used + cost, '', 0)
+  end
+end

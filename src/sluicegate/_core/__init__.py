@@ -1,0 +1,1 @@
+"""The nouns: values that do no I/O."""

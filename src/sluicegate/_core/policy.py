@@ -1,0 +1,406 @@
+"""Policies: named, immutable limits. Values only; what they do is in ``algorithms``.
+
+Policy               what all have: limit, window, name, and whose units they count
+  SlidingWindow      exact, in every window
+  TokenBucket        a steady flow and a burst
+  FixedWindow        windows that begin at multiples of their span
+  CalendarWindow     hours, days, weeks, months or years of a time zone
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from typing import Any, ClassVar, Self, TypedDict, Unpack
+
+from sluicegate._core import calendar
+from sluicegate._core.errors import InvalidCost, InvalidPolicy, short_repr
+
+MAX_UNITS = 10**11
+"""The largest limit and the largest cost: totals are kept modulo 2^40, and a sum of two stays below it."""
+
+MAX_WINDOW_US = 10 * 366 * 24 * 3600 * 1_000_000
+"""Ten years, leap days included, in microseconds."""
+
+MAX_ATTRIBUTES = 8
+"""The most attributes that one policy counts by: each lengthens the stored key."""
+
+_EXACT = 2**53  # whole numbers up to this are exact in Lua, whose numbers are doubles
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def is_whole(number: object) -> bool:
+    """Tell whether ``number`` counts units: an int that is no bool, from 1 to 10^11."""
+    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MAX_UNITS
+
+
+def checked_cost(cost: int, policy: str | None = None) -> int:
+    """Return ``cost``; raise `InvalidCost` unless it is a whole number from 1 to 10^11. ``policy``: what it is for."""
+    if not is_whole(cost):
+        raise InvalidCost(cost, policy=policy)
+    return int(cost)
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Policy(ABC):
+    """What every policy has. Build one of the kinds below.
+
+    Attributes:
+        limit: Units per window, in the long run; the exact bound is ``worst_case``.
+        window: The span they are counted over, seconds.
+        burst: The most units allowed at one instant; a cost above it never is.
+        name: What decisions, response fields and metrics call it.
+        per: The attributes of a key that it counts by, in this order; () for the whole of a plain key.
+        shared: Whether all keys share one counter.
+        window_us: The window in microseconds.
+        namespace: What a stored key is under: algorithm, name and window; not the limit (G10).
+        named: Whether the name is one of its own.
+    """
+
+    algorithm: ClassVar[str]
+
+    limit: int
+    window: float
+    name: str
+    per: tuple[str, ...]
+    shared: bool
+    burst: int = field(init=False)
+    window_us: int = field(init=False)
+    namespace: str = field(init=False)
+    named: bool = field(init=False, compare=False)
+
+    @property
+    @abstractmethod
+    def worst_case(self) -> int:
+        """The most units allowed in any span as long as the window, wherever it begins."""
+
+    def with_limit(self, limit: int) -> Self:
+        """Return the same policy, on the same counters, with another limit.
+
+        Raises:
+            InvalidPolicy: See the policy itself.
+        """
+        return self if limit == self.limit else replace(self, limit=limit)
+
+    def _settle(
+        self,
+        limit: int,
+        window_us: int,
+        name: str | None,
+        per: str | Sequence[str] | None,
+        shared: bool,
+        *,
+        span: str = "",
+        in_key: str = "",
+    ) -> None:
+        """Set what all policies have. ``span`` names the window in a derived name, ``in_key`` in a stored key."""
+        if not is_whole(limit):
+            raise InvalidPolicy(f"limit must be a whole number from 1 to {MAX_UNITS}, got {short_repr(limit)}")
+        attributes = _checked_attributes(per)
+        if not isinstance(shared, bool):
+            raise InvalidPolicy(f"shared must be True or False, got {short_repr(shared)}")
+        if attributes and shared:
+            raise InvalidPolicy(f"a shared policy counts all keys together: it has no per=, got {short_repr(per)}")
+        derived = f"{self.algorithm}-{span or f'{seconds(window_us)}s'}{_whose(attributes, shared)}"
+        set_ = object.__setattr__
+        set_(self, "limit", int(limit))
+        set_(self, "burst", int(limit))
+        set_(self, "window", window_us / 1_000_000)
+        set_(self, "name", _checked_name(name, derived))
+        set_(self, "per", attributes)
+        set_(self, "shared", shared)
+        set_(self, "window_us", window_us)
+        set_(self, "namespace", f"{self.algorithm}:{self.name}:{in_key or window_us}")
+        set_(self, "named", self.name != derived)
+
+    def __repr__(self) -> str:
+        unsaid: dict[str, Any] = {"per": (), "shared": False, "buckets": None}
+        own = [each.name for each in fields(self) if each.init and each.name != "limit"]
+        said = [f"{name}={getattr(self, name)!r}" for name in own if getattr(self, name) != unsaid.get(name, self)]
+        return f"{type(self).__name__}({', '.join([str(self.limit), *said])})"
+
+
+class _Options(TypedDict, total=False):
+    buckets: int | None
+    name: str | None
+    per: str | Sequence[str] | None
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class SlidingWindow(Policy):
+    """At most ``limit`` units in every window, wherever it starts: exact, with no edge to wait for.
+
+    For every instant t of the store's clock, what was allowed in (t - window, t] is at most ``limit`` (G1), and a
+    request is denied only where allowing it would break that (G2).
+
+    Args:
+        limit: Units per window, a whole number from 1 to 10^11.
+        window: The span they are counted over, seconds or a ``timedelta``; 1 µs to 10 years, kept in microseconds.
+        buckets: None keeps one entry for each allowed request. A whole number B from 1 to 10^6 rounds the time of
+            each entry up to a multiple of window/B instead: at most B + 1 entries however large the limit, never over
+            it, and a unit is held at most window/B longer.
+        name: ``[A-Za-z0-9._-]{1,64}``. Without one: ``sliding-window-60s`` for a window of 60 seconds, with
+            ``-per-user`` or ``-shared`` after it where that is so; never the limit, so that changing it keeps the
+            history. One name with one window is one counter wherever it is used.
+        per: The attribute of a key, or up to 8 of them, that it counts by: the limiter is then asked with a mapping
+            of attributes in place of a plain key.
+        shared: One counter for all keys.
+
+    Raises:
+        InvalidPolicy: An argument is outside its range.
+    """
+
+    algorithm: ClassVar[str] = "sliding-window"
+
+    buckets: int | None
+    grain_us: int = field(init=False)
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        window: float | timedelta,
+        buckets: int | None = None,
+        name: str | None = None,
+        per: str | Sequence[str] | None = None,
+        shared: bool = False,
+    ) -> None:
+        window_us = _microseconds(window)
+        self._settle(limit, window_us, name, per, shared)
+        if buckets is not None and not (is_whole(buckets) and buckets <= 1_000_000):
+            raise InvalidPolicy(f"buckets must be None or a whole number from 1 to 1000000, got {short_repr(buckets)}")
+        object.__setattr__(self, "buckets", buckets)
+        # Rounded up: B grains must cover the window, or B + 1 entries would not.
+        object.__setattr__(self, "grain_us", 1 if buckets is None else -(-window_us // buckets))
+
+    @property
+    def worst_case(self) -> int:
+        """The limit: there is no window in which it is more."""
+        return self.limit
+
+    @classmethod
+    def per_second(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
+        """Allow ``limit`` units in any second."""
+        return cls(limit, window=1, **options)
+
+    @classmethod
+    def per_minute(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
+        """Allow ``limit`` units in any 60 seconds."""
+        return cls(limit, window=60, **options)
+
+    @classmethod
+    def per_hour(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
+        """Allow ``limit`` units in any 3 600 seconds."""
+        return cls(limit, window=3600, **options)
+
+    @classmethod
+    def per_day(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
+        """Allow ``limit`` units in any 86 400 seconds."""
+        return cls(limit, window=86400, **options)
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class TokenBucket(Policy):
+    """A steady flow of ``limit`` units per window, and up to ``burst`` at once after a silence.
+
+    In any window at most burst + limit - 1 units are allowed. A key takes 15 bytes, whatever its traffic.
+
+    Args:
+        limit: Units that come back in one window, a whole number from 1 to 10^11.
+        window: The span in which they come back, evenly; see `SlidingWindow`.
+        burst: The most units allowed at one instant, a whole number from 1 to 10^11; the limit by default. Limit
+            times window and burst times window, in microseconds, are at most 2^53, so that no unit is rounded away.
+        name: See `SlidingWindow`; ``token-bucket-60s`` without one.
+        per: See there.
+        shared: See there.
+
+    Raises:
+        InvalidPolicy: An argument is outside its range, or a product is.
+    """
+
+    algorithm: ClassVar[str] = "token-bucket"
+
+    burst: int
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        window: float | timedelta,
+        burst: int | None = None,
+        name: str | None = None,
+        per: str | Sequence[str] | None = None,
+        shared: bool = False,
+    ) -> None:
+        window_us = _microseconds(window)
+        self._settle(limit, window_us, name, per, shared)
+        if burst is not None and not is_whole(burst):
+            raise InvalidPolicy(f"burst must be a whole number from 1 to {MAX_UNITS}, got {short_repr(burst)}")
+        for what, units in (("limit", limit), ("burst", burst or limit)):
+            if units * window_us > _EXACT:
+                raise InvalidPolicy(
+                    f"{what} times window must be at most 2^53 unit microseconds, got {units} units times {window_us} "
+                    f"µs: {what} can be {_EXACT // window_us} at most with this window; a shorter one may do"
+                )
+        object.__setattr__(self, "burst", int(burst or limit))
+
+    @property
+    def worst_case(self) -> int:
+        """A whole burst, and what flows in until just before the window has passed."""
+        return self.burst + self.limit - 1
+
+    def with_limit(self, limit: int) -> Self:
+        """See `Policy.with_limit`. A burst that was the limit follows it."""
+        if limit == self.limit:
+            return self
+        return replace(self, limit=limit, burst=limit if self.burst == self.limit else self.burst)
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class FixedWindow(Policy):
+    """At most ``limit`` units in each window, which begin at multiples of its span on the store's clock.
+
+    The cheapest to count, and the least that is promised: around an edge up to 2 x limit units pass within one span,
+    so that 100 a minute may be 200 in two seconds. A key takes 19 bytes, whatever its traffic.
+
+    Args:
+        limit: Units per window, a whole number from 1 to 10^11.
+        window: The span of each window; see `SlidingWindow`. A minute begins on the minute, as clocks count from 1970.
+        name: See `SlidingWindow`; ``fixed-window-60s`` without one.
+        per: See there.
+        shared: See there.
+
+    Raises:
+        InvalidPolicy: An argument is outside its range.
+    """
+
+    algorithm: ClassVar[str] = "fixed-window"
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        window: float | timedelta,
+        name: str | None = None,
+        per: str | Sequence[str] | None = None,
+        shared: bool = False,
+    ) -> None:
+        window_us = _microseconds(window)
+        self._settle(limit, window_us, name, per, shared)
+
+    @property
+    def worst_case(self) -> int:
+        """All of one window at its end, and all of the next one at its start."""
+        return 2 * self.limit
+
+    def edges(self, at_us: int) -> tuple[int, int]:
+        """Return where the window of an instant begins and ends, µs since 1970."""
+        start = at_us - at_us % self.window_us
+        return start, start + self.window_us
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class CalendarWindow(Policy):
+    """At most ``limit`` units in each hour, day, week, month or year of a time zone: for quotas.
+
+    A window begins when the zone's own clocks first show its start: a day of a change of clocks has 23 or 25 hours.
+    Around an edge up to 2 x limit units pass within a short while. A key takes 19 bytes, whatever its traffic.
+
+    Args:
+        limit: Units per window, a whole number from 1 to 10^11.
+        every: ``hour``, ``day``, ``week`` (from Monday), ``month`` or ``year``.
+        timezone: The IANA name of the zone, such as ``Europe/Paris``; ``UTC`` by default.
+        name: See `SlidingWindow`; ``calendar-window-month-Europe-Paris`` without one.
+        per: See there.
+        shared: See there.
+
+    Attributes:
+        window: The longest that a window usually is, seconds: 31 days for a month.
+
+    Raises:
+        InvalidPolicy: An argument is outside its range, or the zone is not known on this machine.
+    """
+
+    algorithm: ClassVar[str] = "calendar-window"
+
+    window: float = field(init=False)
+    every: calendar.Every
+    timezone: str
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        every: calendar.Every,
+        timezone: str = "UTC",
+        name: str | None = None,
+        per: str | Sequence[str] | None = None,
+        shared: bool = False,
+    ) -> None:
+        every, timezone = calendar.checked_every(every), calendar.checked_zone(timezone)
+        object.__setattr__(self, "every", every)
+        object.__setattr__(self, "timezone", timezone)
+        span = f"{every}-{timezone.replace('/', '-')}"
+        self._settle(limit, calendar.span_us(every), name, per, shared, span=span, in_key=f"{every}@{timezone}")
+
+    @property
+    def worst_case(self) -> int:
+        """All of one window at its end, all of a short one, and all of the next one at its start."""
+        return 3 * self.limit
+
+    def edges(self, at_us: int) -> tuple[int, int]:
+        """Return where the window of an instant begins and ends, µs since 1970."""
+        _, start, end, _ = calendar.edges(self.every, self.timezone, at_us)
+        return start, end
+
+
+def seconds(window_us: int) -> str:
+    """Write microseconds as seconds, without zeros that say nothing."""
+    whole, rest = divmod(window_us, 1_000_000)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
+
+
+def _microseconds(window: float | timedelta) -> int:
+    seconds = window.total_seconds() if isinstance(window, timedelta) else window
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    # Compared before it is multiplied: NaN fails it, and an int too large for a float is no matter.
+    window_us = round(seconds * 1_000_000) if is_number and 0 < seconds <= MAX_WINDOW_US else 0
+    if not 1 <= window_us <= MAX_WINDOW_US:
+        raise InvalidPolicy(
+            f"window must be a number of seconds (or a timedelta) from 0.000001 to {MAX_WINDOW_US // 1_000_000} "
+            f"(ten years), got {short_repr(window)}"
+        )
+    return window_us
+
+
+def _checked_name(name: str | None, derived: str) -> str:
+    if name is None:
+        if not _NAME.match(derived):
+            raise InvalidPolicy(f"the name would be {derived}, which is not 1 to 64 of A-Z a-z 0-9 . _ -: give a name=")
+        return derived
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise InvalidPolicy(f"name must be 1 to 64 of A-Z a-z 0-9 . _ -, got {short_repr(name)}")
+    return str.__str__(name)  # and not what a class of its own makes of it where it is written
+
+
+def _checked_attributes(per: str | Sequence[str] | None) -> tuple[str, ...]:
+    if per is None:
+        return ()
+    attributes = (per,) if isinstance(per, str) else per
+    is_list = isinstance(attributes, (tuple, list)) and len(attributes) <= MAX_ATTRIBUTES
+    if not (is_list and all(isinstance(each, str) and _NAME.match(each) for each in attributes)):
+        raise InvalidPolicy(
+            f"per must be the name of an attribute, or a tuple of up to {MAX_ATTRIBUTES}, each 1 to 64 of A-Z a-z 0-9 "
+            f". _ -, got {short_repr(per)}"
+        )
+    if len(set(attributes)) < len(attributes):
+        raise InvalidPolicy(f"per must name each attribute once, got {short_repr(per)}")
+    return tuple(map(str.__str__, attributes))
+
+
+def _whose(per: tuple[str, ...], shared: bool) -> str:
+    return "-shared" if shared else "".join(f"-{word}" for word in ("per", *per)) if per else ""

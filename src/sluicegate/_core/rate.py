@@ -1,0 +1,231 @@
+"""Rate strings: "100/minute", "10 per 30s", "100/hour; 3/minute". They say sliding windows in short.
+
+    text      = rate *( ( ";" / "," / "|" ) rate )    ; up to 16, each with a window of its own
+    rate      = limit ( "/" / "per" ) [ multiple ] unit
+    limit     = digits                                ; 1 to 10^11
+    multiple  = digits [ "." digits ]                 ; times the unit: whole microseconds, up to 10 years
+    digits    = 1*DIGIT *( "_" 1*DIGIT )              ; 0-9 of ASCII
+    unit      = one of the words in _UNITS, in any case
+
+Spaces, tabs and line ends are free between these. The text may be hostile: it is read once from left to right, so the
+time is linear in its length, and an error quotes a short, escaped piece of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from itertools import accumulate
+
+from sluicegate._core.errors import InvalidRate, nearest, short_repr
+from sluicegate._core.policy import MAX_UNITS, MAX_WINDOW_US, SlidingWindow, seconds
+
+MAX_RATES = 16
+"""The most rates in one text."""
+
+_SPELLINGS = {
+    1_000: "ms millisecond milliseconds",
+    1_000_000: "s sec secs second seconds",
+    60_000_000: "m min mins minute minutes",
+    3_600_000_000: "h hr hrs hour hours",
+    86_400_000_000: "d day days",
+    604_800_000_000: "w week weeks",
+}
+_UNITS = {word: unit_us for unit_us, words in _SPELLINGS.items() for word in words.split()}
+
+_BLANK = r"[ \t\r\n]*"
+_START = re.compile(_BLANK)
+_LIMIT = re.compile(rf"([0-9]+(?:_[0-9]+)*){_BLANK}")
+_PER = re.compile(rf"(?:/|per(?![^\W\d_])){_BLANK}", re.IGNORECASE)
+_MULTIPLE = re.compile(rf"([0-9]+(?:_[0-9]+)*)(?:\.([0-9]+(?:_[0-9]+)*))?{_BLANK}")
+_UNIT = re.compile(rf"([^\W\d_]+){_BLANK}")
+_SEPARATOR = re.compile(rf"[;,|]{_BLANK}")
+_PIECE = re.compile(r"[^\W\d_]+|[-+.]?\d[\d_.]*|.", re.DOTALL)  # what an error says it got
+
+_A_LIMIT = f"a limit from 1 to {MAX_UNITS}"
+_A_UNIT = "a unit of time (ms, s, m, h, d, w or second, minute, hour, day, week)"
+_A_WINDOW = f"a window of 0.000001 to {MAX_WINDOW_US // 1_000_000} seconds (ten years), in whole microseconds,"
+
+_WHOLE = "a limit is a whole number: for 1.5/s write 3/2s"
+_COMMA = "a comma separates rates: for 1,000 write 1000 or 1_000"
+_NO_UNITS = {
+    **dict.fromkeys(
+        ("mo", "month", "months"),
+        'a month has no fixed length: CalendarWindow(limit, every="month"), or name the days: 1000/30 days',
+    ),
+    **dict.fromkeys(
+        ("y", "yr", "yrs", "year", "years"),
+        'a year has no fixed length: CalendarWindow(limit, every="year"), or name the days: 1000/365 days',
+    ),
+    **dict.fromkeys(("quarter", "quarters"), "a quarter has no fixed length: name the days: 1000/90 days"),
+    **dict.fromkeys(
+        ("us", "microsecond", "microseconds", "ns", "nanosecond", "nanoseconds"),
+        "the smallest unit is ms: 250 microseconds are 0.25ms",
+    ),
+}
+
+_SIDE = 30  # columns an error shows on each side of the place
+
+
+def parsed(
+    text: str, *, per: str | Sequence[str] | None = None, shared: bool = False, stem: str | None = None
+) -> tuple[SlidingWindow, ...]:
+    """Return a sliding window for each rate in the text, in its order.
+
+    Args:
+        text: Such as ``100/minute``, ``10 per 30s`` or ``100/hour; 3/minute``. A limit is from 1 to 10^11, a window
+            whole microseconds up to 10 years. Up to 16 rates, each with a window of its own.
+        per: See `SlidingWindow`; the same for each.
+        shared: See there.
+        stem: What each name begins with: ``ping`` makes ``ping-60s`` of a window of 60 seconds. Without one they are
+            named as `SlidingWindow` names them.
+
+    Raises:
+        InvalidRate: The text does not parse, or is none.
+        InvalidPolicy: ``per``, ``shared`` or the name is not what `SlidingWindow` takes.
+    """
+    return tuple(
+        SlidingWindow(
+            limit,
+            window=timedelta(microseconds=window_us),
+            name=None if stem is None else f"{stem}-{seconds(window_us)}s",
+            per=per,
+            shared=shared,
+        )
+        for limit, window_us in rates(text)
+    )
+
+
+def rates(text: str) -> list[tuple[int, int]]:
+    """Return (limit, window in microseconds) for each rate in the text, in its order.
+
+    Raises:
+        InvalidRate: See `parsed`.
+    """
+    if not isinstance(text, str):
+        came = short_repr(text)
+        raise InvalidRate(f'a rate must be text such as "100/minute", got {came}', text=came, position=0)
+    reader = _Reader(text)
+    limits: dict[int, int] = {}
+    while True:
+        start = reader.at
+        limit = _limit(reader)
+        window_us = _window(reader)
+        if window_us in limits:
+            hint = "both would be one counter: keep the smaller limit"
+            raise reader.wrong("each window once", start, got=f"{seconds(window_us)}s again", hint=hint)
+        limits[window_us] = limit
+        if reader.at == len(text):
+            return [(limit, window_us) for window_us, limit in limits.items()]
+        if len(limits) == MAX_RATES:
+            raise reader.wrong(f"the end after {MAX_RATES} rates")
+        reader.need(_SEPARATOR, "';', ',' or '|' and another rate, or the end,")
+
+
+class _Reader:
+    """The text, and how far it has been read."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.take(_START)
+
+    def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Move behind the pattern if it comes next."""
+        match = pattern.match(self.text, self.at)
+        self.at = match.end() if match else self.at
+        return match
+
+    def need(self, pattern: re.Pattern[str], expected: str, hints: Mapping[str, str] | None = None) -> re.Match[str]:
+        """Move behind the pattern, which must come next. ``hints`` help by the character that came instead."""
+        match = self.take(pattern)
+        if match is None:
+            raise self.wrong(expected, hint=(hints or {}).get(self.text[self.at : self.at + 1], ""))
+        return match
+
+    def wrong(self, expected: str, at: int | None = None, *, got: str = "", hint: str = "") -> InvalidRate:
+        """Make the error that points at ``at``, or at what comes next."""
+        at = self.at if at is None else at
+        said = f"expected {expected} at character {at + 1}, got {got or _piece(self.text, at)}"
+        message = f"{said}{hint and f'; {hint}'}\n{_picture(self.text, at)}"
+        return InvalidRate(message, text=self.text, position=at)
+
+
+def _limit(reader: _Reader) -> int:
+    start = reader.at
+    digits = _plain(reader.need(_LIMIT, _A_LIMIT, {".": _WHOLE})[1]).lstrip("0")
+    # CounterKey before it is made a number: int() refuses, or takes long over, thousands of digits.
+    if len(digits) > len(str(MAX_UNITS)) or not 1 <= int(digits or "0") <= MAX_UNITS:
+        raise reader.wrong(_A_LIMIT, start)
+    reader.need(_PER, "'/' or 'per'", {".": _WHOLE, ",": _COMMA})
+    return int(digits)
+
+
+def _window(reader: _Reader) -> int:
+    start = reader.at
+    multiple = reader.take(_MULTIPLE)
+    unit_us = _unit(reader)
+    window_us = unit_us if multiple is None else _times(multiple[1], multiple[2] or "", unit_us)
+    if window_us is None:
+        raise reader.wrong(_A_WINDOW, start)
+    return window_us
+
+
+def _times(whole: str, fraction: str, unit_us: int) -> int | None:
+    """Multiply exactly; None when what comes out is no window."""
+    whole, fraction = _plain(whole).lstrip("0"), _plain(fraction).rstrip("0")
+    # More digits are too long before the point, and behind it too fine: a week, 2^13 x 5^8 x 189 µs, is no whole number
+    # of microseconds with more than 13.
+    if max(len(whole), len(fraction)) > len(str(MAX_WINDOW_US)):
+        return None
+    window_us, rest = divmod(int(whole + fraction or "0") * unit_us, 10 ** len(fraction))
+    return window_us if rest == 0 and 1 <= window_us <= MAX_WINDOW_US else None
+
+
+def _plain(digits: str) -> str:
+    return digits.replace("_", "")
+
+
+def _unit(reader: _Reader) -> int:
+    start = reader.at
+    commas = f"{_COMMA}, and for 0,5 write 0.5"
+    word = reader.need(_UNIT, _A_UNIT, {".": "a fraction begins with a digit: 0.5", ",": commas})[1]
+    # Only ASCII: the Kelvin sign is a small k in lower case, and would end a week.
+    unit_us = _UNITS.get(word.lower()) if word.isascii() else None
+    if unit_us is None:
+        raise reader.wrong(_A_UNIT, start, hint=_advice(word))
+    return unit_us
+
+
+def _advice(word: str) -> str:
+    # A short word is close to too many, and a very long one takes long to compare.
+    if word.lower() in _NO_UNITS or not 4 <= len(word) <= 20:
+        return _NO_UNITS.get(word.lower(), "")
+    near = nearest(word, _UNITS)
+    return f"did you mean {near!r}?" if near else ""
+
+
+def _piece(text: str, at: int) -> str:
+    if at == len(text):
+        return "the end of the text"
+    piece = _PIECE.findall(text, at, at + _SIDE + 1)[0]
+    fits = len(_fitting(piece))
+    return ascii(piece[:fits]) + ("..." if fits < len(piece) else "")
+
+
+def _picture(text: str, at: int) -> str:
+    """Return the text around the place on a line, and on the next one a caret below the place."""
+    before = _fitting(reversed(text[max(0, at - _SIDE) : at]))
+    behind = _fitting(text[at : at + _SIDE])
+    left = ("..." if len(before) < at else "") + "".join(reversed(before))
+    right = "".join(behind) + ("..." if at + len(behind) < len(text) else "")
+    return f"  {left}{right}\n  {' ' * len(left)}^"
+
+
+def _fitting(characters: Iterable[str]) -> list[str]:
+    """Escape as many of the characters as fit on one side."""
+    # All but printable ASCII: what is wide, combines or runs from right to left would move the caret, and a letter that
+    # only looks like a Latin one would not be seen.
+    escaped = [ascii(character)[1:-1] for character in characters]
+    return [each for each, columns in zip(escaped, accumulate(map(len, escaped)), strict=True) if columns <= _SIDE]

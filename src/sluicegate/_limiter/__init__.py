@@ -1,0 +1,1 @@
+"""Limiters: policies and the store their counters live in."""

@@ -1,0 +1,50 @@
+"""Keys that are never limited: from what a user gives to a question that is asked of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
+
+from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.keys import Key
+from sluicegate._limiter.callbacks import at_once
+
+Exempt = Container[str] | Mapping[str, Container[str]] | Callable[[Any], object]
+"""Plain keys; or for keys with attributes the values of some; or a function that says it of a key."""
+
+
+def exemption(given: Exempt | None, attributes: Sequence[str]) -> Callable[[Key], bool] | None:
+    """Return a function that tells whether a key is never limited; None where no key is.
+
+    Args:
+        given: What the user gave. It is kept, and asked each time, so that it may change at any time.
+        attributes: Those that the limiter's policies count by.
+
+    Raises:
+        InvalidPolicy: It is none of the three forms, or not the one that the keys have.
+    """
+    if given is None:
+        return None
+    if callable(given):
+        ask = at_once(given, "exempt")  # what is to be awaited is true, so that all keys would be exempt
+        return lambda key: bool(ask(key))
+    if isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Container):
+        raise InvalidPolicy(f"exempt must be a collection of keys, or a function of a key, got {short_repr(given)}")
+    if isinstance(given, Mapping):
+        _check_attributes(given, attributes)
+        return lambda key: any(key[each] in given.get(each, ()) for each in attributes)  # type: ignore[index]
+    if attributes:
+        raise InvalidPolicy(
+            f"exempt must be a mapping from attributes to values, such as {{{attributes[0]!r}: {{...}}}}, as the keys "
+            f"are mappings; got {short_repr(given)}"
+        )
+    return lambda key: isinstance(key, str) and key in given
+
+
+def _check_attributes(given: Mapping[str, Container[str]], attributes: Sequence[str]) -> None:
+    for attribute, values in given.items():
+        if attribute not in attributes:
+            expected = ", ".join(attributes) or "none: the keys are plain text"
+            raise InvalidPolicy(f"exempt names attribute {short_repr(attribute)}, the policies count by {expected}")
+        if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Container):
+            raise InvalidPolicy(f"exempt must have a collection of values for {attribute}, got {short_repr(values)}")

@@ -1,0 +1,237 @@
+"""The policies of one limiter: which counters a key stands for, and so what one request charges.
+
+Values in, values out: the limiter carries the requests to its store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+
+from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, meant, short_repr
+from sluicegate._core.keys import CounterKey, Key, checked_key
+from sluicegate._core.policy import MAX_UNITS, Policy, checked_cost
+from sluicegate._core.rate import parsed
+from sluicegate._core.request import Counter
+from sluicegate._stores.base import Request
+
+_MOST_VARIANTS = 1024  # policies with another limit that are kept: made anew they take microseconds
+
+Cost = int | Mapping[str, int]
+"""One number for all policies, or by the name of each; those it does not name cost 1."""
+
+
+class Policies:
+    """Policies that are decided together, all or nothing.
+
+    Args:
+        given: Policies, or rate strings in place of them; one at least.
+
+    Attributes:
+        all: The policies, in their order.
+        names: Their names.
+        limits: Their limits.
+        attributes: The attributes that a key must have; () where it is plain text.
+        plain: The only policy, where it counts by a plain key.
+
+    Raises:
+        InvalidPolicy: None, no policy, two of one name, or some that count by a plain key beside some by attributes.
+        InvalidRate: A rate string that does not parse.
+    """
+
+    def __init__(self, given: Sequence[Policy | str]) -> None:
+        self.all = tuple(_policies(given))
+        self.names = tuple(policy.name for policy in self.all)
+        self.limits = tuple(policy.limit for policy in self.all)
+        self.attributes = tuple(dict.fromkeys(attribute for policy in self.all for attribute in policy.per))
+        self._plain = next((policy for policy in self.all if not policy.per and not policy.shared), None)
+        self.plain = self._plain if len(self.all) == 1 else None
+        self._all_plain = not any(policy.per or policy.shared for policy in self.all)
+        self._variants: dict[tuple[str, int], Policy] = {}
+        self._check()
+
+    def request(self, key: Key, cost: Cost = 1) -> Request:
+        """Return the charges of one request, one for each policy in its order.
+
+        Args:
+            key: Plain text, or a mapping with exactly the attributes that the policies count by.
+            cost: Units to take.
+
+        Raises:
+            InvalidKey: The key is no text, has an attribute too few or one too many, or is of the other kind.
+            InvalidCost: A cost is no whole number from 1 to 10^11, or for a policy that is not there.
+        """
+        # Of the plain types first: to ask whether something is a mapping takes longer than all the rest.
+        if type(cost) is not int and isinstance(cost, Mapping):
+            return tuple(zip(self.all, self._counted(key), self._costs(cost), strict=True))
+        units = cost if type(cost) is int and 0 < cost <= MAX_UNITS else checked_cost(cost)
+        if self._all_plain and type(key) is str and key.isascii():
+            one = self.plain
+            return ((one, key, units),) if one else tuple([(policy, key, units) for policy in self.all])
+        return tuple(zip(self.all, self._counted(key), repeat(units), strict=False))
+
+    def limited(self, request: Request, limits: Mapping[str, int]) -> Request:
+        """Return a request under other limits, by the names of policies; the others keep their own.
+
+        Raises:
+            InvalidPolicy: A limit is not one that its policy can have.
+        """
+        if not limits:
+            return request
+        return tuple(
+            (self._variant(policy, limits.get(policy.name, policy.limit)), key, cost) for policy, key, cost in request
+        )
+
+    def counters(self, key: Key) -> list[Counter]:
+        """Return the counters that a key names, or a part of one: those whose attributes it has. Never a shared one.
+
+        Raises:
+            InvalidKey: The key is no text, has no policy's attributes, or one that is not counted by.
+        """
+        if not self.attributes:
+            counted = zip(self.all, self._counted(key), strict=True)
+            return [Counter(policy, each) for policy, each in counted if not policy.shared]
+        values = self._values(key)
+        own = [policy for policy in self.all if policy.per]
+        named = [Counter(policy, _of(policy, values)) for policy in own if values.keys() >= set(policy.per)]
+        if not named:
+            parts = dict.fromkeys(" and ".join(policy.per) for policy in own)
+            raise InvalidKey(
+                f"no policy of this limiter counts by {' and '.join(values) or 'nothing'} alone: the key must have "
+                f"{', or '.join(parts)}",
+                policy=own[0].name,
+                attribute=next(attribute for attribute in own[0].per if attribute not in values),
+            )
+        return named
+
+    def _counted(self, key: Key) -> list[CounterKey]:
+        """Return what each policy counts under."""
+        if self.attributes:
+            values = self._values(key)
+            if len(values) < len(self.attributes):
+                raise self._lack(next(each for each in self.all if not values.keys() >= set(each.per)), values)
+            return [_of(policy, values) for policy in self.all]
+        if type(key) is not str and isinstance(key, Mapping):
+            self._refuse_mapping(key)
+            return [()] * len(self.all)
+        text = checked_key(key)
+        return [() if policy.shared else text for policy in self.all]
+
+    def _refuse_mapping(self, key: Mapping[str, str]) -> None:
+        """Raise `InvalidKey` unless it is empty and all policies are shared: then nothing is counted by the key."""
+        if self._plain is not None:
+            raise InvalidKey(
+                f"key must be a str, got {short_repr(key)}: policy {self._plain.name} counts by a plain key; for a mapping "
+                f"give it a per=",
+                policy=self._plain.name,
+            )
+        if key:
+            raise self._stranger(next(iter(key)))
+
+    def _values(self, key: Key) -> Mapping[str, str]:
+        """Return the attributes of a key, checked: none that is not counted by."""
+        if not isinstance(key, (dict, Mapping)):
+            policy = next(policy for policy in self.all if policy.per)
+            raise InvalidKey(
+                f"key must be a mapping with {self._expected}, as policy {policy.name} counts by {policy.per[0]}; got "
+                f"{short_repr(key)}",
+                policy=policy.name,
+                attribute=policy.per[0],
+            )
+        for attribute in key:
+            if attribute not in self.attributes:
+                raise self._stranger(attribute)
+        try:
+            return {attribute: checked_key(value, attribute) for attribute, value in key.items()}
+        except InvalidKey as error:
+            error.policy = next(policy.name for policy in self.all if error.attribute in policy.per)
+            raise
+
+    def _lack(self, policy: Policy, values: Mapping[str, str]) -> InvalidKey:
+        lacking = next(attribute for attribute in policy.per if attribute not in values)
+        return InvalidKey(
+            f"key must be a mapping with {self._expected}, as policy {policy.name} counts by {lacking}; got one with "
+            f"{', '.join(values) or 'none'}",
+            policy=policy.name,
+            attribute=lacking,
+        )
+
+    def _stranger(self, attribute: object) -> InvalidKey:
+        return InvalidKey(
+            f"no policy of this limiter counts by attribute {short_repr(attribute)}: expected {self._expected or 'none'}"
+            f"{meant(attribute, self.attributes)}",
+            attribute=attribute if isinstance(attribute, str) else None,
+        )
+
+    @property
+    def _expected(self) -> str:
+        return ", ".join(self.attributes)
+
+    def _costs(self, cost: Mapping[str, int]) -> list[int]:
+        for name in cost:
+            if name not in self.names:
+                raise InvalidCost(
+                    cost,
+                    policy=name if isinstance(name, str) else None,
+                    message=f"no policy of this limiter is named {short_repr(name)}: there is {', '.join(self.names)}"
+                    f"{meant(name, self.names)}",
+                )
+        return [checked_cost(cost.get(name, 1), name) for name in self.names]
+
+    def _variant(self, policy: Policy, limit: int) -> Policy:
+        if limit == policy.limit:
+            return policy
+        variant = self._variants.get((policy.name, limit))
+        if variant is None:
+            if len(self._variants) >= _MOST_VARIANTS:
+                self._variants.clear()
+            variant = self._variants[policy.name, limit] = policy.with_limit(limit)
+        return variant
+
+    def _check(self) -> None:
+        for n, name in enumerate(self.names):
+            if name in self.names[:n]:
+                raise InvalidPolicy(
+                    f"two policies of one limiter are both named {name}: give each a name=, or keep one of them"
+                )
+        if self._plain is not None and self.attributes:
+            raise InvalidPolicy(
+                f"no key could serve all policies of this limiter: {self._plain.name} counts by a plain key, others by "
+                f"{', '.join(self.attributes)}; give each a per=, or make it shared=True"
+            )
+
+
+def _policies(given: Sequence[Policy | str]) -> Iterator[Policy]:
+    if not given:
+        raise InvalidPolicy(f"{_EXPECTED}, got none")
+    for one in given:
+        if isinstance(one, Policy):
+            yield one
+        elif isinstance(one, str) and "://" not in one:
+            yield from parsed(one)
+        else:
+            raise _no_policy(one)
+
+
+_EXPECTED = "policy must be one such as SlidingWindow(100, window=60), or a rate such as '100/minute'"
+
+
+def _no_policy(came: object) -> InvalidPolicy:
+    """Return the error for what is no policy, with advice for what people try."""
+    what, advice = f"got {short_repr(came)}", ""
+    if isinstance(came, str):
+        what, advice = "got a URL", ": give it as store="  # not quoted: it may hold a password
+    elif isinstance(came, type):
+        what = f"got the class {came.__name__}"
+    elif isinstance(came, (list, tuple)):
+        what, advice = f"got a {type(came).__name__} of {len(came)}", ": give them one by one, Limiter(*policies)"
+    elif hasattr(came, "decide"):
+        what, advice = f"got a {type(came).__name__}", ": give it as store="
+    return InvalidPolicy(f"{_EXPECTED}, {what}{advice}")
+
+
+def _of(policy: Policy, values: Mapping[str, str]) -> CounterKey:
+    """Return what a policy counts under, of checked values."""
+    if len(policy.per) == 1:
+        return values[policy.per[0]]
+    return tuple(values[attribute] for attribute in policy.per)

@@ -1,0 +1,1 @@
+"""Where counters live. The protocol is in ``base.py``."""

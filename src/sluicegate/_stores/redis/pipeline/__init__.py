@@ -1,0 +1,1 @@
+"""How requests travel to the server and back."""
