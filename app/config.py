@@ -11,10 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from sluicegate import InvalidRate, SlidingWindow
-from sluicegate._core.policy import MAX_UNITS, MAX_WINDOW_US
-from sluicegate._core.rate import parsed
-from sluicegate._stores.resolve import open_store
+from sluicegate import InvalidRate, SlidingWindow, open_store, parse_rates
 
 ENDPOINTS = {"/ping": "ping"}
 """The limited endpoints: the path of each, and a name of its own, which its policies have in theirs."""
@@ -22,6 +19,9 @@ ENDPOINTS = {"/ping": "ping"}
 # Servers that run several workers start a dead one again for ever, unless it ends with this: uvicorn's
 # STARTUP_FAILURE, gunicorn's WORKER_BOOT_ERROR.
 CANNOT_START = 3
+
+MAX_UNITS = 10**11  # what a policy takes
+MAX_WINDOW_SECONDS = 10 * 366 * 24 * 3600
 
 _LONGEST_SHOWN = 120
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         default=10, ge=1, le=MAX_UNITS, description=f"a whole number from 1 to {MAX_UNITS}"
     )
     rate_limit_window_seconds: float = Field(
-        default=60, description=f"a number of seconds from 0.000001 to {MAX_WINDOW_US // 1_000_000} (ten years)"
+        default=60, description=f"a number of seconds from 0.000001 to {MAX_WINDOW_SECONDS} (ten years)"
     )
     rate_limit_global: str | None = Field(
         default=None, description="a rate such as 1000/minute or 1000/minute;50/s; empty or not set for no limit"
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         if info.data.get("rate_limit_backend") == "redis":
             if url.startswith("memory:"):
                 raise ValueError("that is the other backend")
-            open_store(url).store.close()  # no connection is made before the first call
+            open_store(url).close()  # no connection is made before the first call
         return url
 
     @field_validator("rate_limit_global")
@@ -107,12 +107,12 @@ class Settings(BaseSettings):
     @property
     def global_policies(self) -> tuple[SlidingWindow, ...]:
         """The policies of all users together over all limited endpoints."""
-        return parsed(self.rate_limit_global, stem="global", shared=True) if self.rate_limit_global else ()
+        return parse_rates(self.rate_limit_global, stem="global", shared=True) if self.rate_limit_global else ()
 
     def endpoint_policies(self, path: str) -> tuple[SlidingWindow, ...]:
         """Return the policies of each user on one endpoint. Their names begin as those of no others do."""
         rate = self.rate_limit_endpoints.get(path)
-        return parsed(rate, stem=f"endpoint-{ENDPOINTS[path]}") if rate else ()
+        return parse_rates(rate, stem=f"endpoint-{ENDPOINTS[path]}") if rate else ()
 
     def policies(self, path: str) -> tuple[SlidingWindow, ...]:
         """Return all the policies that a request to a limited endpoint has to pass."""
@@ -164,7 +164,7 @@ def _complaint(name: str, value: str, error: Exception | None) -> str:
 
 def _check_rate(text: object, where: str = "") -> None:
     try:
-        parsed(text)  # type: ignore[arg-type] # it refuses what is no text
+        parse_rates(text)  # type: ignore[arg-type] # it refuses what is no text
     except InvalidRate as error:
         raise _Expected(f"{where}{str(error).splitlines()[0]}") from None
 

@@ -7,9 +7,7 @@ import logging
 from prometheus_client import CollectorRegistry, Counter
 
 from app.config import ENDPOINTS, Settings
-from sluicegate import AsyncLimiter, Decision, StoreError
-from sluicegate._core.policy import Policy
-from sluicegate._stores.resolve import open_async_store
+from sluicegate import AsyncLimiter, Decision, Policy, StoreError, open_async_store
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ class Gate:
         self.ready = False
         self.registry = CollectorRegistry()
         self._away = False
-        self._store = open_async_store(settings.store).store
+        self._store = open_async_store(settings.store)
         self._limiters = {
             path: AsyncLimiter(*settings.policies(path), store=self._store, enabled=settings.rate_limit_enabled)
             for path in ENDPOINTS

@@ -24,7 +24,6 @@ import sluicegate
 from app.config import ENDPOINTS, Settings, load, strangers
 from app.gate import Gate
 from sluicegate import Decision, InvalidKey, SlidingWindow, StoreError
-from sluicegate._core.policy import seconds
 from sluicegate.web import headers, problem
 from sluicegate.web.problem import Problem
 
@@ -131,7 +130,7 @@ def _set_up(settings: Settings) -> str:
 
 
 def _said(policy: SlidingWindow, what: str) -> str:
-    return f"{policy.limit} {what} in any {seconds(policy.window_us)} s"
+    return f"{policy.limit} {what} in any {policy.window:g} s"
 
 
 def _user_id(

@@ -18,7 +18,7 @@ from app.config import load
 from app.main import create_app
 from sluicegate import AsyncLimiter, InvalidKey, InvalidRate, Limiter, SlidingWindow
 from sluicegate._core.keys import stored_key
-from sluicegate._limiter.policies import Policies
+from sluicegate._core.policies import Policies
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -129,7 +129,7 @@ def test_the_stored_keys_that_their_page_shows_are_those_that_are_made():
     rows = re.findall(r"^\| `(\w+\(.*\))` \| `(.+)` \| `(sluicegate:.+)` \|$", page, re.MULTILINE)
     assert len(rows) == 12
     for policy, key, stored in rows:
-        ((made, counted, _),) = Policies([eval(policy, vars(sluicegate).copy())]).request(eval(key))
+        ((made, counted, _),) = Policies([eval(policy, vars(sluicegate).copy())]).charges(eval(key))
         assert stored_key("sluicegate:", made.namespace, counted) == stored
 
 

@@ -20,7 +20,8 @@ from sluicegate import (
     TokenBucket,
 )
 from sluicegate._core.keys import Key, key_bytes, memory_key, stored_key
-from sluicegate._limiter.policies import Policies
+from sluicegate._core.policies import Policies
+from sluicegate._core.request import Request
 
 USER = TokenBucket(100, window=60, per="user")
 TENANT = SlidingWindow(1000, window=60, per="tenant", name="tenant")
@@ -42,12 +43,12 @@ class Word(str, Enum):  # noqa: UP042 - a StrEnum writes itself as its text, the
 
 
 def test_text_of_a_class_of_its_own_is_taken_as_the_text_that_it_is():
-    ((_, key, _),) = Policies([PLAIN]).request(Word.ALICE)
+    ((_, key, _),) = Policies([PLAIN]).charges(Word.ALICE)
     assert type(key) is str
     policy = SlidingWindow(5, window=60, per=Word.USER, name=Word.ALICE)
     assert policy.namespace == SlidingWindow(5, window=60, per="user", name="alice").namespace
     assert [type(text) for text in (policy.name, *policy.per)] == [str, str]
-    ((_, key, _),) = Policies([policy]).request({Word.USER: Word.ALICE})
+    ((_, key, _),) = Policies([policy]).charges({Word.USER: Word.ALICE})
     assert type(key) is str
     calendar = CalendarWindow(5, every=Word.DAY, timezone=Word.PARIS)
     assert (calendar.name, calendar.namespace) == (
@@ -77,19 +78,19 @@ class Hostile(Mapping):
 
 
 def test_each_policy_charges_what_it_counts_by_in_its_own_order():
-    assert FOUR.request(KEY) == (
+    assert FOUR.charges(KEY) == (
         (USER, "alice", 1),
         (TENANT, "acme", 1),
         (ENDPOINT, ("alice", "/pay"), 1),
         (ALL, (), 1),
     )
-    assert FOUR.request(dict(reversed(KEY.items()))) == FOUR.request(KEY)
+    assert FOUR.charges(dict(reversed(KEY.items()))) == FOUR.charges(KEY)
     turned = Policies([TokenBucket(5, window=1, per=("endpoint", "user"))])
-    assert turned.request({"user": "alice", "endpoint": "/pay"})[0][1] == ("/pay", "alice")
+    assert turned.charges({"user": "alice", "endpoint": "/pay"})[0][1] == ("/pay", "alice")
 
 
 def test_a_plain_key_is_counted_by_all_policies_that_are_not_shared():
-    assert Policies([*BOTH, ALL]).request("alice", 3) == (
+    assert Policies([*BOTH, ALL]).charges("alice", 3) == (
         (PLAIN, "alice", 3),
         (BOTH[1], "alice", 3),
         (ALL, (), 3),
@@ -98,25 +99,25 @@ def test_a_plain_key_is_counted_by_all_policies_that_are_not_shared():
 
 def test_shared_policies_alone_go_with_any_key_that_has_no_attributes():
     shared = Policies([ALL])
-    assert shared.request("alice") == shared.request("") == shared.request({}) == ((ALL, (), 1),)
+    assert shared.charges("alice") == shared.charges("") == shared.charges({}) == ((ALL, (), 1),)
     with pytest.raises(InvalidKey, match="counts by attribute 'user': expected none"):
-        shared.request({"user": "alice"})
+        shared.charges({"user": "alice"})
     for key in (None, 5, b"alice", ("alice",)):
         with pytest.raises(InvalidKey, match="key must be a str, got "):
-            shared.request(key)
+            shared.charges(key)
 
 
 def test_one_number_is_the_cost_for_all_and_a_mapping_names_the_policies():
-    assert [cost for _, _, cost in FOUR.request(KEY, 7)] == [7] * 4
-    assert [cost for _, _, cost in FOUR.request(KEY, {"tenant": 7, "all": 10**11})] == [1, 7, 1, 10**11]
-    assert [cost for _, _, cost in FOUR.request(KEY, {})] == [1] * 4
-    assert [cost for _, _, cost in Policies([PLAIN]).request("a", {PLAIN.name: 2})] == [2]
+    assert [cost for _, _, cost in FOUR.charges(KEY, 7)] == [7] * 4
+    assert [cost for _, _, cost in FOUR.charges(KEY, {"tenant": 7, "all": 10**11})] == [1, 7, 1, 10**11]
+    assert [cost for _, _, cost in FOUR.charges(KEY, {})] == [1] * 4
+    assert [cost for _, _, cost in Policies([PLAIN]).charges("a", {PLAIN.name: 2})] == [2]
 
 
 def test_the_policies_say_what_their_keys_have_to_have():
     assert FOUR.names == ("token-bucket-60s-per-user", "tenant", "endpoint", "all")
     assert FOUR.attributes == ("user", "tenant", "endpoint")
-    assert (FOUR.plain, Policies([PLAIN]).plain, Policies(BOTH).plain, Policies([ALL]).plain) == (
+    assert (FOUR.only_plain, Policies([PLAIN]).only_plain, Policies(BOTH).only_plain, Policies([ALL]).only_plain) == (
         None,
         PLAIN,
         None,
@@ -134,19 +135,19 @@ def test_rate_strings_stand_for_sliding_windows_in_their_order():
 
 
 def test_with_other_limits_only_the_policies_that_they_name_are_others():
-    request = FOUR.limited(FOUR.request(KEY, 2), {"tenant": 5, USER.name: 7})
+    request = FOUR.with_limits(FOUR.charges(KEY, 2), {"tenant": 5, USER.name: 7})
     assert [policy.limit for policy, _, _ in request] == [7, 5, 20, 5000]
-    assert [charge[1:] for charge in request] == [charge[1:] for charge in FOUR.request(KEY, 2)]
+    assert [charge[1:] for charge in request] == [charge[1:] for charge in FOUR.charges(KEY, 2)]
     assert request[0][0].burst == 7
-    assert FOUR.limited(FOUR.request(KEY), {}) == FOUR.request(KEY)
+    assert FOUR.with_limits(FOUR.charges(KEY), {}) == FOUR.charges(KEY)
     with pytest.raises(InvalidPolicy, match="limit can be 150119987 at most"):
-        FOUR.limited(FOUR.request(KEY), {USER.name: 10**11})
+        FOUR.with_limits(FOUR.charges(KEY), {USER.name: 10**11})
 
 
 def test_thousands_of_limits_take_no_more_room_than_a_thousand():
     policies = Policies([PLAIN])
     for limit in range(1, 5000):
-        ((policy, _, _),) = policies.limited(policies.request("a"), {PLAIN.name: limit})
+        ((policy, _, _),) = policies.with_limits(policies.charges("a"), {PLAIN.name: limit})
         assert policy.limit == limit
         assert len(policies._variants) <= 1024
 
@@ -162,7 +163,7 @@ def test_policies_with_attributes_refuse_a_key_that_is_no_mapping_and_say_which_
     expected = (
         "key must be a mapping with user, tenant, endpoint, as policy token-bucket-60s-per-user counts by user; got "
     )
-    for ask in (FOUR.request, FOUR.counters):
+    for ask in (FOUR.charges, FOUR.counters):
         with pytest.raises(InvalidKey) as caught:
             ask(key)
         assert str(caught.value) == expected + repr(key)
@@ -171,7 +172,7 @@ def test_policies_with_attributes_refuse_a_key_that_is_no_mapping_and_say_which_
 
 @pytest.mark.parametrize("key", [{"user": "alice"}, {}, Hostile("user")], ids=["one", "empty", "hostile"])
 def test_a_policy_of_plain_keys_refuses_a_mapping_and_says_how_it_would_take_one(key):
-    for ask in (Policies(BOTH).request, Policies(BOTH).counters):
+    for ask in (Policies(BOTH).charges, Policies(BOTH).counters):
         with pytest.raises(
             InvalidKey, match=r"key must be a str, got .* counts by a plain key; for a mapping"
         ) as caught:
@@ -190,7 +191,7 @@ def test_a_policy_of_plain_keys_refuses_a_mapping_and_says_how_it_would_take_one
 )
 def test_a_missing_attribute_is_named_with_the_policy_that_counts_by_it(lacking: str, policy: str, had: str):
     with pytest.raises(InvalidKey) as caught:
-        FOUR.request({name: value for name, value in KEY.items() if name != lacking})
+        FOUR.charges({name: value for name, value in KEY.items() if name != lacking})
     assert str(caught.value) == (
         f"key must be a mapping with user, tenant, endpoint, as policy {policy} counts by {lacking}; got one with {had}"
     )
@@ -199,7 +200,7 @@ def test_a_missing_attribute_is_named_with_the_policy_that_counts_by_it(lacking:
 
 def test_a_key_without_any_attribute_lacks_the_first_one():
     with pytest.raises(InvalidKey, match="counts by user; got one with none") as caught:
-        FOUR.request({})
+        FOUR.charges({})
     assert (caught.value.policy, caught.value.attribute) == (USER.name, "user")
 
 
@@ -208,7 +209,7 @@ STRANGERS = ["ip", "User", "user ", "", "\ud800", "u" * 10**6, b"user", 5, None,
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda each: ascii(each)[:20])
 def test_an_attribute_that_nobody_counts_by_is_refused_so_that_none_is_misspelt(stranger):
-    for ask in (FOUR.request, FOUR.counters):
+    for ask in (FOUR.charges, FOUR.counters):
         with pytest.raises(InvalidKey, match="no policy of this limiter counts by attribute ") as caught:
             ask({**KEY, stranger: "a"})
         assert str(caught.value).partition("; did you mean ")[0].endswith(": expected user, tenant, endpoint")
@@ -218,7 +219,7 @@ def test_an_attribute_that_nobody_counts_by_is_refused_so_that_none_is_misspelt(
 
 
 def test_a_hostile_mapping_is_read_no_further_than_its_first_wrong_attribute():
-    for ask in (FOUR.request, FOUR.counters, Policies([ALL]).request):
+    for ask in (FOUR.charges, FOUR.counters, Policies([ALL]).charges):
         with pytest.raises(InvalidKey, match="counts by attribute 'ip'"):
             ask(Hostile("ip"))
 
@@ -226,7 +227,7 @@ def test_a_hostile_mapping_is_read_no_further_than_its_first_wrong_attribute():
 @pytest.mark.parametrize("attribute", ["user", "tenant", "endpoint"])
 @pytest.mark.parametrize("value", [*NOT_TEXT, {"a": "b"}], ids=lambda value: repr(value)[:20])
 def test_the_value_of_an_attribute_has_to_be_text(attribute: str, value):
-    for ask in (FOUR.request, FOUR.counters):
+    for ask in (FOUR.charges, FOUR.counters):
         with pytest.raises(InvalidKey) as caught:
             ask({**KEY, attribute: value})
         assert str(caught.value) == f"attribute {attribute} of the key must be a str, got {value!r}"
@@ -238,7 +239,7 @@ def test_a_lone_surrogate_in_an_attribute_is_refused_and_shown_escaped(attribute
     with pytest.raises(
         InvalidKey, match=f"attribute {attribute} of the key must be text .* a lone surrogate at 1"
     ) as caught:
-        FOUR.request({**KEY, attribute: "a\ud800" + "b" * 10**5})
+        FOUR.charges({**KEY, attribute: "a\ud800" + "b" * 10**5})
     str(caught.value).encode()
     assert (caught.value.policy, caught.value.attribute) == (WHOSE[attribute], attribute)
     assert len(str(caught.value)) < 250
@@ -252,7 +253,7 @@ NO_COSTS = [0, -1, 1.0, True, False, None, "1", [], 10**11 + 1, float("nan"), {"
 @pytest.mark.parametrize("cost", NO_COSTS[:-1], ids=repr)
 def test_a_cost_that_is_no_whole_number_is_refused_for_all_policies(cost):
     with pytest.raises(InvalidCost, match=r"^cost must be a whole number from 1 to 100000000000, got ") as caught:
-        FOUR.request(KEY, cost)
+        FOUR.charges(KEY, cost)
     assert caught.value.cost is cost
     assert caught.value.policy is None
 
@@ -263,7 +264,7 @@ def test_a_cost_that_is_no_whole_number_is_refused_under_its_name(name: str, cos
     with pytest.raises(
         InvalidCost, match=f"^cost of policy {name} must be a whole number from 1 to .*, got "
     ) as caught:
-        FOUR.request(KEY, {"endpoint": 2, name: cost})
+        FOUR.charges(KEY, {"endpoint": 2, name: cost})
     assert caught.value.cost is cost
     assert caught.value.policy == name
 
@@ -274,7 +275,7 @@ def test_a_cost_that_is_no_whole_number_is_refused_under_its_name(name: str, cos
 def test_a_cost_for_a_policy_that_is_not_there_is_refused_and_those_that_are_there_are_named(name):
     cost = {"tenant": 2, name: 1}
     with pytest.raises(InvalidCost, match=r"^no policy of this limiter is named ") as caught:
-        FOUR.request(KEY, cost)
+        FOUR.charges(KEY, cost)
     assert (
         str(caught.value).partition("; did")[0].endswith(": there is token-bucket-60s-per-user, tenant, endpoint, all")
     )
@@ -286,7 +287,7 @@ def test_a_cost_for_a_policy_that_is_not_there_is_refused_and_those_that_are_the
 
 def test_a_hostile_mapping_of_costs_is_read_no_further_than_its_first_wrong_name():
     with pytest.raises(InvalidCost, match="is named 'ip'"):
-        FOUR.request(KEY, Hostile("ip"))
+        FOUR.charges(KEY, Hostile("ip"))
 
 
 # Policies that cannot stand together
@@ -362,7 +363,7 @@ def test_a_part_that_no_policy_counts_by_alone_is_refused():
 
 
 def written(policies: Policies, key) -> list[str]:
-    return [stored_key("sluicegate:", policy.namespace, counted) for policy, counted, _ in policies.request(key)]
+    return [stored_key("sluicegate:", policy.namespace, counted) for policy, counted, _ in policies.charges(key)]
 
 
 PAIR = SlidingWindow(1, window=60, per=("user", "endpoint"), name="pair")
@@ -399,7 +400,7 @@ def test_keys_whose_parts_join_to_one_text_are_counted_apart_in_memory_and_on_a_
 
 
 def allowed(store: MemoryStore, policies: Policies, key: Key) -> bool:
-    ((verdict,),) = store.decide([policies.request(key)])
+    (verdict,) = store.decide(Request(policies.charges(key)))
     return verdict.allowed
 
 
@@ -455,8 +456,8 @@ def test_what_is_no_policy_is_refused_with_what_to_do(came, advice: str):
 
 def test_a_word_that_is_nearly_right_is_proposed():
     for attempt, word in (
-        (lambda: FOUR.request({"usr": "a"}), "user"),
-        (lambda: FOUR.request({"user": "a", "tenant": "t", "endpoint": "e"}, {"Tenant": 1}), "tenant"),
+        (lambda: FOUR.charges({"usr": "a"}), "user"),
+        (lambda: FOUR.charges({"user": "a", "tenant": "t", "endpoint": "e"}, {"Tenant": 1}), "tenant"),
     ):
         with pytest.raises((InvalidKey, InvalidCost), match=f"; did you mean {word}\\?$"):
             attempt()

@@ -469,9 +469,9 @@ def test_a_store_that_wraps_another_is_the_one_that_is_asked():
         def __getattr__(self, name: str):
             return getattr(self._inner, name)
 
-        def decide(self, requests, *, charging=True):
+        def decide(self, requests, *, commit=True):
             asked.extend(requests)
-            return self._inner.decide(requests, charging=charging)
+            return self._inner.decide(requests, commit=commit)
 
     limiter = Limiter(SlidingWindow(1, window=60), store=Wrapped())
     assert [limiter.allow("a"), limiter.allow("a")] == [True, False]
@@ -645,7 +645,7 @@ def test_a_limiter_on_a_store_that_no_one_can_refer_to_weakly_can_be_closed():
     class Slotted:
         __slots__ = ()
 
-        def decide(self, requests, *, charging=True): ...
+        def decide(self, requests, *, commit=True): ...
         def forget(self, counters): ...
         def block(self, counters, span_us): ...
         def close(self): ...

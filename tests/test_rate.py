@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sluicegate import InvalidPolicy, SlidingWindow, SluicegateError
 from sluicegate._core.errors import InvalidRate
 from sluicegate._core.policy import MAX_UNITS, MAX_WINDOW_US
-from sluicegate._core.rate import MAX_RATES, parsed, rates
+from sluicegate._core.rate import MAX_RATES, parse_rates, rates
 
 MS, S, MINUTE, HOUR, DAY, WEEK = 1_000, 10**6, 60 * 10**6, 3600 * 10**6, 86400 * 10**6, 7 * 86400 * 10**6
 
@@ -66,23 +66,23 @@ def test_each_unit_is_known_in_any_case(word: str, unit_us: int):
 
 
 def test_policies_are_named_after_their_windows_in_the_order_of_the_text():
-    assert parsed("100/hour;3/0.5s") == (SlidingWindow(100, window=3600), SlidingWindow(3, window=0.5))
-    assert [policy.name for policy in parsed("100/hour;3/0.5s")] == ["sliding-window-3600s", "sliding-window-0.5s"]
-    assert [policy.name for policy in parsed("5/minute;1/0.5s", stem="ping")] == ["ping-60s", "ping-0.5s"]
+    assert parse_rates("100/hour;3/0.5s") == (SlidingWindow(100, window=3600), SlidingWindow(3, window=0.5))
+    assert [policy.name for policy in parse_rates("100/hour;3/0.5s")] == ["sliding-window-3600s", "sliding-window-0.5s"]
+    assert [policy.name for policy in parse_rates("5/minute;1/0.5s", stem="ping")] == ["ping-60s", "ping-0.5s"]
     with pytest.raises(InvalidPolicy, match="name must be"):
-        parsed("5/minute", stem="a b")
+        parse_rates("5/minute", stem="a b")
 
 
 def test_policies_count_by_what_they_are_told():
     by_user = SlidingWindow(5, window=60, per="user")
-    assert parsed("5/minute", per="user") == parsed("5/minute", per=["user"]) == (by_user,)
-    assert parsed("5/minute", shared=True) == (SlidingWindow(5, window=60, shared=True),)
+    assert parse_rates("5/minute", per="user") == parse_rates("5/minute", per=["user"]) == (by_user,)
+    assert parse_rates("5/minute", shared=True) == (SlidingWindow(5, window=60, shared=True),)
     with pytest.raises(InvalidPolicy, match="shared"):
-        parsed("5/minute", per="user", shared=True)
+        parse_rates("5/minute", per="user", shared=True)
 
 
 def test_a_window_keeps_each_of_its_microseconds():
-    (policy,) = parsed("1/316223999.999999s")
+    (policy,) = parse_rates("1/316223999.999999s")
     assert policy.window_us == MAX_WINDOW_US - 1
 
 
@@ -186,7 +186,7 @@ def test_an_unknown_word_like_nothing_gets_no_advice():
 @pytest.mark.parametrize("value", [None, 5, 1.5, b"5/minute", ["5/minute"], SlidingWindow(5, window=60)])
 def test_what_is_no_text_is_refused(value):
     with pytest.raises(InvalidRate, match=r'^a rate must be text such as "100/minute", got ') as caught:
-        parsed(value)
+        parse_rates(value)
     assert caught.value.position == 0
     assert str(caught.value).endswith(caught.value.text)
 
@@ -255,7 +255,7 @@ def test_whatever_is_written_reads_back_to_the_same_numbers(written: list[tuple[
     text = written[0][0] + "".join(data.draw(st.sampled_from(";,|")) + rate for rate, _, _ in written[1:])
     expected = [(limit, window_us) for _, limit, window_us in written]
     assert rates(text) == expected
-    assert [(policy.limit, policy.window_us) for policy in parsed(text)] == expected
+    assert [(policy.limit, policy.window_us) for policy in parse_rates(text)] == expected
 
 
 def refusal(text: str) -> InvalidRate | None:

@@ -16,9 +16,12 @@ from sluicegate._core.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
-from sluicegate._core.policy import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate._core.policy import CalendarWindow, FixedWindow, Policy, SlidingWindow, TokenBucket
+from sluicegate._core.rate import parse_rates
 from sluicegate._limiter.limiter import AsyncLimiter, Limiter
+from sluicegate._limiter.statistics import Statistics
 from sluicegate._stores.memory.store import MemoryStore
+from sluicegate._stores.resolve import open_async_store, open_store
 
 if TYPE_CHECKING:
     from sluicegate._stores.redis.store import AsyncRedisStore, RedisStore
@@ -39,13 +42,18 @@ __all__ = [
     "InvalidStore",
     "Limiter",
     "MemoryStore",
+    "Policy",
     "RedisStore",
     "SlidingWindow",
     "SluicegateError",
+    "Statistics",
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
     "TokenBucket",
+    "open_async_store",
+    "open_store",
+    "parse_rates",
 ]
 
 for _name, _value in list(globals().items()):

@@ -213,9 +213,9 @@ def test_a_batch_of_the_callers_own_that_is_larger_still_goes_in_one_call(proxy:
 
         async def main():
             async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
-                first = asyncio.create_task(store.decide(requests[:1], charging=False))
+                first = asyncio.create_task(store.decide(requests[:1], commit=False))
                 await asyncio.sleep(0)
-                after = [store.decide(requests), *(store.decide(requests[:1], charging=False) for _ in range(3))]
+                after = [store.decide(requests), *(store.decide(requests[:1], commit=False) for _ in range(3))]
                 return (await asyncio.gather(first, *after))[1]
 
         answers = asyncio.run(main())
@@ -721,7 +721,7 @@ def judge(server: servers.Server, proxy: Cuts, prefix: str, outcomes: list[tuple
         assert set(sent.values()) <= {1}
     with RedisStore.from_url(server.url, prefix=prefix) as store:
         keys = [key for key, _ in outcomes]
-        seen = store.decide([((POLICY, key, 1),) for key in keys], charging=False)
+        seen = store.decide([((POLICY, key, 1),) for key in keys], commit=False)
     charged = {key: 10**6 - answer[0].remaining for key, answer in zip(keys, seen, strict=True)}
     assert set(charged.values()) <= {0, 1}
     taken = {key for key, units in charged.items() if units}

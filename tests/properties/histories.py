@@ -91,7 +91,7 @@ class State:
                 self._own(policy, key).block(self.now_us, asked.span_us)
         answers = operation.answers
         for n, request in enumerate(asked.requests):
-            expected = self._decide(request, charging=asked.verb != "peek")
+            expected = self._decide(request, commit=asked.verb != "peek")
             if isinstance(answers, bool):
                 if expected is None or answers != all(verdict.allowed for verdict in expected):
                     return False
@@ -99,17 +99,17 @@ class State:
                 return False
         return True
 
-    def _decide(self, request: Request, *, charging: bool) -> list[Verdict] | None:
+    def _decide(self, request: Request, *, commit: bool) -> list[Verdict] | None:
         if any(key in self.strange for _, key, _ in request):
             return None
-        verdicts = self._each(request, charging=False)
-        if charging and all(verdict.allowed for verdict in verdicts):
-            return self._each(request, charging=True)
+        verdicts = self._each(request, commit=False)
+        if commit and all(verdict.allowed for verdict in verdicts):
+            return self._each(request, commit=True)
         return verdicts
 
-    def _each(self, request: Request, *, charging: bool) -> list[Verdict]:
+    def _each(self, request: Request, *, commit: bool) -> list[Verdict]:
         return [
-            self._own(policy, key).decide(policy, self.now_us, cost, charging=charging) for policy, key, cost in request
+            self._own(policy, key).decide(policy, self.now_us, cost, commit=commit) for policy, key, cost in request
         ]
 
     def _own(self, policy: Policy, key: CounterKey) -> Oracle:

@@ -52,8 +52,8 @@ class Machine(RuleBasedStateMachine):
             return self.oracle(policy, counted)
         return oracle
 
-    def expected(self, policy: Policy, counted: CounterKey, cost: int, *, charging: bool) -> Verdict:
-        return self.oracle(policy, counted).decide(policy, self.rig.now_us, cost, charging=charging)
+    def expected(self, policy: Policy, counted: CounterKey, cost: int, *, commit: bool) -> Verdict:
+        return self.oracle(policy, counted).decide(policy, self.rig.now_us, cost, commit=commit)
 
     def forgotten(self, policy: Policy, counted: CounterKey) -> None:
         self.oracles.pop((policy.namespace, counted), None)

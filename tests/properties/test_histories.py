@@ -200,7 +200,7 @@ class Bench:
         """Ask the server itself what each counter holds."""
         for policy, key in plans.counters:
             asked = [[(policy, key, 1)]]
-            yield Asked("peek", asked), self.rig.store.decide(asked, charging=False)
+            yield Asked("peek", asked), self.rig.store.decide(asked, commit=False)
 
     def play(self, actors: Sequence[Sequence[Step]], chance: Random, fault: str, cancels: bool) -> list[Operation]:
         raise NotImplementedError  # tasks play in one way, threads in another
@@ -404,7 +404,7 @@ def _done(store, asked: Asked):
     if asked.verb == "allow":
         ((policy, key, cost),) = asked.requests[0]
         return store.bind(policy, lambda key, cost: ((policy, key, cost),))(key, cost)
-    return store.decide(asked.requests, charging=asked.verb == "take")
+    return store.decide(asked.requests, commit=asked.verb == "take")
 
 
 async def _awaited(store: AsyncRedisStore, asked: Asked):

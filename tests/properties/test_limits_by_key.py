@@ -24,6 +24,6 @@ def test_what_a_store_keeps_of_a_key_does_not_depend_on_whose_limit_it_met_first
     rig.limiter(policy.with_limit(first)).take("another key")
     for _ in range(data.draw(st.integers(1, 20))):
         cost = data.draw(COSTS)
-        last = oracle.decide(policy, rig.now_us, cost, charging=True)
+        last = oracle.decide(policy, rig.now_us, cost, commit=True)
         assert rig.decide(charges((policy, "key", cost))) == [[last]]
         pass_us(rig, span_us(data, policy, rig.now_us, last))

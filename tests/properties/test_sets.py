@@ -49,19 +49,19 @@ class Sets(Machine):
     def take(self, data, times: int) -> None:
         key, cost = self._key(data), self._cost(data)
         for _ in range(times):
-            expected = self._expected(key, cost, charging=True)
+            expected = self._expected(key, cost, commit=True)
             self._same(self.limiter.take(key, cost), expected)
 
     @rule(data=st.data())
     def allow(self, data) -> None:
         key, cost = self._key(data), self._cost(data)
-        expected = self._expected(key, cost, charging=True)
+        expected = self._expected(key, cost, commit=True)
         assert self.limiter.allow(key, cost) == all(verdict.allowed for verdict in expected)
 
     @rule(data=st.data())
     def peek(self, data) -> None:
         key, cost = self._key(data), self._cost(data)
-        expected = self._expected(key, cost, charging=False)
+        expected = self._expected(key, cost, commit=False)
         self._same(self.limiter.peek(key, cost), expected)
 
     @precondition(lambda self: self.oracles)
@@ -110,14 +110,14 @@ class Sets(Machine):
         names = [policy.name for policy in self.policies]
         return data.draw(st.one_of(COSTS, st.dictionaries(st.sampled_from(names), COSTS)))
 
-    def _expected(self, key: Key, cost: int | dict[str, int], *, charging: bool) -> list[Verdict]:
+    def _expected(self, key: Key, cost: int | dict[str, int], *, commit: bool) -> list[Verdict]:
         asked = [
             (policy, _counted(policy, key), cost if isinstance(cost, int) else cost.get(policy.name, 1))
             for policy in self.policies
         ]
-        verdicts = [self.expected(*part, charging=False) for part in asked]
-        if charging and all(verdict.allowed for verdict in verdicts):
-            verdicts = [self.expected(*part, charging=True) for part in asked]
+        verdicts = [self.expected(*part, commit=False) for part in asked]
+        if commit and all(verdict.allowed for verdict in verdicts):
+            verdicts = [self.expected(*part, commit=True) for part in asked]
         self.last = max(verdicts, key=lambda verdict: verdict.retry_after_us)
         return verdicts
 

@@ -29,9 +29,9 @@ class Traffic(Machine):
         self.last = None
         pass_us(self.rig, data.draw(BEGINNINGS))
 
-    def expect(self, policy: Policy, key: str, cost: int, *, charging: bool) -> Verdict:
-        self.last = verdict = self.expected(policy, key, cost, charging=charging)
-        if verdict.allowed and charging:
+    def expect(self, policy: Policy, key: str, cost: int, *, commit: bool) -> Verdict:
+        self.last = verdict = self.expected(policy, key, cost, commit=commit)
+        if verdict.allowed and commit:
             self.note(policy, key, cost)
         return verdict
 
@@ -58,23 +58,23 @@ class Traffic(Machine):
         policy = data.draw(self.policies)
         limiter = self.rig.limiter(policy)
         for _ in range(times):
-            expected = self.expect(policy, key, cost, charging=True)
+            expected = self.expect(policy, key, cost, commit=True)
             assert limiter.allow(key, cost) == expected.allowed
 
-    @rule(data=st.data(), key=KEYS, cost=COSTS, charging=st.booleans())
-    def decide(self, data, key: str, cost: int, charging: bool) -> None:
+    @rule(data=st.data(), key=KEYS, cost=COSTS, commit=st.booleans())
+    def decide(self, data, key: str, cost: int, commit: bool) -> None:
         policy = data.draw(self.policies)
-        expected = self.expect(policy, key, cost, charging=charging)
-        assert self.rig.decide(charges((policy, key, cost)), charging=charging) == [[expected]]
+        expected = self.expect(policy, key, cost, commit=commit)
+        assert self.rig.decide(charges((policy, key, cost)), commit=commit) == [[expected]]
 
     @rule(data=st.data(), keys=st.lists(KEYS, min_size=2, max_size=4, unique=True))
     def decide_a_set(self, data, keys: list[str]) -> None:
         asked = [(data.draw(self.policies), key, data.draw(COSTS)) for key in keys]
-        looked = [self.expect(*part, charging=False) for part in asked]
+        looked = [self.expect(*part, commit=False) for part in asked]
         (answer,) = self.rig.decide(charges(*asked))
         assert [verdict.allowed for verdict in answer] == [verdict.allowed for verdict in looked]
         if all(verdict.allowed for verdict in looked):
-            assert answer == [self.expect(*part, charging=True) for part in asked]
+            assert answer == [self.expect(*part, commit=True) for part in asked]
         else:
             assert answer == looked
 
@@ -84,7 +84,7 @@ class Traffic(Machine):
         for policy, key, _ in requests:
             self.oracle(policy, key)  # so that what may be gone is gone before the batch
         answers = self.rig.decide(*(charges(request) for request in requests))
-        assert answers == [[self.expect(*request, charging=True)] for request in requests]
+        assert answers == [[self.expect(*request, commit=True)] for request in requests]
 
     @rule(data=st.data(), key=KEYS)
     def block(self, data, key: str) -> None:

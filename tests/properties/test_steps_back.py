@@ -96,7 +96,7 @@ def hold_to_real_time(rig: Rig, name: str, data) -> None:
             if step_us > 0:
                 forward.append(real_us)
             continue
-        ((seen,),) = rig.decide(charges((policy, key, 1)), charging=False)
+        ((seen,),) = rig.decide(charges((policy, key, 1)), commit=False)
         assert seen.retry_after_us <= longest_wait_us(policy)
         passed_us = seen.retry_after_us if turn == "wait" else _pass_us(data, policy, rig.now_us)
         real_us += passed_us
@@ -104,7 +104,7 @@ def hold_to_real_time(rig: Rig, name: str, data) -> None:
         if turn == "take":
             past += [(real_us, 1)] * rig.limiter(policy).allow(key)  # in memory by the quick way
             continue
-        ((seen,),) = rig.decide(charges((policy, key, 1)), charging=False)
+        ((seen,),) = rig.decide(charges((policy, key, 1)), commit=False)
         if seen.remaining:
             assert rig.decide(charges((policy, key, seen.remaining)))[0][0].allowed
             past.append((real_us, seen.remaining))

@@ -43,14 +43,14 @@ class InPython:
         self.algorithm = algorithms.BY_NAME[name]
         self.state = None
 
-    def decide(self, policy, now_us: int, cost: int, *, charging: bool) -> Verdict:
+    def decide(self, policy, now_us: int, cost: int, *, commit: bool) -> Verdict:
         now_ns = now_us * 1000
-        if verdict := self.algorithm.step(self.state, policy, now_ns, cost, charging):
+        if verdict := self.algorithm.step(self.state, policy, now_ns, cost, commit):
             return verdict
-        if charging and self.state is not None:
+        if commit and self.state is not None:
             self.algorithm.mend(self.state, policy, now_ns)
         verdict = self.algorithm.look(self.state, policy, now_ns, cost)
-        if not (charging and verdict.allowed):
+        if not (commit and verdict.allowed):
             return verdict
         self.state, reset_after_us = self.algorithm.charge(self.state, policy, now_ns, cost)
         return Verdict(True, verdict.remaining - cost, 0, reset_after_us)
@@ -82,10 +82,10 @@ def test_python_lua_and_the_oracle_agree_on_every_answer_also_when_the_clock_ste
     for _ in range(data.draw(st.integers(1, 30))):
         policy = data.draw(policies)
         pass_us(lua, _step_us(data, policy, lua.now_us, expected))
-        cost, charging = data.draw(COSTS), data.draw(_CHARGING)
-        expected = oracle.decide(policy, lua.now_us, cost, charging=charging)
-        assert python.decide(policy, lua.now_us, cost, charging=charging) == expected
-        ((answer,),) = lua.decide(charges((policy, key, cost)), charging=charging)
+        cost, commit = data.draw(COSTS), data.draw(_CHARGING)
+        expected = oracle.decide(policy, lua.now_us, cost, commit=commit)
+        assert python.decide(policy, lua.now_us, cost, commit=commit) == expected
+        ((answer,),) = lua.decide(charges((policy, key, cost)), commit=commit)
         assert answer == expected
 
 
@@ -108,10 +108,10 @@ def test_blocks_are_the_same_in_lua_in_memory_and_for_the_oracle(lua: Rig, name:
             oracle.block(lua.now_us, span)
             for rig in (lua, memory):
                 rig.store.block([Counter(policy, key)], span)
-        cost, charging = data.draw(COSTS), data.draw(_CHARGING)
-        expected = oracle.decide(policy, lua.now_us, cost, charging=charging)
+        cost, commit = data.draw(COSTS), data.draw(_CHARGING)
+        expected = oracle.decide(policy, lua.now_us, cost, commit=commit)
         for rig in (lua, memory):
-            assert rig.decide(charges((policy, key, cost)), charging=charging) == [[expected]]
+            assert rig.decide(charges((policy, key, cost)), commit=commit) == [[expected]]
 
 
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
@@ -124,7 +124,7 @@ def test_a_block_in_lua_stays_where_it_is_when_the_counter_under_it_is_mended(lu
 
     def ask(*costs: int) -> None:
         for cost in costs:
-            expected = oracle.decide(policy, lua.now_us, cost, charging=True)
+            expected = oracle.decide(policy, lua.now_us, cost, commit=True)
             assert lua.decide(charges((policy, key, cost))) == [[expected]]
 
     ask(*data.draw(st.lists(COSTS, max_size=5)))
@@ -155,4 +155,4 @@ def test_python_and_lua_agree_on_logs_of_many_pages_also_when_the_clock_steps_ba
         if chance.random() < 0.7:
             cost = 1
         ((answer,),) = lua.decide(charges((policy, key, cost)))
-        assert answer == python.decide(policy, lua.now_us, cost, charging=True)
+        assert answer == python.decide(policy, lua.now_us, cost, commit=True)

@@ -18,7 +18,7 @@ from fleet import Answer, hit, service
 
 import servers
 from sluicegate import Limiter, SlidingWindow
-from sluicegate._core.rate import parsed
+from sluicegate._core.rate import parse_rates
 from sluicegate.proof.judge import over, spans, unjustified
 
 EAGER = [f"eager-{n}" for n in range(4)]
@@ -28,7 +28,7 @@ SECONDS = 5
 OF_USER = SlidingWindow(40, window=3600)
 OF_ALL = "150/s;100000/h"
 OF_ENDPOINT = "10/500ms;10000/h"
-POLICIES = (OF_USER, *parsed(OF_ALL, stem="global", shared=True), *parsed(OF_ENDPOINT, stem="endpoint-ping"))
+POLICIES = (OF_USER, *parse_rates(OF_ALL, stem="global", shared=True), *parse_rates(OF_ENDPOINT, stem="endpoint-ping"))
 
 pytestmark = pytest.mark.slow
 

@@ -18,9 +18,8 @@ import redis.asyncio
 from sluicegate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore
 from sluicegate._core.keys import CounterKey, Key
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Charge
-from sluicegate._limiter.policies import Cost
-from sluicegate._stores.base import Answer, Request
+from sluicegate._core.request import Charge, Request
+from sluicegate._core.policies import Cost
 from sluicegate._stores.redis.script import Scripts
 from sluicegate.testing import ManualClock
 
@@ -109,8 +108,12 @@ class Rig:
         limiter = (AsyncLimiter if self._runner else Limiter)(*policies, store=self.store, **options)
         return Face(self, limiter)
 
-    def decide(self, *requests: Request, charging: bool = True) -> list[Answer]:
-        return self.run(self.store.decide(requests, charging=charging))
+    def decide(self, *requests: tuple[Charge, ...], commit: bool = True) -> list[Any]:
+        """Decide requests: on a server all in one call of the script, as callers that come at once are."""
+        if self.kind == "memory":
+            return [self.run(self.store.decide(Request(request, commit))) for request in requests]
+        assert self.client is not None
+        return list(drive(self.client, self.store._decide(list(requests), commit=commit)))
 
     def run(self, result: Any) -> Any:
         return self._runner.run(_await(result)) if self._runner and hasattr(result, "__await__") else result
@@ -141,6 +144,24 @@ class Rig:
     def _tell(self) -> None:
         assert self.client is not None
         self.client.set(_CLOCK_KEY, self._clock.now_us(), px=3_600_000)
+
+
+def drive(client: redis.Redis, steps: Any) -> Any:
+    """Carry the commands of a store's verb to the server and back, as a pipeline does."""
+    reply = None
+    while True:
+        try:
+            command = steps.send(reply)
+        except StopIteration as done:
+            return done.value
+        try:
+            reply = client.execute_command(*command)
+        except redis.ResponseError as refusal:
+            try:
+                command = steps.throw(refusal)
+            except StopIteration as done:
+                return done.value
+            reply = client.execute_command(*command)
 
 
 async def _await(result: Any) -> Any:

@@ -346,7 +346,7 @@ def test_a_store_in_memory_without_a_clock_of_its_own_goes_by_the_hosts_calendar
 def test_where_the_second_asking_is_refused_those_that_were_answered_keep_their_answers():
     store = RedisStore.from_url("redis://127.0.0.1:1/0")
     day, minute = CalendarWindow(5, every="day"), SlidingWindow(5, window=60)
-    steps = store._decide([charges((minute, "a", 1)), charges((day, "a", 1))], charging=True)
+    steps = store._decide([charges((minute, "a", 1)), charges((day, "a", 1))], commit=True)
     next(steps)
     asked = steps.send([0, 4, 0, 60_000_000, b"CLOCK_MISMATCH 1700000000000000"])
     assert asked[0] == "EVALSHA"

@@ -329,8 +329,8 @@ def test_a_store_that_decides_in_its_own_way_is_asked_by_allow_too(clock: Manual
     class Mine(MemoryStore):
         open = True
 
-        def decide(self, requests, *, charging=True):
-            return super().decide(requests, charging=charging) if self.open else [[Verdict(False, 0, 1, 1)]]
+        def decide(self, requests, *, commit=True):
+            return super().decide(requests, commit=commit) if self.open else [[Verdict(False, 0, 1, 1)]]
 
     store = Mine(clock=clock)
     limiter = Limiter(SlidingWindow(5, window=60), store=store)

@@ -124,7 +124,7 @@ def test_requests_of_one_batch_are_each_taken_whole_or_not_at_all(rig: Rig):
     limiter = rig.limiter(*four(user=1, tenant=9, endpoint=9, all_=9))
     policies = limiter._limiter._policies
     keys = [{**KEY, "user": user} for user in ("alice", "alice", "bob", "alice")]
-    answers = rig.decide(*(policies.request(key) for key in keys))
+    answers = rig.decide(*(policies.charges(key) for key in keys))
     assert [[verdict.allowed for verdict in answer] for answer in answers] == [
         [True] * 4,
         [False, True, True, True],

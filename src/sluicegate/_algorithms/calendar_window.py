@@ -1,20 +1,20 @@
-"""The calendar window: the count of a fixed window, between the edges of a calendar. Twin of ``calendar_window.lua``.
+"""The calendar window: a fixed window's count between the edges of a calendar. Same rule as ``calendar_window.lua``.
 
-Lua knows no time zones: the sender names the edges around what it takes the store's clock to read, and the script picks
-by the clock itself. Where it reads something else altogether, the script says so, and is asked again.
+Lua knows no time zones. The caller sends the edges around its estimate of the server's time, and the script picks the
+window by the server's clock; when none of them fits, the script reports a clock mismatch and is called again.
 """
 
 from __future__ import annotations
 
-from sluicegate._algorithms.fixed_window import CALENDAR_TIME, charge, idle_at, look, mend, quick, step, trim
+from sluicegate._algorithms.fixed_window import CALENDAR_TIME, decide, expires_at_ns, repair, trim
 from sluicegate._core import calendar
 from sluicegate._core.policy import CalendarWindow
 
-__all__ = ["CALENDAR_TIME", "NAME", "arguments", "charge", "idle_at", "look", "mend", "quick", "step", "trim"]
+__all__ = ["CALENDAR_TIME", "NAME", "arguments", "decide", "expires_at_ns", "repair", "trim"]
 
 NAME = CalendarWindow.algorithm
 
 
-def arguments(policy: CalendarWindow, cost: int, about_us: int) -> tuple[int, ...]:
-    """Return what the Lua twin lists under ARGV, in its order."""
-    return cost, policy.limit, *calendar.edges(policy.every, policy.timezone, about_us)
+def arguments(policy: CalendarWindow, cost: int, now_us: int) -> tuple[int, ...]:
+    """Return the ARGV of ``calendar_window.lua``."""
+    return cost, policy.limit, *calendar.edges(policy.every, policy.timezone, now_us)

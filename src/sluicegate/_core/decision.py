@@ -69,7 +69,7 @@ class Decision:
         return tuple(_decision(*part, self.source, None) for part in zip(*self._parts, strict=True))
 
 
-_Parts = tuple[tuple[str, ...], tuple[int, ...], tuple[Verdict, ...]]  # names, limits, verdicts
+_Parts = tuple[Sequence[str], Sequence[int], Sequence[Verdict]]  # names, limits, verdicts
 
 
 def decision_of(
@@ -78,25 +78,24 @@ def decision_of(
     """Make the decision on a request from the verdict on each of its charges, all in the same order."""
     if len(verdicts) == 1:
         return _decision(names[0], limits[0], verdicts[0], source, None)
-    n = _decides(verdicts)
-    # The parts are made when they are asked for: of ten policies mostly one is looked at.
-    parts = tuple(names), tuple(limits), tuple(verdicts)
-    return _decision(names[n], limits[n], verdicts[n], source, parts)
+    index = _deciding(verdicts)
+    # The parts become decisions when they are asked for: of ten policies usually one is looked at.
+    return _decision(names[index], limits[index], verdicts[index], source, (names, limits, verdicts))
 
 
-def _decides(verdicts: Sequence[Verdict]) -> int:
-    """Return the place of the one that decides: the first of the longest wait that denies, else of fewest remaining."""
-    place, longest = 0, -1
-    for n, (allowed, _, wait, _) in enumerate(verdicts):
+def _deciding(verdicts: Sequence[Verdict]) -> int:
+    """Return the index of the verdict that decides: the longest wait if any denies, else the fewest remaining units."""
+    longest, fewest, index, n = -1, verdicts[0][1], 0, 0
+    for allowed, remaining, wait_us, _ in verdicts:
         if not allowed:
-            if wait == NEVER:
+            if wait_us == NEVER:
                 return n
-            if wait > longest:
-                place, longest = n, wait
-    if longest >= 0:
-        return place
-    remaining = [verdict[1] for verdict in verdicts]
-    return remaining.index(min(remaining))
+            if wait_us > longest:
+                longest, index = wait_us, n
+        elif remaining < fewest and longest < 0:
+            fewest, index = remaining, n
+        n += 1
+    return index
 
 
 class _Draft:

@@ -56,6 +56,7 @@ class Policy(ABC):
         per: The attributes of a key that it counts by, in this order; () for the whole of a plain key.
         shared: Whether all keys share one counter.
         window_us: The window in microseconds.
+        window_ns: The window in nanoseconds, in which memory counts.
         namespace: What a stored key is under: algorithm, name and window; not the limit (G10).
         named: Whether the name is one of its own.
     """
@@ -69,6 +70,7 @@ class Policy(ABC):
     shared: bool
     burst: int = field(init=False)
     window_us: int = field(init=False)
+    window_ns: int = field(init=False, compare=False)
     namespace: str = field(init=False)
     named: bool = field(init=False, compare=False)
 
@@ -113,6 +115,7 @@ class Policy(ABC):
         set_(self, "per", attributes)
         set_(self, "shared", shared)
         set_(self, "window_us", window_us)
+        set_(self, "window_ns", window_us * 1000)
         set_(self, "namespace", f"{self.algorithm}:{self.name}:{in_key or window_us}")
         set_(self, "named", self.name != derived)
 
@@ -158,6 +161,7 @@ class SlidingWindow(Policy):
 
     buckets: int | None
     grain_us: int = field(init=False)
+    grain_ns: int = field(init=False, compare=False)
 
     def __init__(
         self,
@@ -175,7 +179,9 @@ class SlidingWindow(Policy):
             raise InvalidPolicy(f"buckets must be None or a whole number from 1 to 1000000, got {short_repr(buckets)}")
         object.__setattr__(self, "buckets", buckets)
         # Rounded up: B grains must cover the window, or B + 1 entries would not.
-        object.__setattr__(self, "grain_us", 1 if buckets is None else -(-window_us // buckets))
+        grain_us = 1 if buckets is None else -(-window_us // buckets)
+        object.__setattr__(self, "grain_us", grain_us)
+        object.__setattr__(self, "grain_ns", grain_us * 1000)
 
     @property
     def worst_case(self) -> int:

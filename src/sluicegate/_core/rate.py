@@ -68,7 +68,7 @@ _NO_UNITS = {
 _SIDE = 30  # columns an error shows on each side of the place
 
 
-def parsed(
+def parse_rates(
     text: str, *, per: str | Sequence[str] | None = None, shared: bool = False, stem: str | None = None
 ) -> tuple[SlidingWindow, ...]:
     """Return a sliding window for each rate in the text, in its order.
@@ -101,7 +101,7 @@ def rates(text: str) -> list[tuple[int, int]]:
     """Return (limit, window in microseconds) for each rate in the text, in its order.
 
     Raises:
-        InvalidRate: See `parsed`.
+        InvalidRate: See `parse_rates`.
     """
     if not isinstance(text, str):
         came = short_repr(text)

@@ -1,1 +1,1 @@
-"""Limiters: policies and the store their counters live in."""
+"""Limiters: policies, and the store that their counters live in."""

@@ -1,4 +1,4 @@
-"""A user's function that has to answer at once: an async one is refused, and never taken for an answer."""
+"""Functions that users supply where the answer is needed at once: async ones are refused."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from typing import Any
 from sluicegate._core.errors import InvalidPolicy, short_repr
 
 
-def at_once(function: Callable[[Any], Any], what: str, advice: str = "") -> Callable[[Any], Any]:
-    """Return the function, guarded; ``what`` the user calls it, and ``advice``, end the message.
+def synchronous(function: Callable[[Any], Any], parameter: str, advice: str = "") -> Callable[[Any], Any]:
+    """Return the function, guarded against answers that would have to be awaited: a coroutine is truthy.
+
+    Args:
+        function: The user's.
+        parameter: What the user passed it as; begins the message.
+        advice: Ends the message.
 
     Raises:
-        InvalidPolicy: It is async. The guarded one raises it, too, where that shows only in what was returned.
+        InvalidPolicy: It is a coroutine function. The guarded function raises it if only its answer shows that.
     """
 
-    def refused() -> InvalidPolicy:
+    def refusal() -> InvalidPolicy:
         return InvalidPolicy(
-            f"{what} must be a function that need not be awaited, got {short_repr(function)}, which is async{advice}"
+            f"{parameter} must be a synchronous function, got {short_repr(function)}, which is async{advice}"
         )
 
-    def ask(key: Any) -> Any:
+    def call(key: Any) -> Any:
         answer = function(key)
         if inspect.isawaitable(answer):
             if isinstance(answer, Coroutine):
-                answer.close()  # or Python would warn that nobody awaited it
-            raise refused()
+                answer.close()  # or Python would warn that it was never awaited
+            raise refusal()
         return answer
 
     if inspect.iscoroutinefunction(function):
-        raise refused()
-    return ask
+        raise refusal()
+    return call

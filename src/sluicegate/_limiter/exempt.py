@@ -1,4 +1,4 @@
-"""Keys that are never limited: from what a user gives to a question that is asked of each key."""
+"""Keys that are never limited: from what a user gives as ``exempt=`` to a function of a key."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any
 
 from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate._core.keys import Key
-from sluicegate._limiter.callbacks import at_once
+from sluicegate._limiter.callbacks import synchronous
 
 Exempt = Container[str] | Mapping[str, Container[str]] | Callable[[Any], object]
-"""Plain keys; or for keys with attributes the values of some; or a function that says it of a key."""
+"""Plain keys; for keys with attributes, the exempt values of some of them; or a function of a key."""
 
 
-def exemption(given: Exempt | None, attributes: Sequence[str]) -> Callable[[Key], bool] | None:
-    """Return a function that tells whether a key is never limited; None where no key is.
+def exempt_function(given: Exempt | None, attributes: Sequence[str]) -> Callable[[Key], bool] | None:
+    """Return a function that tells whether a key is exempt; None if no key is.
 
     Args:
-        given: What the user gave. It is kept, and asked each time, so that it may change at any time.
-        attributes: Those that the limiter's policies count by.
+        given: What the user gave. It is kept and looked into at every call, so it may change at any time.
+        attributes: The attributes that the limiter's policies count by.
 
     Raises:
-        InvalidPolicy: It is none of the three forms, or not the one that the keys have.
+        InvalidPolicy: It has none of the three forms, or not the form of the limiter's keys.
     """
     if given is None:
         return None
     if callable(given):
-        ask = at_once(given, "exempt")  # what is to be awaited is true, so that all keys would be exempt
-        return lambda key: bool(ask(key))
+        function = synchronous(given, "exempt")
+        return lambda key: bool(function(key))
     if isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Container):
         raise InvalidPolicy(f"exempt must be a collection of keys, or a function of a key, got {short_repr(given)}")
     if isinstance(given, Mapping):

@@ -1,139 +1,109 @@
-"""Limiters: policies and the store their counters live in. What both forms share is in `_Base`."""
+"""Limiters: the public verbs, for threads and for tasks, over one plan and one store.
+
+The two classes have the same body, one call of the store apart: the `Plan` makes the request, the store answers it, and
+the plan makes the decision.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from functools import update_wrapper
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from sluicegate._core.decision import Decision, Source, Verdict, decision_of
-from sluicegate._core.errors import InvalidKey, InvalidPolicy, InvalidSpan, short_repr
+from sluicegate._core.decision import Decision, Verdict
+from sluicegate._core.errors import InvalidSpan, StoreError, short_repr
 from sluicegate._core.keys import Key
+from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
-from sluicegate._core.request import Counter
-from sluicegate._limiter import registry as clashes
-from sluicegate._limiter.exempt import Exempt, exemption
-from sluicegate._limiter.policies import Cost, Policies
-from sluicegate._stores.base import Answer, AsyncStore, Remembered, Request, Store
+from sluicegate._core.request import Request
+from sluicegate._limiter import registry
+from sluicegate._limiter.exempt import Exempt
+from sluicegate._limiter.plan import Plan
+from sluicegate._limiter.statistics import Statistics
+from sluicegate._stores.base import AsyncStore, Store
+from sluicegate._stores.memory.awaited import AwaitedMemoryStore
+from sluicegate._stores.memory.fast_sliding_window import FastAllow
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
-from sluicegate._stores.resolve import Opened, open_async_store, open_store
+from sluicegate._stores.resolve import Resolved, resolve, resolve_async
 
 if TYPE_CHECKING:
     from sluicegate._limiter.limits import Limit, Limits
 
 LIMITS_TTL = 10.0
-"""Seconds for which an answer of ``limits`` is kept, unless it is said otherwise."""
+"""Seconds for which an answer of ``limits`` is kept by default."""
 
 _Store = TypeVar("_Store", Store, AsyncStore)
+_Outcome = TypeVar("_Outcome")
+_Finish = Callable[[Request, list[Verdict]], _Outcome]
 
 
 class _Base(ProcessLocal, Generic[_Store]):
-    """The body that both limiters share: from a key and a cost to a request, and from its answer to a decision."""
+    """What both limiters share."""
 
-    _verbs: ClassVar[tuple[object, object]]  # as they are here: one that was overridden or patched is asked
-    allow: Callable[..., Any]
-    take: Callable[..., Any]
-
-    def __init__(
-        self,
-        policies: Policies,
-        opened: Opened[_Store],
-        limits: Limits | None,
-        exempt: Exempt | None,
-        enabled: bool,
-    ) -> None:
-        self._policies = policies
-        self._limits = limits
-        self._exempt = exemption(exempt, policies.attributes)
-        self._enabled = _checked_switch(enabled)
-        self._store: _Store = opened.store
-        self._owned = opened.owned
-        clashes.enter(policies.all, opened.where)
-        self._where: object | None = opened.where
+    def __init__(self, policies: Policies, resolved: Resolved[_Store], plan: Plan) -> None:
+        registry.register(policies.all, resolved.where)
+        self._where: object | None = resolved.where
+        self._store: _Store = resolved.store
+        self._owned = resolved.owned
+        self._plan = plan
+        self._fast = _fast_path(plan, resolved.store)
+        self._choose_path()
 
     @property
     def policies(self) -> tuple[Policy, ...]:
         """The policies that a request has to pass."""
-        return self._policies.all
+        return self._plan.policies.all
 
     @property
     def enabled(self) -> bool:
-        """Whether requests are limited. Off, all are allowed and nothing is counted; it may be switched at any time.
-
-        Ask for ``limiter.allow`` anew after that: one that was kept goes on as it was.
-        """
-        return self._enabled
+        """Whether requests are limited. While False, every request is allowed and nothing is counted by any policy."""
+        return self._plan.enabled
 
     @enabled.setter
-    def enabled(self, on: bool) -> None:
-        self._enabled = _checked_switch(on)
-        self._bind()
+    def enabled(self, enabled: bool) -> None:
+        self._plan.enabled = enabled
+        self._choose_path()
 
-    def _bind(self) -> None:
-        """Let ``allow`` be the store's own way to it where there is one, which makes no decision."""
-        vars(self).pop("allow", None)
-        plain = self._policies.plain if self._enabled and self._limits is None and self._exempt is None else None
-        bind = getattr(type(self._store), "bind", None)  # not one that a wrapper hands on: it would be passed by
-        own = type(self)
-        if plain and bind and (own.allow, own.take) == self._verbs:
-            bound = bind(self._store, plain, self._policies.request)
-            if bound is not None:
-                self.allow = update_wrapper(bound, own.allow)
-                del bound.__wrapped__  # or its signature would be told with a self
+    def statistics(self) -> Statistics:
+        """Return what this limiter has decided since it was made: a frozen snapshot of its counters."""
+        return self._plan.counts.snapshot((0, 0) if self._fast is None else self._fast.counts())
 
-    def _blockable(self, key: Key) -> Sequence[Counter]:
-        counters = self._policies.counters(key)
-        if not counters:
-            raise InvalidKey("no policy of this limiter counts by a key: all are shared, and cannot be under a block")
-        return counters
+    def _choose_path(self) -> None:
+        """Let ``allow`` take the fast path if there is one and the plan has nothing else to do."""
+        self._fast_allow = self._fast.allow if self._fast is not None and self._plan.is_direct else None
 
-    def _passes(self, key: Key) -> bool:
-        return not self._enabled or (self._exempt is not None and self._exempt(key))
-
-    def _passed(self, request: Request) -> Decision:
-        """Return the decision on a request that is not limited: as if its keys had never been used."""
-        return self._decision(request, [Verdict(True, policy.burst, 0, 0) for policy, _, _ in request], "bypass")
-
-    def _decision(self, request: Request, answer: Answer, source: Source = "store") -> Decision:
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, Remembered):
-            source = "denial-cache"
-        limits = self._policies.limits if self._limits is None else [policy.limit for policy, _, _ in request]
-        return decision_of(self._policies.names, limits, answer, source)
-
-    def _leave(self) -> None:
+    def _unregister(self) -> None:
         if self._where is not None:
-            clashes.leave(self._policies.all, self._where)
+            registry.unregister(self._plan.policies.all, self._where)
             self._where = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self._policies.all))})"
+        return f"{type(self).__name__}({', '.join(map(repr, self.policies))})"
 
 
 class Limiter(_Base[Store]):
-    """Decides requests for threads, counted in memory or in a store that a fleet shares.
+    """Limits the requests of threads, counted in memory or in a store that a fleet shares.
 
     Args:
-        policies: What is allowed: one policy or several, which are then decided together, all or nothing; or rate
-            strings such as ``"100/hour;3/minute"``, each of which stands for a `SlidingWindow`.
-        store: A store; the URL of one (``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``memory://``); or
-            nothing, for a `MemoryStore` of its own. The limiter closes only a store that it made.
-        limits: A function that gets the key as it was given and returns its limit, or for several policies a mapping
-            from their names; None for the policies' own. It may change at any time: the history stays.
-        limits_ttl: Seconds for which an answer of ``limits`` is kept, 0 to 86 400; at most 10 000 keys are.
-        exempt: Keys that are never limited: a collection of them; for keys with attributes a mapping from an attribute
-            to a collection of its values; or a function of a key. It is asked each time, so it may change.
-        enabled: False for a limiter that allows all and counts nothing, as for tests. See the attribute.
+        policies: What is allowed: one policy or several, which are then decided together, all or nothing. Rate strings
+            work, too: ``"100/hour;3/minute"`` is two `SlidingWindow`.
+        store: A store; the URL of one (``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``memory://``); or None
+            for a `MemoryStore` of its own. The limiter closes only a store that it made.
+        limits: A function of a key, as the caller gave it, that returns the key's limit, or for several policies a
+            mapping from policy names to limits; None keeps the policies' own. Answers may change at any time: what was
+            counted stays.
+        limits_ttl: Seconds for which an answer of ``limits`` is kept, 0 to 86 400, for at most 10 000 keys.
+        exempt: Keys that are never limited: a collection of keys; for keys with attributes a mapping from an attribute
+            to a collection of its values; or a function of a key. It is looked into at every call.
+        enabled: False allows every request and counts nothing, in tests for example. See the attribute.
 
     Raises:
-        InvalidPolicy: No policy; two of one name; one without a name that differs from another on this store only in
-            its limit; or ``limits`` or ``exempt`` is not what it should be.
+        InvalidPolicy: No policy; two with one name; one that would share a counter by accident with another one on this
+            store; or ``limits`` or ``exempt`` is invalid.
         InvalidRate: A rate string does not parse.
-        InvalidStore: Neither a store nor the URL of one.
+        InvalidStore: Neither a store nor the URL of one, or an async store.
     """
 
     def __init__(
@@ -145,79 +115,115 @@ class Limiter(_Base[Store]):
         exempt: Exempt | None = None,
         enabled: bool = True,
     ) -> None:
-        decided = Policies(policies)
-        kept = _kept(limits, decided.names, limits_ttl, asynchronous=False)
-        super().__init__(decided, open_store(store), kept, exempt, enabled)
-        self._bind()
+        checked = Policies(policies)
+        by_key = _limits(limits, checked.names, limits_ttl, asynchronous=False)
+        resolved = resolve(store)
+        super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled))
 
     def allow(self, key: Key, cost: Cost = 1) -> bool:
-        """Take ``cost`` units for ``key`` if there is room. True when they were taken; a denial takes nothing.
+        """Take ``cost`` units for ``key`` if there is room. Returns True if they were taken; a denial takes nothing.
 
         Args:
-            key: Who asks: any text; for policies with ``per`` a mapping with exactly the attributes they count by.
-            cost: Units to take, a whole number from 1 to 10^11; or a mapping from names of policies to theirs, where
-                one that is not in it takes 1. Above the burst (of most policies the limit) it is always denied.
+            key: What to count under: any text; for policies with ``per`` a mapping with exactly their attributes.
+            cost: Units to take, a whole number from 1 to 10^11; or a mapping from policy names to such numbers, where a
+                policy that is not in it takes 1. A cost above a policy's burst (usually its limit) is always denied.
 
         Raises:
-            InvalidKey: The key is no text, has a lone surrogate, or lacks what a policy counts by. Nothing was taken.
-            InvalidCost: The cost is no whole number from 1 to 10^11, or for no policy. Nothing was taken.
-            StoreUnavailable: The store could not be asked. Nothing was taken.
-            StoreTimeout: The answer was lost. The cost may have been taken.
+            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
+            StoreTimeout: The store did not answer in time. The cost may have been taken.
         """
-        return self.take(key, cost).allowed
+        if self._fast_allow is not None:
+            return self._fast_allow(key, cost)
+        return self._ask(key, cost, True, self._plan.outcome)
 
     def take(self, key: Key, cost: Cost = 1) -> Decision:
-        """Do as `allow` does, and return the whole decision."""
-        return self._ask(key, cost, charging=True)
-
-    def peek(self, key: Key, cost: Cost = 1) -> Decision:
-        """Say what `take` would decide now, and take nothing: ``remaining`` and ``reset_after`` are those of now."""
-        return self._ask(key, cost, charging=False)
-
-    def forget(self, key: Key) -> None:
-        """Drop what was counted for ``key``, and blocks on it: its whole limit is free again, for all who share it.
-
-        Every counter that the key names is dropped: with the mapping that `take` was given the tenant's, too, and not
-        only the user's. So name a part of the attributes, ``{"user": "alice"}``. What a shared policy counted is never
-        dropped.
-        """
-        self._store.forget(self._policies.counters(key))
-
-    def block(self, key: Key, seconds: float | timedelta) -> None:
-        """Deny all requests of ``key`` for a while, for all who share the store. What was counted stays.
-
-        Every counter that the key names is under the block: with the mapping that `take` was given the tenant's, too,
-        and so every user of it. So name a part of the attributes: ``{"user": "mallory"}`` is denied wherever a policy
-        counts by the user. A shared policy is never under a block.
+        """Take ``cost`` units for ``key`` if there is room, and return the whole decision; it is true if allowed.
 
         Args:
-            key: See `allow`; or a part of it.
-            seconds: From now, by the store's clock, in place of any block before; up to ten years. 0 ends a block.
+            key: What to count under: any text; for policies with ``per`` a mapping with exactly their attributes.
+            cost: Units to take, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
 
         Raises:
-            InvalidSpan: It is no number of seconds from 0 to ten years. Nothing was changed.
-            InvalidKey: See `allow`; or no policy counts by it alone.
-            StoreUnavailable: The store could not be asked, nothing was changed; or a counter holds something else on
-                the server, and the others are under the block.
-            StoreTimeout: The answer was lost. The block may be on.
+            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
+            StoreTimeout: The store did not answer in time. The cost may have been taken.
         """
-        self._store.block(self._blockable(key), _span_us(seconds))
+        return self._ask(key, cost, True, self._plan.decision)
+
+    def peek(self, key: Key, cost: Cost = 1) -> Decision:
+        """Return what `take` would decide now, and take nothing.
+
+        ``remaining`` and ``reset_after`` are those of now: nothing has been taken from them.
+
+        Args:
+            key: What to count under: any text; for policies with ``per`` a mapping with exactly their attributes.
+            cost: Units to ask for, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
+
+        Raises:
+            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute.
+            InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy.
+            StoreError: The store could not be reached, refused, or did not answer in time.
+        """
+        return self._ask(key, cost, False, self._plan.decision)
+
+    def forget(self, key: Key) -> None:
+        """Drop what was counted for ``key``, and any block on it: its whole limit is free again, on all instances.
+
+        Every counter that the key names is dropped: with the mapping that `take` was given, the tenant's as well as the
+        user's. To drop fewer, name a part of the attributes, ``{"user": "alice"}``. Shared policies are never dropped.
+
+        Args:
+            key: A key, or a part of its attributes.
+
+        Raises:
+            InvalidKey: The key is not text, or no policy counts by its attributes alone.
+            StoreError: The store could not be reached, refused, or did not answer in time.
+        """
+        self._store.forget(self._plan.policies.counters(key))
+
+    def block(self, key: Key, seconds: float | timedelta) -> None:
+        """Deny every request of ``key`` for a while, on all instances. What was counted stays.
+
+        Every counter that the key names is blocked: with the mapping that `take` was given, the tenant's as well, and
+        so all of its users. To block fewer, name a part of the attributes: ``{"user": "mallory"}`` is denied wherever a
+        policy counts by the user. A shared policy is never blocked.
+
+        Args:
+            key: A key, or a part of its attributes.
+            seconds: From now, by the store's clock, in place of any block before; up to ten years. 0 lifts a block.
+
+        Raises:
+            InvalidSpan: ``seconds`` is not from 0 to ten years. Nothing was changed.
+            InvalidKey: The key is not text, or no policy counts by its attributes alone. Nothing was changed.
+            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or one counter's key holds
+                something else on the server: the other counters are blocked.
+            StoreTimeout: The store did not answer in time. The block may be in force.
+        """
+        self._store.block(self._plan.blockable(key), _span_us(seconds))
 
     def close(self) -> None:
-        """Close the store, if this limiter made it. Do not use the limiter any more."""
-        self._leave()
+        """Close the store, if this limiter made it. Do not use the limiter afterwards."""
+        self._unregister()
         if self._owned:
             self._store.close()
 
-    def _ask(self, key: Key, cost: Cost, *, charging: bool) -> Decision:
-        request = self._policies.request(key, cost)
-        if self._passes(key):
-            return self._passed(request)
-        if self._limits is not None:
-            request = self._policies.limited(request, self._limits.of(key))
-        return self._decision(request, self._store.decide((request,), charging=charging)[0])
-
-    _verbs = (allow, take)
+    def _ask(self, key: Key, cost: Cost, commit: bool, finish: _Finish[_Outcome]) -> _Outcome:
+        plan = self._plan
+        request = plan.request(key, cost, commit)
+        if not plan.is_direct:
+            if plan.is_bypassed(key):
+                return finish(request, plan.bypass(request))
+            if plan.limits is not None:
+                request = plan.with_limits(request, plan.limits.of(key))
+        try:
+            verdicts = self._store.decide(request)
+        except StoreError:
+            plan.counts.errors += commit
+            raise
+        return finish(request, verdicts)
 
     def __enter__(self) -> Self:
         return self
@@ -229,20 +235,29 @@ class Limiter(_Base[Store]):
 
 
 class AsyncLimiter(_Base[AsyncStore]):
-    """Decides requests for tasks: the verbs of `Limiter`, awaited. Over a `MemoryStore` it never waits.
+    """Limits the requests of asyncio tasks, counted in memory or in a store that a fleet shares.
+
+    The verbs are those of `Limiter`, awaited. Over a `MemoryStore` they never wait, so they do not let other tasks run.
 
     Args:
-        policies: See `Limiter`.
-        store: An awaited store, a `MemoryStore`, a URL as for `Limiter`, or nothing for a `MemoryStore` of its own.
-        limits: See `Limiter`; it may be async. Tasks that wait for one key's answer share one call.
-        limits_ttl: See `Limiter`.
-        exempt: See `Limiter`.
-        enabled: See `Limiter`.
+        policies: What is allowed: one policy or several, which are then decided together, all or nothing. Rate strings
+            work, too: ``"100/hour;3/minute"`` is two `SlidingWindow`.
+        store: An async store, or a `MemoryStore`; the URL of one (``redis://``, ``rediss://``, ``unix://``,
+            ``valkey://``, ``memory://``); or None for a `MemoryStore` of its own. The limiter closes only a store that
+            it made.
+        limits: A function of a key, as the caller gave it, that returns the key's limit, or for several policies a
+            mapping from policy names to limits; None keeps the policies' own. It may be async; tasks that wait for the
+            answer for one key share one call. One that is not async holds up the event loop while it runs.
+        limits_ttl: Seconds for which an answer of ``limits`` is kept, 0 to 86 400, for at most 10 000 keys.
+        exempt: Keys that are never limited: a collection of keys; for keys with attributes a mapping from an attribute
+            to a collection of its values; or a function of a key. It is looked into at every call.
+        enabled: False allows every request and counts nothing, in tests for example. See the attribute.
 
     Raises:
-        InvalidPolicy: As for `Limiter`.
-        InvalidRate: As for `Limiter`.
-        InvalidStore: Neither a store nor the URL of one; or one that would block the event loop.
+        InvalidPolicy: No policy; two with one name; one that would share a counter by accident with another one on this
+            store; or ``limits`` or ``exempt`` is invalid.
+        InvalidRate: A rate string does not parse.
+        InvalidStore: Neither a store nor the URL of one, or a store that would block the event loop.
     """
 
     def __init__(
@@ -254,46 +269,119 @@ class AsyncLimiter(_Base[AsyncStore]):
         exempt: Exempt | None = None,
         enabled: bool = True,
     ) -> None:
-        decided = Policies(policies)
-        kept = _kept(limits, decided.names, limits_ttl, asynchronous=True)
-        super().__init__(decided, open_async_store(store), kept, exempt, enabled)
-        self._bind()
+        checked = Policies(policies)
+        by_key = _limits(limits, checked.names, limits_ttl, asynchronous=True)
+        resolved = resolve_async(store)
+        super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled))
 
     async def allow(self, key: Key, cost: Cost = 1) -> bool:
-        """See `Limiter.allow`. Cancelled after it was sent, the cost may have been taken."""
-        return (await self.take(key, cost)).allowed
+        """Take ``cost`` units for ``key`` if there is room. Returns True if they were taken; a denial takes nothing.
+
+        A task that is cancelled while its request is queued takes nothing; once it was sent, the cost may be taken.
+
+        Args:
+            key: What to count under: any text; for policies with ``per`` a mapping with exactly their attributes.
+            cost: Units to take, a whole number from 1 to 10^11; or a mapping from policy names to such numbers, where a
+                policy that is not in it takes 1. A cost above a policy's burst (usually its limit) is always denied.
+
+        Raises:
+            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
+            StoreTimeout: The store did not answer in time. The cost may have been taken.
+        """
+        if self._fast_allow is not None:
+            return self._fast_allow(key, cost)
+        return await self._ask(key, cost, True, self._plan.outcome)
 
     async def take(self, key: Key, cost: Cost = 1) -> Decision:
-        """See `Limiter.take`."""
-        return await self._ask(key, cost, charging=True)
+        """Take ``cost`` units for ``key`` if there is room, and return the whole decision; it is true if allowed.
+
+        A task that is cancelled while its request is queued takes nothing; once it was sent, the cost may be taken.
+
+        Args:
+            key: What to count under: any text; for policies with ``per`` a mapping with exactly their attributes.
+            cost: Units to take, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
+
+        Raises:
+            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
+            StoreTimeout: The store did not answer in time. The cost may have been taken.
+        """
+        return await self._ask(key, cost, True, self._plan.decision)
 
     async def peek(self, key: Key, cost: Cost = 1) -> Decision:
-        """See `Limiter.peek`."""
-        return await self._ask(key, cost, charging=False)
+        """Return what `take` would decide now, and take nothing.
+
+        ``remaining`` and ``reset_after`` are those of now: nothing has been taken from them.
+
+        Args:
+            key: What to count under: any text; for policies with ``per`` a mapping with exactly their attributes.
+            cost: Units to ask for, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
+
+        Raises:
+            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute.
+            InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy.
+            StoreError: The store could not be reached, refused, or did not answer in time.
+        """
+        return await self._ask(key, cost, False, self._plan.decision)
 
     async def forget(self, key: Key) -> None:
-        """See `Limiter.forget`."""
-        await self._store.forget(self._policies.counters(key))
+        """Drop what was counted for ``key``, and any block on it: its whole limit is free again, on all instances.
+
+        Every counter that the key names is dropped: with the mapping that `take` was given, the tenant's as well as the
+        user's. To drop fewer, name a part of the attributes, ``{"user": "alice"}``. Shared policies are never dropped.
+
+        Args:
+            key: A key, or a part of its attributes.
+
+        Raises:
+            InvalidKey: The key is not text, or no policy counts by its attributes alone.
+            StoreError: The store could not be reached, refused, or did not answer in time.
+        """
+        await self._store.forget(self._plan.policies.counters(key))
 
     async def block(self, key: Key, seconds: float | timedelta) -> None:
-        """See `Limiter.block`."""
-        await self._store.block(self._blockable(key), _span_us(seconds))
+        """Deny every request of ``key`` for a while, on all instances. What was counted stays.
+
+        Every counter that the key names is blocked: with the mapping that `take` was given, the tenant's as well, and
+        so all of its users. To block fewer, name a part of the attributes: ``{"user": "mallory"}`` is denied wherever a
+        policy counts by the user. A shared policy is never blocked.
+
+        Args:
+            key: A key, or a part of its attributes.
+            seconds: From now, by the store's clock, in place of any block before; up to ten years. 0 lifts a block.
+
+        Raises:
+            InvalidSpan: ``seconds`` is not from 0 to ten years. Nothing was changed.
+            InvalidKey: The key is not text, or no policy counts by its attributes alone. Nothing was changed.
+            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or one counter's key holds
+                something else on the server: the other counters are blocked.
+            StoreTimeout: The store did not answer in time. The block may be in force.
+        """
+        await self._store.block(self._plan.blockable(key), _span_us(seconds))
 
     async def aclose(self) -> None:
-        """See `Limiter.close`."""
-        self._leave()
+        """Close the store, if this limiter made it. Do not use the limiter afterwards."""
+        self._unregister()
         if self._owned:
             await self._store.aclose()
 
-    async def _ask(self, key: Key, cost: Cost, *, charging: bool) -> Decision:
-        request = self._policies.request(key, cost)
-        if self._passes(key):
-            return self._passed(request)
-        if self._limits is not None:
-            request = self._policies.limited(request, await self._limits.of_awaited(key))
-        return self._decision(request, (await self._store.decide((request,), charging=charging))[0])
-
-    _verbs = (allow, take)
+    async def _ask(self, key: Key, cost: Cost, commit: bool, finish: _Finish[_Outcome]) -> _Outcome:
+        plan = self._plan
+        request = plan.request(key, cost, commit)
+        if not plan.is_direct:
+            if plan.is_bypassed(key):
+                return finish(request, plan.bypass(request))
+            if plan.limits is not None:
+                request = plan.with_limits(request, await plan.limits.of_awaited(key))
+        try:
+            verdicts = await self._store.decide(request)
+        except StoreError:
+            plan.counts.errors += commit
+            raise
+        return finish(request, verdicts)
 
     async def __aenter__(self) -> Self:
         return self
@@ -304,27 +392,33 @@ class AsyncLimiter(_Base[AsyncStore]):
         await self.aclose()
 
 
-def _kept(function: Any, names: tuple[str, ...], ttl: float, *, asynchronous: bool) -> Limits | None:
+def _limits(function: Any, names: tuple[str, ...], ttl: float, *, asynchronous: bool) -> Limits | None:
     if function is None:
         return None
-    from sluicegate._limiter.limits import (
-        Limits,  # which needs asyncio: a third of the time to import all of this package
-    )
+    from sluicegate._limiter.limits import Limits  # it needs asyncio: a third of the time to import this package
 
     limits = Limits(function, names=names, ttl=ttl, asynchronous=asynchronous)
     renew_after_fork(limits)
     return limits
 
 
-def _checked_switch(on: bool) -> bool:
-    if not isinstance(on, bool):
-        raise InvalidPolicy(f"enabled must be True or False, got {short_repr(on)}")
-    return on
+def _fast_path(plan: Plan, store: Store | AsyncStore) -> FastAllow | None:
+    """Return the fast path of ``allow`` for a plan that is direct, where there is one."""
+    memory = store.store if isinstance(store, AwaitedMemoryStore) else store
+    # A subclass of the store may decide in its own way, which the fast path would pass by.
+    if plan.policies.only_plain is None or type(memory) is not MemoryStore:
+        return None
+
+    def ordinary(key: Key, cost: Cost) -> bool:
+        request = plan.request(key, cost, True)
+        return plan.outcome(request, memory.decide(request))
+
+    return FastAllow.of(plan.policies.only_plain, memory, ordinary)
 
 
 def _span_us(seconds: float | timedelta) -> int:
     span = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-    # Compared before it is multiplied: NaN fails it, and an int too large for a float is no matter.
+    # Compared before it is multiplied: NaN fails the comparison, and an int too large for a float does no harm.
     if isinstance(span, bool) or not isinstance(span, (int, float)) or not 0 <= span <= MAX_WINDOW_US // 1_000_000:
         raise InvalidSpan(
             f"seconds must be a number (or a timedelta) from 0 to {MAX_WINDOW_US // 1_000_000} (ten years), got "

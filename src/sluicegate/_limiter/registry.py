@@ -1,4 +1,4 @@
-"""Policies that would share a counter unseen, and are refused: known by where they count, while they are in use."""
+"""The policies in use, by where they count: rejects policies that would silently share a counter."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sluicegate._stores.process_local import renew_after_fork
 
 
 class _InUse:
-    """The policies of the limiters that are not closed, by where they count: what was counted outlives a limiter."""
+    """The policies of all open limiters, by where they count. Counters outlive a limiter, so closing it removes them."""
 
     def __init__(self) -> None:
         self.by_place: WeakKeyDictionary[object, Counter[Policy]] = WeakKeyDictionary()
-        # Reentrant: a signal's handler or a finalizer may close a limiter while this thread is in here.
+        # Reentrant: a signal handler or a finalizer may close a limiter while this thread holds it.
         self.lock = RLock()
         renew_after_fork(self)
 
@@ -28,36 +28,36 @@ class _InUse:
 _in_use = _InUse()
 
 
-def enter(policies: Sequence[Policy], where: object) -> None:
-    """Note that policies are in use.
+def register(policies: Sequence[Policy], where: object) -> None:
+    """Register policies as in use.
 
     Raises:
-        InvalidPolicy: One of them would share a counter with another one in a way that nobody asked for. None is noted.
+        InvalidPolicy: One of them would share a counter with another one by accident. None is registered.
     """
-    if not _can_be_known(where):
+    if not _has_weak_references(where):
         return
     with _in_use.lock:
         there = _in_use.by_place.setdefault(where, Counter())
         for policy in policies:
             for other in there:
                 if other.namespace == policy.namespace:
-                    _refuse(other, policy)
+                    _check_pair(other, policy)
         there.update(policies)
 
 
-def leave(policies: Sequence[Policy], where: object) -> None:
-    """Note that policies are not in use any more."""
-    if not _can_be_known(where):
+def unregister(policies: Sequence[Policy], where: object) -> None:
+    """Remove policies that are not in use any more."""
+    if not _has_weak_references(where):
         return
     with _in_use.lock:
         there = _in_use.by_place.get(where, Counter())
         there.subtract(policies)
-        for gone in [policy for policy, times in there.items() if times <= 0]:
-            del there[gone]
+        for policy in [policy for policy, uses in there.items() if uses <= 0]:
+            del there[policy]
 
 
-def _can_be_known(where: object) -> bool:
-    """Tell whether it can be referred to weakly: a store of the user's own may not."""
+def _has_weak_references(where: object) -> bool:
+    """Return whether it can be referred to weakly: a user's own store may not."""
     try:
         ref(where)
     except TypeError:
@@ -66,26 +66,26 @@ def _can_be_known(where: object) -> bool:
 
 
 def _parts(policy: Policy) -> int:
-    """Return how many texts name one of its counters. A plain key is one, as the value of a single attribute is."""
+    """Return how many texts name one of its counters: a plain key is one, and so is the value of one attribute."""
     return 0 if policy.shared else len(policy.per) or 1
 
 
-def _by(policy: Policy) -> str:
+def _counts_by(policy: Policy) -> str:
     return "nothing (it is shared)" if policy.shared else ", ".join(policy.per) or "a plain key"
 
 
-def _refuse(one: Policy, other: Policy) -> None:
-    """Raise `InvalidPolicy` if two policies of one namespace are not meant to be one counter."""
+def _check_pair(one: Policy, other: Policy) -> None:
+    """Raise `InvalidPolicy` if two policies of one namespace are not meant to share their counters."""
     if one.per and other.per and one.per != other.per:
         raise InvalidPolicy(
             f"two policies on one store are both named {one.name} and count by different attributes, "
-            f"{', '.join(one.per)} and {', '.join(other.per)}: equal values would share one counter; give each a name= "
-            f"of its own"
+            f"{', '.join(one.per)} and {', '.join(other.per)}: equal values would share one counter; give each its own "
+            f"name="
         )
     if _parts(one) != _parts(other):
         raise InvalidPolicy(
-            f"two policies on one store are both named {one.name}, and one counts by {_by(one)}, the other by "
-            f"{_by(other)}: nobody could tell which of them is meant; give each a name= of its own"
+            f"two policies on one store are both named {one.name}, and one counts by {_counts_by(one)}, the other by "
+            f"{_counts_by(other)}: nobody could tell them apart; give each its own name="
         )
     if not one.named and (one.limit, one.burst) != (other.limit, other.burst):
         what, units, others = ("limits", one.limit, other.limit)
@@ -94,5 +94,5 @@ def _refuse(one: Policy, other: Policy) -> None:
         raise InvalidPolicy(
             f"two policies without a name on one store, both {one.name}, with {what} {units} and {others}: they would "
             f"share one counter; give each a name=, or both the same one if that is what you want; or close the other "
-            f"limiter if it is done with"
+            f"limiter if you are done with it"
         )

@@ -1,1 +1,1 @@
-"""Where counters live. The protocol is in ``base.py``."""
+"""Where counters live: the protocol (``base.py``), from a URL to a store (``resolve.py``), and the stores."""

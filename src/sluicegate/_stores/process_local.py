@@ -1,8 +1,4 @@
-"""What is of one process.
-
-What its threads held when it was forked is renewed in the child: nobody is left there to give it back. It is carried to
-another process in no other way.
-"""
+"""Objects that belong to one process: their locks are made anew after a fork, and they cannot be pickled or copied."""
 
 from __future__ import annotations
 
@@ -12,36 +8,36 @@ from weakref import WeakSet
 
 
 class Renewable(Protocol):
-    """A store with a lock or the like."""
+    """Something with a lock, a connection or the like."""
 
     def after_fork(self) -> None:
-        """Renew it, in the child."""
+        """Make it anew, in the child: threads that held it in the parent do not exist there."""
         ...
 
 
-_stores: WeakSet[Renewable] = WeakSet()
+_renewables: WeakSet[Renewable] = WeakSet()
 
 
-def renew_after_fork(store: Renewable) -> None:
-    """Have ``store.after_fork()`` called in each process that is forked from this one."""
-    _stores.add(store)
+def renew_after_fork(renewable: Renewable) -> None:
+    """Call ``renewable.after_fork()`` in every process that is forked from this one, for as long as it lives."""
+    _renewables.add(renewable)
 
 
 class ProcessLocal:
-    """What cannot be pickled or copied: a copy would count by itself, or speak on a connection of another's."""
+    """Base class that refuses to be pickled or copied: a copy would count by itself, or share a connection."""
 
     __slots__ = ()
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         raise TypeError(
             f"a {type(self).__name__} stays in its process and cannot be pickled or copied: make one in each process, "
-            f"on the URL of one server for all"
+            f"with the URL of one server for all"
         )
 
 
 def _after_fork() -> None:
-    for store in list(_stores):
-        store.after_fork()
+    for renewable in list(_renewables):
+        renewable.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,16 +1,14 @@
-"""From what a user gives as a store to a store: itself, the one that a URL names, or one in memory."""
+"""From what a user gives as ``store=`` to a store: the store itself, the one that a URL names, or one in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from sluicegate._core.errors import InvalidStore
-from sluicegate._core.policy import Policy
-from sluicegate._core.request import Counter
-from sluicegate._stores.base import Answer, AsyncStore, Request, Store
+from sluicegate._stores.base import AsyncStore, Store
+from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
@@ -18,7 +16,6 @@ _EXPECTED = (
     "a MemoryStore, RedisStore or AsyncRedisStore, or a URL that begins with redis://, rediss://, unix://, "
     "valkey://, valkeys:// or memory://"
 )
-
 
 _Store = TypeVar("_Store", Store, AsyncStore)
 
@@ -31,58 +28,88 @@ _addresses: WeakValueDictionary[str, _Address] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
-class Opened(Generic[_Store]):
-    """A store, whether it was made here, and where it counts: two of the same ``where`` share their counters."""
+class Resolved(Generic[_Store]):
+    """A store, whether it was made here, and where it counts: stores with the same ``where`` share their counters."""
 
     store: _Store
     owned: bool
     where: object
 
 
-def open_store(store: Store | str | None) -> Opened[Store]:
-    """Return the store itself, or a new one.
+def open_store(url: str | None = None) -> Store:
+    """Open a store that several limiters can share, for threads.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``, connected to at the first call;
+            ``memory://`` or None for a `MemoryStore`.
+
+    Returns:
+        A store that you close yourself (``store.close()``); limiters do not close a store that they are given.
 
     Raises:
-        InvalidStore: It is none, or one to be awaited.
+        InvalidStore: The URL cannot be read.
+    """
+    return resolve(_checked_url(url)).store
+
+
+def open_async_store(url: str | None = None) -> AsyncStore:
+    """Open a store that several limiters can share, for tasks: as `open_store`, closed by ``await store.aclose()``."""
+    return resolve_async(_checked_url(url)).store
+
+
+def resolve(store: Store | str | None) -> Resolved[Store]:
+    """Return the store that a `Limiter` was given, or a new one.
+
+    Raises:
+        InvalidStore: Neither a store nor the URL of one, or an async store.
     """
     if store is None or store == "memory://":
         made = MemoryStore()
-        return Opened(made, True, made)
+        return Resolved(made, True, made)
     if isinstance(store, str):
         from sluicegate._stores.redis.store import RedisStore
 
-        return Opened(RedisStore.from_url(_driver_url(store)), True, _address(store))
-    _refuse_stranger(store)
+        return Resolved(RedisStore.from_url(_driver_url(store)), True, _address(store))
+    _check_is_store(store)
     if hasattr(store, "aclose"):
-        raise InvalidStore(f"store is to be awaited: give it to an AsyncLimiter, got {_kind(store)}", store=store)
-    return Opened(store, False, store)
+        raise InvalidStore(
+            f"store must be one for threads, got {_kind(store)}, which is async: give it to an AsyncLimiter",
+            store=store,
+        )
+    return Resolved(store, False, store)
 
 
-def open_async_store(store: AsyncStore | MemoryStore | str | None) -> Opened[AsyncStore]:
-    """Return a store to be awaited.
+def resolve_async(store: AsyncStore | MemoryStore | str | None) -> Resolved[AsyncStore]:
+    """Return the store that an `AsyncLimiter` was given, or a new one.
 
     Raises:
-        InvalidStore: It is none, or one that would block the event loop.
+        InvalidStore: Neither a store nor the URL of one, or one that would block the event loop.
     """
     if store is None or store == "memory://":
         made = MemoryStore()
-        return Opened(_Awaited(made), True, made)
+        return Resolved(AwaitedMemoryStore(made), True, made)
     if isinstance(store, MemoryStore):
-        return Opened(_Awaited(store), False, store)
+        return Resolved(AwaitedMemoryStore(store), False, store)
     if isinstance(store, str):
         from sluicegate._stores.redis.store import AsyncRedisStore
 
-        return Opened(AsyncRedisStore.from_url(_driver_url(store)), True, _address(store))
-    _refuse_stranger(store)
+        return Resolved(AsyncRedisStore.from_url(_driver_url(store)), True, _address(store))
+    _check_is_store(store)
     if not hasattr(store, "aclose"):
         raise InvalidStore(
             f"store would block the event loop: give an AsyncLimiter an AsyncRedisStore, got {_kind(store)}",
             store=store,
         )
-    return Opened(store, False, store)
+    return Resolved(store, False, store)
 
 
-def _refuse_stranger(store: object) -> None:
+def _checked_url(url: str | None) -> str | None:
+    if url is not None and not isinstance(url, str):
+        raise InvalidStore(f"url must be a str or None, got {_kind(url)}", store=url)
+    return url
+
+
+def _check_is_store(store: object) -> None:
     if hasattr(store, "connection_pool"):
         raise InvalidStore(
             f"store must be {_EXPECTED}, got {_kind(store)}: wrap the client, RedisStore(client) or "
@@ -94,7 +121,7 @@ def _refuse_stranger(store: object) -> None:
 
 
 def _kind(store: object) -> str:
-    """Name what came by its type: what it would say of itself may hold a password."""
+    """Name an object by its type: its repr may hold a password."""
     return f"the class {store.__name__}" if isinstance(store, type) else f"one of type {type(store).__name__}"
 
 
@@ -102,44 +129,17 @@ def _address(url: str) -> _Address:
     return _addresses.setdefault(url, _Address())
 
 
-class _Awaited:
-    """A memory store for tasks. It is never waited for, so awaiting it does not give way to other tasks."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
-
-    async def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
-        return self._store.decide(requests, charging=charging)
-
-    def bind(self, policy: Policy, request: Callable[[Any, Any], Request]) -> Callable[..., Awaitable[bool]]:
-        allow = self._store.bind(policy, request)
-
-        async def awaited(key: str, cost: int = 1) -> bool:
-            return allow(key, cost)
-
-        return awaited
-
-    async def forget(self, counters: Sequence[Counter]) -> None:
-        self._store.forget(counters)
-
-    async def block(self, counters: Sequence[Counter], span_us: int) -> None:
-        self._store.block(counters, span_us)
-
-    async def aclose(self) -> None:
-        self._store.close()
-
-
 def _driver_url(url: str) -> str:
-    """Return the URL in the driver's own words. No message quotes it: any part of it may be a password's."""
+    """Return the URL with a scheme that the driver knows. No message quotes a URL: any part of it may be a password."""
     scheme, _, rest = url.partition("://")
     if not rest or scheme not in _SCHEMES:
-        came = "other text"
+        got = "other text"
         if scheme in _SCHEMES and "://" in url:
             lacks = (
                 "path, as in unix:///run/redis.sock" if scheme == "unix" else f"host, as in {scheme}://localhost:6379/0"
             )
-            came = f"{scheme}:// and no more: it lacks a {lacks}"
+            got = f"{scheme}:// and no more: it lacks a {lacks}"
         elif rest and scheme.isalnum() and len(scheme) < 20:
-            came = f"one that begins with {scheme}://"
-        raise InvalidStore(f"store must be {_EXPECTED}, got {came}", store=url)
+            got = f"one that begins with {scheme}://"
+        raise InvalidStore(f"store must be {_EXPECTED}, got {got}", store=url)
     return f"{_SCHEMES[scheme]}://{rest}"

@@ -37,15 +37,15 @@ class Oracle(ABC):
         """Tell whether a store may have dropped the counter by now, though something is in it under this policy."""
         return False
 
-    def decide(self, policy: Policy, now: int, cost: int, *, charging: bool) -> Verdict:
-        counter = self if charging else copy(self)
+    def decide(self, policy: Policy, now: int, cost: int, *, commit: bool) -> Verdict:
+        counter = self if commit else copy(self)
         counter.mend(policy, now)
         seen = counter._look(policy, now, cost)
         left = self.blocked_until - now
         if left > 0:
             wait = NEVER if seen.retry_after_us == NEVER else max(seen.retry_after_us, left)
             return Verdict(False, 0, wait, max(seen.reset_after_us, left))
-        if not (charging and seen.allowed):
+        if not (commit and seen.allowed):
             return seen
         counter.charge(policy, now, cost)
         return Verdict(True, seen.remaining - cost, 0, counter.after(policy, now, 0))

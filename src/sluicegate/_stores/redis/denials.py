@@ -17,16 +17,19 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from sluicegate._core.decision import NEVER, Verdict
+from sluicegate._core.errors import StoreError
 from sluicegate._core.keys import CounterKey, memory_key
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Counter
-from sluicegate._stores.base import Answer, Remembered, Request
+from sluicegate._core.request import Charge, Counter
+from sluicegate._stores.base import Remembered
+
+Charges = tuple[Charge, ...]
+Answer = list[Verdict] | StoreError
 
 DENIAL_TTL = 1.0
 """Seconds for which a denial is remembered at most, unless a store is told otherwise."""
@@ -59,7 +62,7 @@ def _slot(policy: Policy, key: CounterKey) -> int:
     return hash((policy.namespace, key)) % _SLOTS
 
 
-def _name(request: Request) -> _Name:
+def _name(request: Charges) -> _Name:
     """Name a request, in less time than a policy takes to be hashed. No other has the id of a policy that is kept."""
     return tuple([(id(policy), key, cost) for policy, key, cost in request])
 
@@ -71,7 +74,7 @@ _Name = tuple[tuple[int, CounterKey, int], ...]
 class _Denial:
     """One answer that was denied. Times are monotonic, in nanoseconds. The request keeps its policies, so their ids."""
 
-    request: Request
+    request: Charges
     answer: list[Verdict]
     slots: list[int]
     sent_ns: int
@@ -110,7 +113,7 @@ class Denials:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def find(self, request: Request) -> Remembered | None:
+    def find(self, request: Charges) -> Remembered | None:
         """Return the answer to a request, if it is known to be denied."""
         name = _name(request)
         denial = self._kept.get(name)
@@ -124,26 +127,7 @@ class Denials:
         passed_us = (now_ns - denial.replied_ns) // 1000
         return Remembered([_aged(verdict, passed_us) for verdict in denial.answer])
 
-    def denied(self, policy: Policy) -> Callable[[Any, Any], bool]:
-        """Return ``denied(key, cost)``: `find`, for those who ask one policy and want no more than a yes or a no."""
-        kept, name, now_ns = self._kept, id(policy), time.monotonic_ns
-
-        def denied(key: Any, cost: Any) -> bool:
-            if not kept:
-                return False
-            try:
-                denial = kept.get(((name, key, cost),))
-            except TypeError:  # no key, or no cost: it is for others to say so
-                return False
-            # True is equal to 1, and is no cost.
-            if denial is None or type(cost) is not int or now_ns() >= denial.until_ns or denial.void:
-                return False
-            self.given += 1
-            return True
-
-        return denied
-
-    def learn(self, requests: Sequence[Request], answers: Sequence[Answer], sent_ns: int) -> None:
+    def learn(self, requests: Sequence[Charges], answers: Sequence[Answer], sent_ns: int) -> None:
         """Remember those of a batch that were denied."""
         if not self._ttl_ns:
             return
@@ -155,7 +139,7 @@ class Denials:
                         self._keep(request, answer, sent_ns, replied_ns)
                         break
 
-    def _keep(self, request: Request, answer: list[Verdict], sent_ns: int, replied_ns: int) -> None:
+    def _keep(self, request: Charges, answer: list[Verdict], sent_ns: int, replied_ns: int) -> None:
         if any(memory_key(key) is not key for _, key, _ in request):
             return
         denied = [n for n, verdict in enumerate(answer) if not verdict.allowed]

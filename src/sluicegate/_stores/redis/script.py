@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict, verdict_of
-from sluicegate._core.errors import StoreUnavailable
+from sluicegate._core.errors import StoreError, StoreUnavailable
 from sluicegate._core.keys import CounterKey, stored_key, stored_keys
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Counter
-from sluicegate._stores.base import Answer, Request
+from sluicegate._core.request import Charge, Counter
+
+Charges = tuple[Charge, ...]
+Answer = list[Verdict] | StoreError
 
 Arguments = list[bytes | str]
 """Words. No numbers: hiredis (3.5) crashes where a signal's handler raises while it writes one."""
@@ -133,7 +135,7 @@ def _passed_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-def decide_arguments(prefix: str, requests: Sequence[Request], guess: ServerClockEstimate) -> Arguments:
+def decide_arguments(prefix: str, requests: Sequence[Charges], guess: ServerClockEstimate) -> Arguments:
     """Return what follows the script in a call: the number of keys, KEYS and ARGV as ``decide.lua`` lists them."""
     keys: Arguments = []
     rest: Arguments = []
@@ -144,14 +146,14 @@ def decide_arguments(prefix: str, requests: Sequence[Request], guess: ServerCloc
     return [str(len(keys)), *keys, *rest]
 
 
-def _runs(requests: Sequence[Request]) -> Iterable[Sequence[Request]]:
+def _runs(requests: Sequence[Charges]) -> Iterable[Sequence[Charges]]:
     """Return the requests in runs that ask the same."""
     if len(requests) == 1 or _all_alike(requests):  # nearly always, and in a fifth of the time
         return [requests]
     return [list(run) for _, run in groupby(requests, _asked)]
 
 
-def _all_alike(requests: Sequence[Request]) -> bool:
+def _all_alike(requests: Sequence[Charges]) -> bool:
     """Tell whether all have one charge, of one policy and one cost."""
     policy, _, cost = requests[0][0]
     for request in requests:  # noqa: SIM110 - all() of a generator takes twice as long
@@ -163,7 +165,7 @@ def _all_alike(requests: Sequence[Request]) -> bool:
 _Asked = tuple[tuple[int, int], ...]
 
 
-def _asked(request: Request) -> _Asked:
+def _asked(request: Charges) -> _Asked:
     """Return what is the same in all requests of a run. A policy in use shares its id with none, and hashes slowly."""
     return tuple([(id(policy), cost) for policy, _, cost in request])
 
@@ -172,7 +174,7 @@ _KEPT = 1024
 _kept: dict[_Asked, tuple[list[Policy], Arguments]] = {}  # beside its policies, which keep their ids for as long
 
 
-def _asking(request: Request, guess: ServerClockEstimate) -> Arguments:
+def _asking(request: Charges, guess: ServerClockEstimate) -> Arguments:
     """Return the number of charges, and the algorithm and the arguments of each."""
     asked = _asked(request)
     kept = _kept.get(asked)
@@ -189,7 +191,7 @@ def _asking(request: Request, guess: ServerClockEstimate) -> Arguments:
     return asking
 
 
-def _keys(prefix: str, run: Sequence[Request]) -> Iterable[bytes]:
+def _keys(prefix: str, run: Sequence[Charges]) -> Iterable[bytes]:
     """Return the keys of the charges of a run, in their order."""
     if len(run) == 1:
         return [stored_key(prefix, policy.namespace, key).encode() for policy, key, _ in run[0]]
@@ -219,7 +221,7 @@ def stored(prefix: str, counters: Iterable[tuple[Policy, CounterKey]]) -> list[b
     return [stored_key(prefix, policy.namespace, key).encode() for policy, key in counters]
 
 
-def answers(requests: Sequence[Request], reply: list[Any]) -> tuple[int, list[Answer | ClockMismatch]]:
+def answers(requests: Sequence[Charges], reply: list[Any]) -> tuple[int, list[Answer | ClockMismatch]]:
     """Read what ``decide.lua`` returns for these requests: how many logs it repaired, and an answer for each."""
     if type(reply) is not list:
         raise TypeError(f"a script's reply must be a list, got {reply!r:.100}")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,10 +24,10 @@ try:
 except ImportError as error:  # pragma: no cover - seen by the test of the bare package
     raise ImportError("the Redis stores need redis-py and hiredis: pip install 'sluicegate[redis]'") from error
 
-from sluicegate._core.errors import InvalidStore, StoreUnavailable
-from sluicegate._core.policy import Policy
-from sluicegate._core.request import Counter
-from sluicegate._stores.base import Answer, Request
+from sluicegate._core.decision import Verdict
+from sluicegate._core.errors import InvalidStore, StoreError, StoreUnavailable
+from sluicegate._core.request import Charge, Counter, Request
+from sluicegate._stores.base import Remembered
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.redis import clients
 from sluicegate._stores.redis.denials import DENIAL_TTL, Denials, forgetting
@@ -53,6 +52,8 @@ TIMEOUT = 0.5
 _LONGEST = 3600
 _TURNS = 64  # denials from memory between two turns for other tasks
 
+Charges = tuple[Charge, ...]
+Answer = list[Verdict] | StoreError
 _Block = tuple[Sequence[Counter], int]
 
 
@@ -84,48 +85,42 @@ class _Body(ProcessLocal):
         """Requests so far that were denied without asking the server."""
         return self._denials.given
 
-    def _known(self, requests: Sequence[Request], charging: bool) -> list[Answer] | None:
-        """Return the answer to a single request that is known to be denied."""
-        if not charging or len(requests) != 1 or not self._denials:
+    def _known(self, request: Request) -> Remembered | None:
+        """Return the answer to a request that is known to be denied."""
+        if not request.commit or not self._denials:
             return None
-        answer = self._denials.find(requests[0])
-        return None if answer is None else [answer]
+        return self._denials.find(request.charges)
 
-    def _asked(self, requests: Sequence[Request], charging: bool) -> tuple[Verb, Any, int]:
-        """Return what to ask of the line."""
-        return self._take_batch if charging else self._peek, requests, sum(map(len, requests))
+    def _verb(self, request: Request) -> Verb:
+        return self._take if request.commit else self._peek
 
-    def _take(self, requests: list[Request]) -> Steps:
+    def _take(self, requests: list[Charges]) -> Steps:
         """Decide a request of each caller. What is known to be denied by now is not asked: it may have waited."""
         return self._take_unknown(requests) if self._denials else self._take_all(requests)
 
-    def _take_unknown(self, requests: list[Request]) -> Steps:
+    def _take_unknown(self, requests: list[Charges]) -> Steps:
         found: list[Answer | None] = [self._denials.find(request) for request in requests]
         unknown = [request for request, known in zip(requests, found, strict=True) if known is None]
         rest = iter((yield from self._take_all(unknown)) if unknown else ())
         return [next(rest) if known is None else known for known in found]
 
-    def _take_batch(self, batches: list[Sequence[Request]]) -> Steps:
-        """Decide a batch of each caller: at one instant, so what is known already is asked all the same."""
-        return _split(batches, (yield from self._take_all(list(chain.from_iterable(batches)))))
-
-    def _take_all(self, requests: list[Request]) -> Steps:
+    def _take_all(self, requests: list[Charges]) -> Steps:
         """Decide requests, and remember what is denied."""
         sent_ns = time.monotonic_ns()
-        answered = yield from self._decide(requests, charging=True)
+        answered = yield from self._decide(requests, commit=True)
         self._denials.learn(requests, answered, sent_ns)
         return answered
 
-    def _peek(self, batches: list[Sequence[Request]]) -> Steps:
-        return _split(batches, (yield from self._decide(list(chain.from_iterable(batches)), charging=False)))
+    def _peek(self, requests: list[Charges]) -> Steps:
+        return self._decide(requests, commit=False)
 
-    def _decide(self, requests: list[Request], *, charging: bool) -> Steps:
-        answered = yield from self._ask(requests, charging)
+    def _decide(self, requests: list[Charges], *, commit: bool) -> Steps:
+        answered = yield from self._ask(requests, commit)
         if ClockMismatch in map(type, answered):  # nothing was taken for these: this is their first sending, too
             late = [n for n, answer in enumerate(answered) if type(answer) is ClockMismatch]
             self._correct([answered[n] for n in late])
             try:
-                again = yield from self._ask([requests[n] for n in late], charging)
+                again = yield from self._ask([requests[n] for n in late], commit)
             except REFUSALS as refusal:  # of these alone: the others have their answers
                 again = [refused(refusal) for _ in late]
             self._correct(again)
@@ -133,10 +128,8 @@ class _Body(ProcessLocal):
                 answered[n] = _unsteady() if isinstance(answer, ClockMismatch) else answer
         return answered
 
-    def _ask(
-        self, requests: Sequence[Request], charging: bool
-    ) -> Generator[Command, Any, list[Answer | ClockMismatch]]:
-        script = self._scripts.decide if charging else self._scripts.look
+    def _ask(self, requests: Sequence[Charges], commit: bool) -> Generator[Command, Any, list[Answer | ClockMismatch]]:
+        script = self._scripts.decide if commit else self._scripts.look
         reply = yield from _run(script, decide_arguments(self._prefix, requests, self._guess))
         repaired, answered = answers(requests, reply)
         self.repaired += repaired
@@ -186,11 +179,6 @@ def _run(script: Script, asked: Command) -> Generator[Command, Any, list[Any]]:
     except NoScriptError:  # a new server, a failover, a SCRIPT FLUSH: it ran nothing, so this is the first sending
         reply = yield ["EVAL", script.source, *asked]
     return reply
-
-
-def _split(batches: list[Sequence[Request]], answered: list[Any]) -> list[list[Any]]:
-    rest = iter(answered)
-    return [list(islice(rest, len(batch))) for batch in batches]
 
 
 class RedisStore(_Body):
@@ -263,28 +251,12 @@ class RedisStore(_Body):
         store._line = ThreadPipeline(store._client.connection_pool, timeout, max_waiting, keeps=True)
         return store
 
-    def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
-        """Decide a batch in one script call; see `sluicegate._stores.Store.decide`."""
-        known = self._known(requests, charging)
+    def decide(self, request: Request) -> list[Verdict]:
+        """Decide a request; see `sluicegate.stores.Store.decide`."""
+        known = self._known(request)
         if known is not None:
             return known
-        if charging and len(requests) == 1:
-            return [self._line.ask(self._take, requests[0], len(requests[0]))]
-        answers: list[Answer] = self._line.ask(*self._asked(requests, charging))
-        return answers
-
-    def bind(self, policy: Policy, request: Callable[[Any, Any], Request]) -> Callable[..., bool] | None:
-        """Return ``allow(key, cost)`` for one policy that counts by a plain key; see `MemoryStore.bind`."""
-        if type(self).decide is not RedisStore.decide:
-            return None
-        denied, take = self._denials.denied(policy), self._take
-
-        def allow(key: str, cost: int = 1) -> bool:
-            if denied(key, cost):
-                return False
-            return _allowed(self._line.ask(take, request(key, cost), 1))
-
-        return allow
+        return _answered(self._line.ask(self._verb(request), request.charges, len(request.charges)))
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """See `sluicegate._stores.Store.forget`."""
@@ -372,34 +344,15 @@ class AsyncRedisStore(_Body):
         store._owned = True
         return store
 
-    async def decide(self, requests: Sequence[Request], *, charging: bool = True) -> list[Answer]:
-        """See `RedisStore.decide`."""
-        known = self._known(requests, charging)
+    async def decide(self, request: Request) -> list[Verdict]:
+        """Decide a request; see `sluicegate.stores.Store.decide`."""
+        known = self._known(request)
         if known is not None:
             await self._give_way()
             return known
-        self._settle_in()
-        if charging and len(requests) == 1:
-            return [await self._line.ask(self._take, requests[0], len(requests[0]))]
-        answers: list[Answer] = await self._line.ask(*self._asked(requests, charging))
-        return answers
-
-    def bind(self, policy: Policy, request: Callable[[Any, Any], Request]) -> Callable[..., Awaitable[bool]] | None:
-        """See `RedisStore.bind`."""
-        if type(self).decide is not AsyncRedisStore.decide:
-            return None
-        denied, take, get_running_loop = self._denials.denied(policy), self._take, asyncio.get_running_loop
-
-        async def allow(key: str, cost: int = 1) -> bool:
-            if denied(key, cost):
-                await self._give_way()
-                return False
-            asked = request(key, cost)
-            if get_running_loop() is not self._loop:
-                self._settle_in()
-            return _allowed(await self._line.ask(take, asked, 1))
-
-        return allow
+        if asyncio.get_running_loop() is not self._loop:
+            self._settle_in()
+        return _answered(await self._line.ask(self._verb(request), request.charges, len(request.charges)))
 
     async def forget(self, counters: Sequence[Counter]) -> None:
         """See `RedisStore.forget`."""
@@ -452,10 +405,10 @@ class AsyncRedisStore(_Body):
         await self.aclose()
 
 
-def _allowed(answer: Answer) -> bool:
+def _answered(answer: Answer) -> list[Verdict]:
     if isinstance(answer, Exception):
         raise answer
-    return answer[0].allowed
+    return answer
 
 
 def _raise(result: object) -> None:

@@ -1,42 +1,38 @@
-"""The policies of one limiter: which counters a key stands for, and so what one request charges.
-
-Values in, values out: the limiter carries the requests to its store.
-"""
+"""The policies of one limiter: from a key and a cost to the counters that are charged. Values in, values out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
 
 from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, meant, short_repr
 from sluicegate._core.keys import CounterKey, Key, checked_key
 from sluicegate._core.policy import MAX_UNITS, Policy, checked_cost
-from sluicegate._core.rate import parsed
-from sluicegate._core.request import Counter
-from sluicegate._stores.base import Request
+from sluicegate._core.rate import parse_rates
+from sluicegate._core.request import Charge, Counter, charge_of
 
-_MOST_VARIANTS = 1024  # policies with another limit that are kept: made anew they take microseconds
+_MOST_VARIANTS = 1024  # policies with another limit to keep: making one anew takes microseconds
 
 Cost = int | Mapping[str, int]
-"""One number for all policies, or by the name of each; those it does not name cost 1."""
+"""One number for all policies, or a mapping from policy names to numbers; a policy that is not in it costs 1."""
 
 
 class Policies:
     """Policies that are decided together, all or nothing.
 
     Args:
-        given: Policies, or rate strings in place of them; one at least.
+        given: Policies, or rate strings in place of them; at least one.
+
+    Raises:
+        InvalidPolicy: None given; something else given; two with one name; or some that count by a plain key beside
+            some that count by attributes.
+        InvalidRate: A rate string does not parse.
 
     Attributes:
         all: The policies, in their order.
         names: Their names.
         limits: Their limits.
-        attributes: The attributes that a key must have; () where it is plain text.
-        plain: The only policy, where it counts by a plain key.
-
-    Raises:
-        InvalidPolicy: None, no policy, two of one name, or some that count by a plain key beside some by attributes.
-        InvalidRate: A rate string that does not parse.
+        attributes: The attributes that a key must have; () if it is plain text.
+        only_plain: The policy, if there is one alone and it counts by a plain key; else None.
     """
 
     def __init__(self, given: Sequence[Policy | str]) -> None:
@@ -45,55 +41,65 @@ class Policies:
         self.limits = tuple(policy.limit for policy in self.all)
         self.attributes = tuple(dict.fromkeys(attribute for policy in self.all for attribute in policy.per))
         self._plain = next((policy for policy in self.all if not policy.per and not policy.shared), None)
-        self.plain = self._plain if len(self.all) == 1 else None
+        self.only_plain = self._plain if len(self.all) == 1 else None
         self._all_plain = not any(policy.per or policy.shared for policy in self.all)
         self._variants: dict[tuple[str, int], Policy] = {}
         self._check()
 
-    def request(self, key: Key, cost: Cost = 1) -> Request:
-        """Return the charges of one request, one for each policy in its order.
+    def charges(self, key: Key, cost: Cost = 1) -> tuple[Charge, ...]:
+        """Return what one request charges: one charge for each policy, in their order.
 
         Args:
             key: Plain text, or a mapping with exactly the attributes that the policies count by.
             cost: Units to take.
 
         Raises:
-            InvalidKey: The key is no text, has an attribute too few or one too many, or is of the other kind.
-            InvalidCost: A cost is no whole number from 1 to 10^11, or for a policy that is not there.
+            InvalidKey: The key is not text, has an attribute too few or too many, or is of the other kind.
+            InvalidCost: A cost is not a whole number from 1 to 10^11, or is for an unknown policy.
         """
-        # Of the plain types first: to ask whether something is a mapping takes longer than all the rest.
-        if type(cost) is not int and isinstance(cost, Mapping):
-            return tuple(zip(self.all, self._counted(key), self._costs(cost), strict=True))
-        units = cost if type(cost) is int and 0 < cost <= MAX_UNITS else checked_cost(cost)
+        # Plain types first: asking whether something is a Mapping takes longer than all the rest.
+        if type(cost) is int and 0 < cost <= MAX_UNITS:
+            units = cost
+        elif isinstance(cost, Mapping):
+            counter_keys = self._counter_keys(key)
+            return tuple(map(charge_of, zip(self.all, counter_keys, self._costs(cost), strict=True)))
+        else:
+            units = checked_cost(cost)
         if self._all_plain and type(key) is str and key.isascii():
-            one = self.plain
-            return ((one, key, units),) if one else tuple([(policy, key, units) for policy in self.all])
-        return tuple(zip(self.all, self._counted(key), repeat(units), strict=False))
+            policy = self.only_plain
+            if policy is not None:
+                return (charge_of((policy, key, units)),)
+            return tuple([charge_of((policy, key, units)) for policy in self.all])
+        pairs = zip(self.all, self._counter_keys(key), strict=True)
+        return tuple([charge_of((policy, counter_key, units)) for policy, counter_key in pairs])
 
-    def limited(self, request: Request, limits: Mapping[str, int]) -> Request:
-        """Return a request under other limits, by the names of policies; the others keep their own.
+    def with_limits(self, charges: tuple[Charge, ...], limits: Mapping[str, int]) -> tuple[Charge, ...]:
+        """Return the charges under other limits, by policy name; policies that are not in ``limits`` keep their own.
 
         Raises:
             InvalidPolicy: A limit is not one that its policy can have.
         """
         if not limits:
-            return request
+            return charges
         return tuple(
-            (self._variant(policy, limits.get(policy.name, policy.limit)), key, cost) for policy, key, cost in request
+            [
+                Charge(self._variant(policy, limits.get(policy.name, policy.limit)), key, cost)
+                for policy, key, cost in charges
+            ]
         )
 
     def counters(self, key: Key) -> list[Counter]:
-        """Return the counters that a key names, or a part of one: those whose attributes it has. Never a shared one.
+        """Return the counters that a key, or a part of one, names: those whose attributes it has. Never a shared one.
 
         Raises:
-            InvalidKey: The key is no text, has no policy's attributes, or one that is not counted by.
+            InvalidKey: The key is not text, has the attributes of no policy, or has one that no policy counts by.
         """
         if not self.attributes:
-            counted = zip(self.all, self._counted(key), strict=True)
-            return [Counter(policy, each) for policy, each in counted if not policy.shared]
+            pairs = zip(self.all, self._counter_keys(key), strict=True)
+            return [Counter(policy, counter_key) for policy, counter_key in pairs if not policy.shared]
         values = self._values(key)
         own = [policy for policy in self.all if policy.per]
-        named = [Counter(policy, _of(policy, values)) for policy in own if values.keys() >= set(policy.per)]
+        named = [Counter(policy, _counter_key(policy, values)) for policy in own if values.keys() >= set(policy.per)]
         if not named:
             parts = dict.fromkeys(" and ".join(policy.per) for policy in own)
             raise InvalidKey(
@@ -104,13 +110,13 @@ class Policies:
             )
         return named
 
-    def _counted(self, key: Key) -> list[CounterKey]:
-        """Return what each policy counts under."""
+    def _counter_keys(self, key: Key) -> list[CounterKey]:
+        """Return the key of each policy's counter."""
         if self.attributes:
             values = self._values(key)
             if len(values) < len(self.attributes):
-                raise self._lack(next(each for each in self.all if not values.keys() >= set(each.per)), values)
-            return [_of(policy, values) for policy in self.all]
+                raise self._missing(next(each for each in self.all if not values.keys() >= set(each.per)), values)
+            return [_counter_key(policy, values) for policy in self.all]
         if type(key) is not str and isinstance(key, Mapping):
             self._refuse_mapping(key)
             return [()] * len(self.all)
@@ -118,7 +124,7 @@ class Policies:
         return [() if policy.shared else text for policy in self.all]
 
     def _refuse_mapping(self, key: Mapping[str, str]) -> None:
-        """Raise `InvalidKey` unless it is empty and all policies are shared: then nothing is counted by the key."""
+        """Raise `InvalidKey` unless the mapping is empty and all policies are shared, so that no policy needs a key."""
         if self._plain is not None:
             raise InvalidKey(
                 f"key must be a str, got {short_repr(key)}: policy {self._plain.name} counts by a plain key; for a mapping "
@@ -126,10 +132,10 @@ class Policies:
                 policy=self._plain.name,
             )
         if key:
-            raise self._stranger(next(iter(key)))
+            raise self._unknown(next(iter(key)))
 
     def _values(self, key: Key) -> Mapping[str, str]:
-        """Return the attributes of a key, checked: none that is not counted by."""
+        """Return the attributes of a key, checked: each is text, and some policy counts by it."""
         if not isinstance(key, (dict, Mapping)):
             policy = next(policy for policy in self.all if policy.per)
             raise InvalidKey(
@@ -140,23 +146,23 @@ class Policies:
             )
         for attribute in key:
             if attribute not in self.attributes:
-                raise self._stranger(attribute)
+                raise self._unknown(attribute)
         try:
             return {attribute: checked_key(value, attribute) for attribute, value in key.items()}
         except InvalidKey as error:
             error.policy = next(policy.name for policy in self.all if error.attribute in policy.per)
             raise
 
-    def _lack(self, policy: Policy, values: Mapping[str, str]) -> InvalidKey:
-        lacking = next(attribute for attribute in policy.per if attribute not in values)
+    def _missing(self, policy: Policy, values: Mapping[str, str]) -> InvalidKey:
+        missing = next(attribute for attribute in policy.per if attribute not in values)
         return InvalidKey(
-            f"key must be a mapping with {self._expected}, as policy {policy.name} counts by {lacking}; got one with "
+            f"key must be a mapping with {self._expected}, as policy {policy.name} counts by {missing}; got one with "
             f"{', '.join(values) or 'none'}",
             policy=policy.name,
-            attribute=lacking,
+            attribute=missing,
         )
 
-    def _stranger(self, attribute: object) -> InvalidKey:
+    def _unknown(self, attribute: object) -> InvalidKey:
         return InvalidKey(
             f"no policy of this limiter counts by attribute {short_repr(attribute)}: expected {self._expected or 'none'}"
             f"{meant(attribute, self.attributes)}",
@@ -208,30 +214,30 @@ def _policies(given: Sequence[Policy | str]) -> Iterator[Policy]:
         if isinstance(one, Policy):
             yield one
         elif isinstance(one, str) and "://" not in one:
-            yield from parsed(one)
+            yield from parse_rates(one)
         else:
-            raise _no_policy(one)
+            raise _invalid(one)
 
 
 _EXPECTED = "policy must be one such as SlidingWindow(100, window=60), or a rate such as '100/minute'"
 
 
-def _no_policy(came: object) -> InvalidPolicy:
-    """Return the error for what is no policy, with advice for what people try."""
-    what, advice = f"got {short_repr(came)}", ""
-    if isinstance(came, str):
+def _invalid(value: object) -> InvalidPolicy:
+    """Return the error for an invalid policy, with advice for what people try."""
+    what, advice = f"got {short_repr(value)}", ""
+    if isinstance(value, str):
         what, advice = "got a URL", ": give it as store="  # not quoted: it may hold a password
-    elif isinstance(came, type):
-        what = f"got the class {came.__name__}"
-    elif isinstance(came, (list, tuple)):
-        what, advice = f"got a {type(came).__name__} of {len(came)}", ": give them one by one, Limiter(*policies)"
-    elif hasattr(came, "decide"):
-        what, advice = f"got a {type(came).__name__}", ": give it as store="
+    elif isinstance(value, type):
+        what = f"got the class {value.__name__}"
+    elif isinstance(value, (list, tuple)):
+        what, advice = f"got a {type(value).__name__} of {len(value)}", ": give them one by one, Limiter(*policies)"
+    elif hasattr(value, "decide"):
+        what, advice = f"got a {type(value).__name__}", ": give it as store="
     return InvalidPolicy(f"{_EXPECTED}, {what}{advice}")
 
 
-def _of(policy: Policy, values: Mapping[str, str]) -> CounterKey:
-    """Return what a policy counts under, of checked values."""
+def _counter_key(policy: Policy, values: Mapping[str, str]) -> CounterKey:
+    """Return the key of a policy's counter, from checked values."""
     if len(policy.per) == 1:
         return values[policy.per[0]]
     return tuple(values[attribute] for attribute in policy.per)

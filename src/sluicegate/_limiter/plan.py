@@ -1,0 +1,110 @@
+"""The plan of a limiter: the way of every verb from a key and a cost to a request, and from the answer to a decision.
+
+Built once for each limiter, and the same for threads and for tasks. What a later feature adds to the way (a policy for
+outages, say) is a step here, so that no verb can miss it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sluicegate._core.decision import Decision, Source, Verdict, decision_of, verdict_of
+from sluicegate._core.errors import InvalidKey, InvalidPolicy, short_repr
+from sluicegate._core.keys import Key
+from sluicegate._core.policies import Cost, Policies
+from sluicegate._core.request import Counter, Request, request_of
+from sluicegate._limiter.exempt import Exempt, exempt_function
+from sluicegate._limiter.limits import Limits
+from sluicegate._limiter.statistics import Counts
+from sluicegate._stores.base import Remembered
+
+
+class Bypassed(list[Verdict]):
+    """The answer to a request that is not limited: as if its keys had never been used."""
+
+
+def _source(verdicts: list[Verdict]) -> Source:
+    """Return where an answer came from, by its type."""
+    return _SOURCES.get(type(verdicts), "store")
+
+
+_SOURCES: dict[type, Source] = {Remembered: "denial-cache", Bypassed: "bypass"}
+
+
+class Plan:
+    """See the module.
+
+    Args:
+        policies: What is allowed.
+        limits: The limits by key, if a function of the user's gives them.
+        exempt: Keys that are never limited.
+        enabled: Whether requests are limited at all.
+
+    Attributes:
+        policies: As given.
+        limits: As given.
+        counts: What was decided so far.
+        is_direct: Whether a request goes to the store as it is: nothing is exempt, and no limit depends on the key.
+    """
+
+    def __init__(self, policies: Policies, limits: Limits | None, exempt: Exempt | None, enabled: bool) -> None:
+        self.policies = policies
+        self.limits = limits
+        self.counts = Counts()
+        self._exempt = exempt_function(exempt, policies.attributes)
+        self.enabled = enabled
+
+    @property
+    def enabled(self) -> bool:
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        if not isinstance(enabled, bool):
+            raise InvalidPolicy(f"enabled must be True or False, got {short_repr(enabled)}")
+        self._enabled = enabled
+        self.is_direct = enabled and self._exempt is None and self.limits is None
+
+    def request(self, key: Key, cost: Cost, commit: bool) -> Request:
+        """Return the request that a verb makes. Raises `InvalidKey` or `InvalidCost`."""
+        return request_of((self.policies.charges(key, cost), commit))
+
+    def is_bypassed(self, key: Key) -> bool:
+        """Return whether a key is not limited: it is exempt, or the limiter is off."""
+        return not self._enabled or (self._exempt is not None and self._exempt(key))
+
+    def bypass(self, request: Request) -> Bypassed:
+        """Return the answer to a request that is not limited."""
+        return Bypassed([verdict_of((True, charge.policy.burst, 0, 0)) for charge in request.charges])
+
+    def with_limits(self, request: Request, limits: Mapping[str, int]) -> Request:
+        """Return the request under the limits of its key."""
+        return request._replace(charges=self.policies.with_limits(request.charges, limits))
+
+    def outcome(self, request: Request, verdicts: list[Verdict]) -> bool:
+        """Return whether a store's answer allows a request, and count it."""
+        allowed = all(verdict[0] for verdict in verdicts)
+        self.counts.count("store" if type(verdicts) is list else _source(verdicts), allowed)
+        return allowed
+
+    def decision(self, request: Request, verdicts: list[Verdict]) -> Decision:
+        """Return the decision that a store's answer comes to, and count it."""
+        policies = self.policies
+        limits: Sequence[int] = policies.limits
+        if self.limits is not None:
+            limits = [charge.policy.limit for charge in request.charges]
+        source = "store" if type(verdicts) is list else _source(verdicts)
+        decision = decision_of(policies.names, limits, verdicts, source)
+        if request.commit:
+            if source == "store" and decision.allowed:  # the usual case, without a call
+                self.counts.allowed += 1
+            else:
+                self.counts.count(source, decision.allowed)
+        return decision
+
+    def blockable(self, key: Key) -> Sequence[Counter]:
+        """Return the counters that a block of a key is put on."""
+        counters = self.policies.counters(key)
+        if not counters:
+            raise InvalidKey("this limiter has only shared policies, which cannot be blocked: give one a per=, or none")
+        return counters

@@ -1,0 +1,71 @@
+"""What a limiter has decided so far: a frozen snapshot of its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sluicegate._core.decision import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts since the limiter was made, of ``allow`` and ``take``. ``peek`` decides nothing, and is not counted.
+
+    Exact under the GIL; a free-threaded Python may miss a count.
+
+    Attributes:
+        allowed: Requests that were allowed.
+        denied: Requests that were denied.
+        errors: Requests without a decision: the store raised a `StoreError`.
+        by_source: For each source of decisions (see `Decision.source`) how many it allowed and denied. A source without
+            decisions is not in it.
+    """
+
+    allowed: int
+    denied: int
+    errors: int
+    by_source: Mapping[Source, Outcomes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How many requests were allowed and denied."""
+
+    allowed: int
+    denied: int
+
+
+class Counts:
+    """The counters behind `Statistics`."""
+
+    __slots__ = ("allowed", "denied", "elsewhere", "errors")
+
+    def __init__(self) -> None:
+        self.allowed = self.denied = 0  # by the store
+        self.elsewhere: dict[Source, list[int]] = {}  # by other sources: denied, allowed
+        self.errors = 0
+
+    def count(self, source: Source, allowed: bool) -> None:
+        """Count one decision."""
+        if source != "store":
+            self.elsewhere.setdefault(source, [0, 0])[allowed] += 1
+        elif allowed:
+            self.allowed += 1
+        else:
+            self.denied += 1
+
+    def snapshot(self, fast: tuple[int, int] = (0, 0)) -> Statistics:
+        """Return the counts so far, including what the fast path allowed and denied."""
+        by_source: dict[Source, Outcomes] = {
+            source: Outcomes(allowed, denied) for source, (denied, allowed) in list(self.elsewhere.items())
+        }
+        store = Outcomes(self.allowed + fast[0], self.denied + fast[1])
+        if store != Outcomes(0, 0):
+            by_source["store"] = store
+        return Statistics(
+            allowed=sum(outcomes.allowed for outcomes in by_source.values()),
+            denied=sum(outcomes.denied for outcomes in by_source.values()),
+            errors=self.errors,
+            by_source=by_source,
+        )

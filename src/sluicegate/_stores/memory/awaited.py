@@ -1,0 +1,28 @@
+"""A memory store for tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sluicegate._core.decision import Verdict
+from sluicegate._core.request import Counter, Request
+from sluicegate._stores.memory.store import MemoryStore
+
+
+class AwaitedMemoryStore:
+    """The verbs of a `MemoryStore`, awaited. They never wait, so awaiting them does not let other tasks run."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+
+    async def decide(self, request: Request) -> list[Verdict]:
+        return self.store.decide(request)
+
+    async def forget(self, counters: Sequence[Counter]) -> None:
+        self.store.forget(counters)
+
+    async def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        self.store.block(counters, span_us)
+
+    async def aclose(self) -> None:
+        self.store.close()

@@ -1,0 +1,74 @@
+"""The fast path of ``allow``: an exact sliding window's rule and the store around it, in one function.
+
+It serves the common case: one policy, a cost of 1, a live log of single units, and a clock that moves forward. There is
+room for a unit if the log has fewer entries than the limit, or if the oldest of that many has left: nothing else needs
+to be known of single units. Everything else goes the ordinary way, which gives the same answers (the tests compare
+them). Without this path ``allow`` takes some five times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from sluicegate._core.policy import Policy, SlidingWindow
+
+if TYPE_CHECKING:
+    from sluicegate._stores.memory.store import MemoryStore
+
+Allow = Callable[[Any, Any], bool]
+
+
+class FastAllow:
+    """``allow`` for one policy, and how often it allowed and denied by itself.
+
+    Attributes:
+        allow: The verb: key and cost in, allowed or not out.
+        counts: Returns how many requests it has allowed and denied so far, the ordinary way's not included.
+    """
+
+    __slots__ = ("allow", "counts")
+
+    @classmethod
+    def of(cls, policy: Policy, store: MemoryStore, ordinary: Allow) -> FastAllow | None:
+        """Return the fast path for a policy that counts by a plain key; None if it has none."""
+        if type(policy) is SlidingWindow and policy.buckets is None:
+            return cls(policy, store, ordinary)
+        return None
+
+    def __init__(self, policy: SlidingWindow, store: MemoryStore, ordinary: Allow) -> None:
+        lock, logs = store._lock, store._table_of(policy).states
+        limit, window_ns = policy.limit, policy.window_ns
+        longest = limit + limit // 2 + 8  # what has left is cut when it is a third of the log; the sweep cuts it, too
+        token, give_back, now_ns, steady = lock.token, lock.token.append, store._now_ns, store._steady
+        one, allowed, denied = 1, 0, 0
+
+        def allow(key: Any, cost: Any = 1) -> bool:
+            nonlocal allowed, denied
+            me = get_ident()
+            try:
+                del token[0]
+                lock.owner = me
+                try:
+                    log: Any = logs[key]
+                    now = now_ns()
+                    if cost is one and now < store._sweep_due_ns and (steady or log[-1] <= now):
+                        if len(log) > limit:  # its first item is no entry
+                            if log[-limit] > now - window_ns:
+                                denied += 1
+                                return False
+                            if len(log) > longest:
+                                log.cut(len(log) - limit + 1)
+                        log.append(now)
+                        allowed += 1
+                        return True
+                finally:
+                    lock.owner = None
+                    give_back(None)
+            except (IndexError, KeyError, TypeError):
+                pass  # the lock is taken; a fresh key; an invalid key; or a state without a length
+            return ordinary(key, cost)
+
+        self.allow: Allow = allow
+        self.counts: Callable[[], tuple[int, int]] = lambda: (allowed, denied)

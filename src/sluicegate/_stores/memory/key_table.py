@@ -1,0 +1,212 @@
+"""The key table: the states of one namespace (an algorithm, a name and a window), and when they expire.
+
+The store calls it while holding the lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from copy import deepcopy
+from typing import Any
+
+from sluicegate._algorithms import BY_NAME, State
+from sluicegate._core.decision import NEVER, Verdict, verdict_of
+from sluicegate._core.keys import CounterKey, Digest, key_bytes, memory_key
+from sluicegate._core.policy import Policy
+from sluicegate._core.request import Charge
+from sluicegate._stores.memory.capacity import Capacity
+from sluicegate._stores.memory.timing_wheel import TimingWheel
+
+_SHARED = 1024  # states for the keys that find the store full
+
+States = dict[Any, State | None]
+"""States by key (or the digest of a long one, or the number of a shared state); None for one that was forgotten."""
+
+_Name = CounterKey | Digest | int
+
+
+class Blocked:
+    """A state under a block: until ``until_ns`` every request is denied. It takes the state's place in the table.
+
+    It has no length, so the fast path cannot mistake it for a log.
+    """
+
+    __slots__ = ("state", "until_ns")
+
+    def __init__(self, state: State | None, until_ns: int) -> None:
+        self.state = state
+        self.until_ns = until_ns
+
+
+class KeyTable:
+    """See the module.
+
+    Times given to its methods are those of the store's clock; states are kept in the algorithm's own time, which counts
+    from 1970 where windows lie on the calendar.
+
+    Args:
+        policy: One of the namespace. Others of it may differ in their limit.
+        now_ns: The time.
+        since_1970_ns: What to add to the store's clock for the time since 1970.
+        steady: Whether the store's clock never steps.
+
+    Attributes:
+        states: The states that keys have of their own.
+        shared: The states that keys share which found the store full, by number. A key's is chosen by a keyed hash, so
+            that nobody outside can aim at another key's.
+        repaired: States so far that a clock step had left in the future (G8).
+    """
+
+    __slots__ = ("_algorithm", "_offset_ns", "_policy", "_secret", "_steady", "_wheel", "repaired", "shared", "states")
+
+    def __init__(self, policy: Policy, now_ns: int, since_1970_ns: int, steady: bool) -> None:
+        self.states: States = {}
+        self.shared: States = {}
+        self.repaired = 0
+        self._algorithm = BY_NAME[policy.algorithm]
+        self._policy = policy
+        self._offset_ns = since_1970_ns if self._algorithm.CALENDAR_TIME else 0
+        self._steady = steady
+        self._secret = secrets.token_bytes(16)
+        self._wheel: TimingWheel[_Name] = TimingWheel(policy.window_ns, now_ns + self._offset_ns)
+
+    def decide(self, charge: Charge, now_ns: int, commit: bool, repair: bool, capacity: Capacity) -> Verdict:
+        """Decide one charge.
+
+        Args:
+            charge: The policy, the key and the cost.
+            now_ns: The time.
+            commit: Whether to enter the charge if it is allowed.
+            repair: Whether to repair the state first if a clock step left it in the future, and to lift a block that is
+                over. Without this and ``commit`` nothing changes.
+            capacity: Room for a fresh key.
+        """
+        policy, name, cost = charge
+        states, at_ns = self.states, now_ns + self._offset_ns
+        state = states.get(name)
+        if state is None:  # fresh, forgotten, or a long key
+            states, name = self._find(memory_key(name), now_ns, capacity)
+            state = states.get(name)
+        if type(state) is Blocked:
+            if state.until_ns > at_ns:
+                return self._decide_blocked(state, charge, at_ns, repair)
+            state = state.state
+            if repair:
+                states[name] = state
+        repair = repair and state is not None
+        if repair and not self._steady:
+            self._repair(state, policy, at_ns)
+        decided, verdict = self._algorithm.decide(state, policy, at_ns, cost, commit)
+        if repair and self._steady and not verdict[0]:
+            self._repair(state, policy, at_ns)  # it may have to be kept for longer under this policy
+        if decided is not state:
+            if state is None and name not in states:
+                self._wheel.schedule(name, self._algorithm.expires_at_ns(decided, policy))
+            states[name] = decided
+        return verdict
+
+    def block(self, name: CounterKey | Digest, now_ns: int, span_ns: int) -> None:
+        """Block a key until ``span_ns`` from now, in place of any block before; 0 lifts it."""
+        at_ns = now_ns + self._offset_ns
+        state, fresh = self.states.get(name), name not in self.states
+        if type(state) is Blocked:
+            state = state.state
+        if not span_ns:
+            if not fresh:
+                self.states[name] = state
+            return
+        if fresh and self._is_shared(name, at_ns):
+            state = deepcopy(self.shared[self._share(name)])  # it may hold units of this key: never forget them
+        if fresh:
+            self._wheel.schedule(name, at_ns + span_ns)
+        self.states[name] = Blocked(state, at_ns + span_ns)
+
+    def forget(self, name: CounterKey | Digest) -> None:
+        """Drop a key's state. Its place in the wheel stays, and so the key does; `sweep` frees both."""
+        if name in self.states:
+            self.states[name] = None
+
+    def next_sweep_ns(self) -> int:
+        """Return the time from which there may be something to free."""
+        return self._wheel.next_due_ns() - self._offset_ns
+
+    def sweep(self, now_ns: int, steps: int) -> None:
+        """Visit up to ``steps`` keys that are due, and free the idle ones."""
+        self._wheel.visit(now_ns + self._offset_ns, steps, self._expire)
+
+    def sweep_early(self, now_ns: int, steps: int) -> int:
+        """Visit also keys that are due soon. Returns how many steps are left."""
+        return self._wheel.visit_early(now_ns + self._offset_ns, steps, self._expire)
+
+    def follow(self, now_ns: int) -> None:
+        """Turn the wheel back after a clock that has stepped back."""
+        self._wheel.follow(now_ns + self._offset_ns)
+
+    def clear(self) -> None:
+        self.states.clear()
+        self.shared.clear()
+        self._wheel.clear()
+
+    def _find(self, name: CounterKey | Digest, now_ns: int, capacity: Capacity) -> tuple[States, Any]:
+        """Return where a key is counted: in a state of its own, or in a shared one if the store is full."""
+        if name in self.states:
+            return self.states, name
+        # While a shared state is live it may hold units of this very key; a state of its own would forget them.
+        if self._is_shared(name, now_ns + self._offset_ns) or not capacity.has_room(now_ns):
+            capacity.shared = True
+            return self.shared, self._share(name)
+        return self.states, name
+
+    def _share(self, name: CounterKey | Digest) -> int:
+        """Return the number of the shared state for a key."""
+        digest = hashlib.blake2b(key_bytes(name), key=self._secret, digest_size=8).digest()
+        return int.from_bytes(digest) % _SHARED
+
+    def _is_shared(self, name: CounterKey | Digest, at_ns: int) -> bool:
+        """Return whether a key without a state of its own has a live shared one."""
+        if not self.shared:
+            return False
+        state = self.shared.get(self._share(name))
+        return state is not None and self._algorithm.expires_at_ns(state, self._policy) > at_ns
+
+    def _decide_blocked(self, blocked: Blocked, charge: Charge, at_ns: int, repair: bool) -> Verdict:
+        """Deny a charge under a block, no sooner than both the block and the policy allow."""
+        state, (policy, _, cost) = blocked.state, charge
+        if repair and state is not None:
+            self._repair(state, policy, at_ns)
+        _, (_, _, wait_us, reset_after_us) = self._algorithm.decide(state, policy, at_ns, cost, False)
+        left_us = -((at_ns - blocked.until_ns) // 1000)
+        return verdict_of(
+            (False, 0, NEVER if wait_us == NEVER else max(wait_us, left_us), max(reset_after_us, left_us))
+        )
+
+    def _repair(self, state: State, policy: Policy, at_ns: int) -> bool:
+        repaired = self._algorithm.repair(state, policy, at_ns)
+        self.repaired += repaired
+        return repaired
+
+    def _expire(self, name: _Name, at_ns: int) -> int | None:
+        """Free a state if it is idle and return None, or return when to look at it again."""
+        states = self.shared if isinstance(name, int) else self.states
+        if name not in states:  # a signal interrupted its first charge between the schedule and the state
+            return None
+        expires_at_ns = self._trimmed(states[name], at_ns)
+        if expires_at_ns > at_ns:
+            return expires_at_ns
+        del states[name]
+        return None
+
+    def _trimmed(self, state: State | None, at_ns: int) -> int:
+        """Trim a state, and return the time from which it may be dropped."""
+        blocked_until_ns = at_ns
+        if type(state) is Blocked:
+            blocked_until_ns, state = state.until_ns, state.state
+        if state is None:
+            return blocked_until_ns
+        expires_at_ns = self._algorithm.expires_at_ns(state, self._policy)
+        if expires_at_ns > at_ns + 2 * self._policy.window_ns and self._repair(state, self._policy, at_ns):
+            expires_at_ns = self._algorithm.expires_at_ns(state, self._policy)
+        if expires_at_ns > at_ns:
+            self._algorithm.trim(state, self._policy, at_ns)
+        return max(expires_at_ns, blocked_until_ns)
