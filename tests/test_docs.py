@@ -74,7 +74,7 @@ def _anchors(page: str) -> set[str]:
 
 FOLDERS = ("src/", "app/", "tests/", "docs/", "tools/", "benchmarks/", ".ci/")
 # Names that a page gives to files of its reader.
-INVENTED = {"docs/adr/NNNN-title.md", "your_name.py", "your_name.lua"}
+INVENTED = {"docs/adr/NNNN-title.md", "your_name.py", "your_name.lua", "saves_up.py"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
