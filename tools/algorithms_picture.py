@@ -311,9 +311,7 @@ def worst_window(*, dark: bool) -> str:
     )
 
 
-def _drawn(  # noqa: PLR0913 - the parts of one picture
-    drawn: list[Run], axis: Axis, *, title: str, head: str, describes: str, dark: str, every: int = HOUR
-) -> str:
+def _drawn(drawn: list[Run], axis: Axis, *, title: str, head: str, describes: str, dark: str, every: int = HOUR) -> str:
     template = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     return template.from_string(_TEMPLATE).render(
         runs=drawn,
