@@ -1,12 +1,12 @@
-# Each target works from a bare clone with Python 3.11 or newer and make: what it needs goes into .venv.
+# Each target works from a bare clone with Python 3.11 or newer and make, and installs its needs into .venv.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-# The long tests mostly wait, so two can run at once. A server that is given is one for all of them, and has one worker.
+# The long tests mostly wait, so two run at once; but only one if they all use the server of SLUICEGATE_TEST_REDIS_URL.
 WORKERS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,2)
 
-# Two targets at once, each with its output in one piece at its end; a make that cannot do that has them in turn.
+# Two targets at once, each printing its output in one piece at its end; in turn with a make that cannot do that.
 SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
 
 .PHONY: run test lint format types build bench soak compare check clean
@@ -15,7 +15,7 @@ SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.
 run: .venv/.installed
 	$(BIN)/uvicorn app.main:app --port $(PORT)
 
-## test: the whole suite, and the fast one, on one kind of server, on every other Python from 3.11 up that is here
+## test: the whole suite; then the fast suite, with one kind of server, on every other installed Python from 3.11 up
 test: .venv/.installed-dev
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m "" -n $(WORKERS)
 	others=$$($(BIN)/python tools/interpreters.py) && \
@@ -24,7 +24,7 @@ test: .venv/.installed-dev
 .PHONY: test-others
 test-others: $(addprefix test-on/,$(OTHERS)) ;
 
-# One other interpreter: a venv of its own, and the fast suite.
+# The fast suite on one other interpreter, in its own venv.
 test-on/%:
 	@echo "fast suite on $*"
 	@test -d .venv-$(notdir $*) || $* -m venv .venv-$(notdir $*)
@@ -37,12 +37,12 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-## format: rewrite what lint would complain of
+## format: fix what lint complains about, where it can be fixed automatically
 format: .venv/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-## build: wheel and sdist, each installed into an empty environment and tried
+## build: wheel and sdist in dist/, each tried in an empty environment
 build: .venv/.installed-dev
 	rm -rf build dist
 	$(BIN)/python -m build --outdir dist
@@ -60,15 +60,15 @@ build: .venv/.installed-dev
 	    --case correctness/limit && grep -q "<style" page.html) >/dev/null && \
 	  echo "$$archive installs and runs" || exit 1; done
 
-## bench: time and memory beside the peers and the floors; ten minutes, wants the machine to itself (BENCH=--quick tries it)
+## bench: time and memory beside the peers and the floors; ten minutes, on an idle machine (BENCH=--quick for a trial)
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
-## soak: the proof kit on all planted faults and 100 times on each correct limiter, with a core kept busy; takes hours
+## soak: the proof kit on all seeded faults and 100 times on each correct limiter, with one core kept busy; takes hours
 soak: .venv/.installed-dev
 	$(BIN)/python tools/soak.py --busy
 
-## compare: the proof kit on Sluicegate and its peers, for docs/comparison.md; half an hour, wants the machine to itself
+## compare: the proof kit on Sluicegate and its peers, for docs/comparison.md; half an hour, on an idle machine
 compare: .venv/.installed .venv-peers/.installed
 	$(BIN)/python tools/compare.py
 
@@ -89,7 +89,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-# What the peers declare of redis-py keeps them from Sluicegate's: they have a venv of their own.
+# The peers require an older redis-py than Sluicegate, so they have a venv of their own.
 .venv-peers/.installed: benchmarks/peers/requirements.txt | .venv/.installed
 	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt

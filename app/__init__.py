@@ -1,1 +1,1 @@
-"""The service: `/ping`, limited for each user. The limiting is in `sluicegate`."""
+"""The service: `/ping`, limited for each user. The limiter itself is in `sluicegate`."""

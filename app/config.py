@@ -1,4 +1,4 @@
-"""Settings from the environment, and what a bad one prints."""
+"""The settings of the service, from environment variables, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode
 from sluicegate import InvalidRate, SlidingWindow, open_store, parse_rates
 
 ENDPOINTS = {"/ping": "ping"}
-"""The limited endpoints: the path of each, and a name of its own, which its policies have in theirs."""
+"""The limited endpoints: the path of each, and the name that its policies carry in theirs."""
 
-# Servers that run several workers start a dead one again for ever, unless it ends with this: uvicorn's
+# A server with several workers restarts a dead worker for ever, unless it exits with this code: uvicorn's
 # STARTUP_FAILURE, gunicorn's WORKER_BOOT_ERROR.
 CANNOT_START = 3
 
@@ -29,11 +29,11 @@ _URL = re.compile(rf"({_SCHEME})?([^@/?#\s]*@)?([\w.-]*|\[[\w:.]+\])(:\d+)?(/[\w
 
 
 class _Expected(ValueError):
-    """What was expected of a setting, where that is more than its description says."""
+    """An invalid setting whose message says more than the description of the setting."""
 
 
 class Settings(BaseSettings):
-    """The settings of the service. Each is the environment variable of its name; its description says what is valid."""
+    """The settings of the service. Each is an environment variable; its description says which values are valid."""
 
     rate_limit_backend: Literal["memory", "redis"] = Field(default="memory", description="memory or redis")
     redis_url: str = Field(
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     @classmethod
     def _no_bool(cls, value: object) -> object:
         if isinstance(value, bool):
-            raise ValueError("a bool is no number")  # noqa: TRY004 - pydantic reports a ValueError, not a TypeError
+            raise ValueError("a bool is not a number")  # noqa: TRY004 - pydantic reports a ValueError, not a TypeError
         return value
 
     @field_validator("rate_limit_window_seconds")
@@ -75,14 +75,14 @@ class Settings(BaseSettings):
     def _can_be_read(cls, url: str, info: ValidationInfo) -> str:
         if info.data.get("rate_limit_backend") == "redis":
             if url.startswith("memory:"):
-                raise ValueError("that is the other backend")
+                raise ValueError("memory: belongs to the other backend")
             open_store(url).close()  # no connection is made before the first call
         return url
 
     @field_validator("rate_limit_global")
     @classmethod
     def _is_a_rate(cls, text: str | None) -> str | None:
-        if not text:  # empty as docker compose passes on what is not set, ${RATE_LIMIT_GLOBAL:-}
+        if not text:  # docker compose passes an empty text for a variable that is not set: ${RATE_LIMIT_GLOBAL:-}
             return None
         _check_rate(text)
         return text
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     def _are_rates(cls, given: object) -> object:
         rates = _object(given or "{}") if isinstance(given, str) else given
         if not isinstance(rates, dict):
-            raise ValueError("no object")  # noqa: TRY004 - pydantic reports a ValueError, not a TypeError
+            raise ValueError("not an object")  # noqa: TRY004 - pydantic reports a ValueError, not a TypeError
         for path, text in rates.items():
             if path not in ENDPOINTS:
                 raise _Expected(f"expected one of the limited endpoints, {', '.join(ENDPOINTS)}, got {path!r:.60}")
@@ -110,17 +110,17 @@ class Settings(BaseSettings):
         return parse_rates(self.rate_limit_global, stem="global", shared=True) if self.rate_limit_global else ()
 
     def endpoint_policies(self, path: str) -> tuple[SlidingWindow, ...]:
-        """Return the policies of each user on one endpoint. Their names begin as those of no others do."""
+        """Return the policies of each user on one endpoint. Their names begin with the name of the endpoint."""
         rate = self.rate_limit_endpoints.get(path)
         return parse_rates(rate, stem=f"endpoint-{ENDPOINTS[path]}") if rate else ()
 
     def policies(self, path: str) -> tuple[SlidingWindow, ...]:
-        """Return all the policies that a request to a limited endpoint has to pass."""
+        """Return all policies that a request to a limited endpoint has to pass."""
         return (self.policy, *self.global_policies, *self.endpoint_policies(path))
 
     @property
     def store(self) -> str | None:
-        """Where it is counted: the URL of a server, or None for this process's memory."""
+        """The URL of the server that counts, or None for the memory of this process."""
         return self.redis_url if self.rate_limit_backend == "redis" else None
 
 
@@ -128,7 +128,7 @@ def load() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SystemExit: A setting is bad. Each was named in a line on stderr: the variable, its value, what is expected.
+        SystemExit: A setting is invalid. Each has a line on stderr: the variable, its value, what is expected.
     """
     try:
         return Settings()
@@ -141,30 +141,30 @@ _LIKE_ONE = re.compile("RATE_?LIMIT", re.IGNORECASE)
 
 
 def strangers(names: Iterable[str]) -> list[str]:
-    """Return the variables that look like settings and are none: a limit that is misspelt does not hold."""
+    """Return the variables that look like settings but are not: a misspelt limit has no effect."""
     return [name for name in names if _LIKE_ONE.match(name) and name.lower() not in Settings.model_fields]
 
 
 def complaints(error: ValidationError) -> list[str]:
-    """Return a line for each bad setting. Passwords in URLs are masked."""
+    """Return a line for each invalid setting. Passwords in URLs are masked."""
     return [
         _complaint(str(one["loc"][0]), str(one["input"]), one.get("ctx", {}).get("error")) for one in error.errors()
     ]
 
 
 def _complaint(name: str, value: str, error: Exception | None) -> str:
-    # Any of them: a URL may have been given to the wrong variable.
+    # For any variable: a URL may be in the wrong one.
     secret = name == "redis_url" or "@" in value or "://" in value
     shown = masked(value) if secret else value
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."
-    told = isinstance(error, _Expected) and not secret  # it quotes a piece of what came
-    return f"{name.upper()}={shown!r}: {error if told else f'expected {Settings.model_fields[name].description}'}"
+    detailed = isinstance(error, _Expected) and not secret  # such an error quotes a part of the value
+    return f"{name.upper()}={shown!r}: {error if detailed else f'expected {Settings.model_fields[name].description}'}"
 
 
 def _check_rate(text: object, where: str = "") -> None:
     try:
-        parse_rates(text)  # type: ignore[arg-type] # it refuses what is no text
+        parse_rates(text)  # type: ignore[arg-type] # it rejects anything but text
     except InvalidRate as error:
         raise _Expected(f"{where}{str(error).splitlines()[0]}") from None
 
@@ -183,10 +183,10 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def masked(url: str) -> str:
-    """Return ``url`` without what may be a secret: its user part, its options, and all of it if it is not clear."""
+    """Return ``url`` without its user part and options, which may be secret, or only its scheme if it is unclear."""
     match = _URL.fullmatch(url)
     if match is None:
-        # Perhaps a password with a bare "/", "?", "#" or "@" in it: where it begins and ends cannot be told.
+        # Perhaps a password with a bare "/", "?", "#" or "@" in it: nobody can tell where it begins and ends.
         begins = re.match(_SCHEME, url)
         return f"{begins[0] if begins else ''}***"
     scheme, user, host, port, path, options = match.groups(default="")

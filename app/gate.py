@@ -1,4 +1,4 @@
-"""The gate: a limiter for each limited endpoint, all on one store; what they decided, and whether the store answers."""
+"""The gate: a limiter for each limited endpoint, all on one store, with their metrics and the state of the store."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ logger = logging.getLogger(__name__)
 
 
 class Gate:
-    """The limiters as the service uses them.
+    """The limiters of the service.
 
-    The policies of the user and of all users have one name on each of them, so they count together; with them those of
-    the endpoint are decided, all or nothing.
+    The policies of a user and of all users have the same names in every limiter, so each is one counter for all
+    endpoints. The policies of the endpoint are decided together with them, all or nothing.
 
     Attributes:
-        ready: Whether the store has answered once. It stays so: an outage that meets all instances alike is no reason
-            to take each of them out of service.
-        registry: The metrics. None of them has a key for a label: there are too many, and they are users.
+        ready: Whether the store has answered once. It stays True: a later outage hits all instances alike, and is not a
+            reason to take each of them out of service.
+        registry: The metrics. Keys are not labels: there are too many, and they identify users.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.ready = False
         self.registry = CollectorRegistry()
-        self._away = False
+        self._is_down = False
         self._store = open_async_store(settings.store)
         self._limiters = {
             path: AsyncLimiter(*settings.policies(path), store=self._store, enabled=settings.rate_limit_enabled)
@@ -39,7 +39,7 @@ class Gate:
             ("policy", "outcome"),
             registry=self.registry,
         )
-        # So that a rate of 0 is a 0, and not a series that is missing.
+        # Made in advance, so that a counter without events is a 0, and not a missing series.
         for limiter in self._limiters.values():
             for policy in limiter.policies:
                 for outcome in ("allowed", "denied", "error"):
@@ -50,28 +50,28 @@ class Gate:
         return self._limiters[path].policies
 
     async def take(self, path: str, key: str) -> Decision:
-        """Decide one request to this endpoint. Raises what `AsyncLimiter.take` does."""
+        """Decide one request to this endpoint. Raises the errors of `AsyncLimiter.take`."""
         limiter = self._limiters[path]
         try:
             decision = await limiter.take(key)
         except StoreError as error:
             for policy in limiter.policies:
                 self._decisions.labels(policy.name, "error").inc()
-            self._lost(error)
+            self._note_failure(error)
             raise
         if decision.source != "bypass":
             self._count(decision)
-            self._answered()
+            self._note_answer()
         return decision
 
     async def check(self) -> None:
-        """Ask the store, if it has not answered yet; nothing is taken. Raises `StoreError` if it does not answer.
+        """Call the store, unless it has answered already. Nothing is taken. Raises `StoreError` if it does not answer.
 
-        With the limits off it is not asked, as no request needs it.
+        With the limits off the store is not called, as no request needs it.
         """
         if not self.ready:
             await next(iter(self._limiters.values())).peek("readyz")
-            self._answered()
+            self._note_answer()
 
     async def aclose(self) -> None:
         """Close the limiters and the store."""
@@ -82,18 +82,18 @@ class Gate:
     def _count(self, decision: Decision) -> None:
         outcome = "allowed" if decision.allowed else "denied"
         for part in decision.decisions:
-            # A policy that had room in a denied request was not charged: nothing happened to it.
+            # In a denied request, a policy that had room was not charged: it counts nothing.
             if part.allowed == decision.allowed:
                 self._decisions.labels(part.policy, outcome).inc()
 
-    def _answered(self) -> None:
+    def _note_answer(self) -> None:
         self.ready = True
-        if self._away:
-            self._away = False
-            logger.warning("the store answers again")
+        if self._is_down:
+            self._is_down = False
+            logger.warning("the store is up again")
 
-    def _lost(self, error: StoreError) -> None:
-        # Once for an outage, not for each request; and never the message, which says where the store is.
-        if not self._away:
-            self._away = True
-            logger.warning("no answer from the store: %s, %s", type(error).__name__, type(error.__cause__).__name__)
+    def _note_failure(self, error: StoreError) -> None:
+        # Once for an outage, not for each request. Never the message of the error: it has the address of the store.
+        if not self._is_down:
+            self._is_down = True
+            logger.warning("the store is down: %s, %s", type(error).__name__, type(error.__cause__).__name__)

@@ -1,4 +1,4 @@
-"""A sliding window for each user, on Redis: one count for all instances, decided by one atomic script."""
+"""A sliding window for each user on Redis: one count for all instances, decided by one atomic script."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from sluicegate import Limiter, SlidingWindow
 
 
 class RedisSlidingWindow:
-    """Allows each user at most ``limit`` requests in any ``window_seconds``, over all that share the server.
+    """Allow each user at most ``limit`` requests in any ``window_seconds``, over all instances that share the server.
 
-    The server's clock decides, and every key it holds expires by itself. Connects at the first call.
+    The server's clock decides, and every key on it expires by itself. The first call connects.
 
     Args:
-        limit: See `app.limiter_memory.MemorySlidingWindow`.
-        window_seconds: See there. Counts of different windows are apart; a changed limit keeps the history.
-        redis_url: Such as ``redis://localhost:6379/0``.
+        limit: Requests per window, a whole number from 1 to 10^11. It may change: the history stays.
+        window_seconds: The span that they are counted over, 0.000001 s to ten years. Another window is another count.
+        redis_url: The server, for example ``redis://localhost:6379/0``.
     """
 
     def __init__(self, limit: int, window_seconds: float, redis_url: str) -> None:
         self._limiter = Limiter(SlidingWindow(limit, window=window_seconds), store=redis_url)
 
     def allow(self, user_id: str) -> bool:
-        """Count one request of ``user_id`` if there is room for it. A denied one is not counted.
+        """Return whether a request of ``user_id`` is allowed, and count it if it is. A denied one is not counted.
 
         Raises:
-            sluicegate.StoreError: The server gave no answer in time. Open or closed is the caller's choice.
+            sluicegate.StoreError: The server did not answer in time. The caller decides whether to fail open or closed.
         """
         return self._limiter.allow(user_id)
 

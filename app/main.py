@@ -1,8 +1,7 @@
-"""The service: `/ping`, which is limited, and what those who run it need.
+"""The service: `/ping`, which is limited, and the endpoints that its operator needs.
 
-To limit another endpoint, name its path in `app.config.ENDPOINTS`, and let it depend on ``limited(path)`` as `/ping`
-does. `create_app` makes the service from settings; `app` is the one that ``uvicorn app.main:app`` serves, from the
-environment.
+To limit another endpoint, add its path to `app.config.ENDPOINTS`, and let it depend on ``limited(path)`` as `/ping`
+does. `create_app` makes the service from settings; `app` is made from the environment, for ``uvicorn app.main:app``.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from sluicegate import Decision, InvalidKey, SlidingWindow, StoreError
 from sluicegate.web import headers, problem
 from sluicegate.web.problem import Problem
 
-server_log = logging.getLogger("uvicorn.error")  # the one that is set up to show what is no warning
+server_log = logging.getLogger("uvicorn.error")  # the logger that is set up to show more than warnings
 
 LONGEST_USER_ID = 256
 
 
 class Pong(BaseModel):
-    """The answer to a request that was allowed."""
+    """The answer to an allowed request."""
 
     message: str = "pong"
     remaining: int
 
 
 class Denied(Exception):
-    """Ends a request that the limits do not allow; the answer is a 429."""
+    """Raised to end a request that the limits do not allow, with a 429."""
 
     def __init__(self, decision: Decision, fields: dict[str, str]) -> None:
         super().__init__(decision, fields)
@@ -49,16 +48,16 @@ class Denied(Exception):
 
 
 def limited(path: str) -> Any:
-    """Return a dependency that makes an endpoint a limited one. Its value is the decision, an allowed one.
+    """Return a dependency that limits an endpoint. Its value is the decision that allowed the request.
 
     Args:
-        path: Of the endpoint; one of `app.config.ENDPOINTS`.
+        path: The path of the endpoint, one of `app.config.ENDPOINTS`.
 
     Raises:
-        LookupError: It is none of them. So the service does not start.
+        LookupError: The path is not one of them. So the service does not start.
     """
     if path not in ENDPOINTS:
-        raise LookupError(f"{path} is not in app.config.ENDPOINTS, which names the limited endpoints")
+        raise LookupError(f"path must be one of app.config.ENDPOINTS, got {path}; add it there")
 
     async def decision(request: Request, response: Response, user_id: Annotated[str, Depends(_user_id)]) -> Decision:
         gate: Gate = request.app.state.gate
@@ -73,39 +72,39 @@ def limited(path: str) -> Any:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the service. Its store is connected to at the first request, so it starts while the store is away."""
+    """Make the service. The first request connects to the store, so the service starts while the store is down."""
     gate = Gate(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        server_log.info("%s", _set_up(settings))
+        server_log.info("%s", _summary(settings))
         for name in strangers(os.environ):
-            server_log.warning("%s is no setting of this service", name)
+            server_log.warning("%s is not a setting of this service", name)
         if "REDIS_URL" in os.environ and not settings.store:
-            server_log.warning("REDIS_URL is set and not used: RATE_LIMIT_BACKEND is memory")
+            server_log.warning("REDIS_URL is set but not used: RATE_LIMIT_BACKEND is memory")
         yield
         await gate.aclose()
 
     app = FastAPI(title="Sluicegate", version=sluicegate.__version__, lifespan=lifespan)
     app.state.gate = gate
     app.exception_handler(Denied)(_denied)
-    app.add_exception_handler(StoreError, _without_the_store)
+    app.add_exception_handler(StoreError, _store_is_down)
     app.add_exception_handler(InvalidKey, _bad_user_id)
     app.add_exception_handler(RequestValidationError, _bad_user_id)
 
     @app.get("/ping", responses=LIMITED)
     async def ping(decision: Annotated[Decision, limited("/ping")]) -> Pong:
-        """Answer, if this user has a request left."""
+        """Answer a user who has a request left."""
         return Pong(remaining=decision.remaining)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Say that the process is alive, whatever its store does."""
+        """Report that the process is alive, whatever the state of its store."""
         return {"status": "alive"}
 
     @app.get("/readyz", responses={503: _described("The store has not answered yet.", "Retry-After")})
     async def readyz() -> dict[str, str]:
-        """Say whether the store has answered once. It stays so in an outage, which /ping tells of."""
+        """Report whether the store has answered once. It stays ready in a later outage, which shows on /ping."""
         await gate.check()
         return {"status": "ready"}
 
@@ -117,32 +116,36 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _set_up(settings: Settings) -> str:
+def _summary(settings: Settings) -> str:
     if not settings.rate_limit_enabled:
-        return "the limits are off: all requests are allowed, and none is counted"
-    where = "on Redis" if settings.store else "in memory, for this process alone"
-    limits = [_said(settings.policy, "requests of each user")]
-    limits += [_said(policy, "of all users together") for policy in settings.global_policies]
+        return "the limits are off: every request is allowed and none is counted"
+    where = "on Redis" if settings.store else "in memory, for this process only"
+    limits = [_describe(settings.policy, "requests of each user")]
+    limits += [_describe(policy, "of all users together") for policy in settings.global_policies]
     limits += [
-        _said(policy, f"of each user on {path}") for path in ENDPOINTS for policy in settings.endpoint_policies(path)
+        _describe(policy, f"of each user on {path}")
+        for path in ENDPOINTS
+        for policy in settings.endpoint_policies(path)
     ]
     return f"counting {where}: {', '.join(limits)}"
 
 
-def _said(policy: SlidingWindow, what: str) -> str:
-    return f"{policy.limit} {what} in any {policy.window:g} s"
+def _describe(policy: SlidingWindow, what: str) -> str:
+    window = f"{policy.window:.6f}".rstrip("0").rstrip(".")
+    return f"{policy.limit} {what} in any {window} s"
 
 
 def _user_id(
     request: Request,
     _: Annotated[
         str,
-        Query(alias="user_id", description="Who asks; given once.", min_length=1, max_length=LONGEST_USER_ID),
+        Query(alias="user_id", description="The user; exactly once.", min_length=1, max_length=LONGEST_USER_ID),
     ],
 ) -> str:
-    """Return the id as it was sent. What is no UTF-8 becomes lone surrogates, which sluicegate refuses.
+    """Return the id as it was sent. Invalid UTF-8 becomes lone surrogates, which the limiter refuses.
 
-    The framework puts U+FFFD for all of it, so that many such ids would share one limit, and takes the last of several.
+    The framework would replace them with U+FFFD, so that many such ids would share one limit, and would take the last
+    of several ids.
     """
     query: bytes = request.scope["query_string"]
     given = parse_qs(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")["user_id"]
@@ -160,8 +163,8 @@ async def _denied(_: Request, error: Denied) -> Response:
     return _refusal(problem.quota_exceeded(error.decision), error.fields)
 
 
-def _without_the_store(_: Request, _error: Exception) -> Response:
-    # Closed: no decision, no service. A policy for outages (open, or a local share) is to be asked before this.
+def _store_is_down(_: Request, _error: Exception) -> Response:
+    # Fail closed: no decision, no service. A policy for outages (open, or a local share) will go before this.
     return _refusal(problem.temporary_reduced_capacity(), {"Retry-After": "1"})
 
 
@@ -176,7 +179,7 @@ def _refusal(why: Problem, fields: dict[str, str] | None = None) -> JSONResponse
 
 _FIELDS = {
     "RateLimit-Policy": f"The policies: quota q in a window of w seconds ({headers.DRAFT}).",
-    "RateLimit": "For each policy the units r that remain; on a denial, t: seconds until there are more.",
+    "RateLimit": "For each policy the remaining units r; on a denial the seconds t until there are more.",
     "Retry-After": "Whole seconds until the same request could be allowed.",
 }
 _PROBLEM = {
@@ -203,9 +206,9 @@ def _described(description: str, *names: str) -> dict[str, Any]:
 
 LIMITED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Allowed.", "headers": _fields("RateLimit-Policy", "RateLimit")},
-    422: _described("The user_id is missing, repeated, empty, too long or no UTF-8."),
+    422: _described("The user_id is missing, repeated, empty, too long or invalid UTF-8."),
     429: _described("Denied: over a limit.", *_FIELDS),
-    503: _described("No decision could be had from the store.", "Retry-After"),
+    503: _described("The store made no decision.", "Retry-After"),
 }
 
 app = create_app(load())

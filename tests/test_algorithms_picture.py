@@ -1,4 +1,4 @@
-"""The picture of the algorithms is what its tool draws now, and what is drawn is what they promise."""
+"""The pictures of the algorithms are what their tool draws now, and what they show is what the policies promise."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from tools import algorithms_picture as tool
 SVG = "{http://www.w3.org/2000/svg}"
 
 RUNS = {type(run.policy): run for run in tool.runs()}
+WORST_WINDOW_RUNS = {type(run.policy): run for run in tool.worst_window_runs()}
 
 
-def test_the_picture_is_what_the_tool_draws_now():
-    assert tool.PICTURE.read_text(encoding="utf-8") == tool.picture(), "run: python tools/algorithms_picture.py"
+@pytest.mark.parametrize("name", tool.pictures())
+def test_the_picture_is_what_the_tool_draws_now(name):
+    stored = (tool.FOLDER / name).read_text(encoding="utf-8")
+    assert stored == tool.pictures()[name], "run: python tools/algorithms_picture.py"
 
 
-@pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.policy.name)
-def test_no_row_of_the_picture_is_above_the_worst_case_of_its_policy(run):
+@pytest.mark.parametrize("run", [*RUNS.values(), *WORST_WINDOW_RUNS.values()], ids=lambda run: run.policy.name)
+def test_no_row_of_a_picture_is_above_the_worst_case_of_its_policy(run):
     assert run.peak[1] <= run.policy.worst_case
-    assert run.peak[1] == max(in_an_hour_up_to(at, run) for at in tool.ARRIVALS)
+    assert run.peak[1] == max(in_an_hour_up_to(at, run) for at in run.arrivals)
 
 
 def test_the_picture_shows_each_algorithm_at_its_worst_but_for_a_calendar_with_short_windows():
@@ -36,28 +39,39 @@ def test_the_picture_shows_each_algorithm_at_its_worst_but_for_a_calendar_with_s
 
 
 def test_the_sentences_in_the_picture_are_true():
-    def allowed(kind, clock):
-        return sum(RUNS[kind].answers[n] for n, at in enumerate(tool.ARRIVALS) if at == tool._at(clock))
-
-    assert (allowed(FixedWindow, "09:57"), allowed(FixedWindow, "10:03")) == (5, 5)
-    assert (allowed(CalendarWindow, "12:27"), allowed(CalendarWindow, "12:33")) == (5, 5)
-    assert tool._at("12:30") in RUNS[CalendarWindow].edges and tool._at("10:00") in RUNS[FixedWindow].edges
-    assert allowed(TokenBucket, "09:57") == 5
+    assert (allowed(RUNS[FixedWindow], "09:57"), allowed(RUNS[FixedWindow], "10:03")) == (5, 5)
+    assert (allowed(RUNS[CalendarWindow], "12:27"), allowed(RUNS[CalendarWindow], "12:33")) == (5, 5)
+    day = (8 * tool.HOUR, 13 * tool.HOUR)
+    assert tool._at("12:30") in RUNS[CalendarWindow].edges(*day)
+    assert tool._at("10:00") in RUNS[FixedWindow].edges(*day)
+    assert allowed(RUNS[TokenBucket], "09:57") == 5
     bucket = RUNS[TokenBucket]
     flow = [at for at, yes in zip(tool.ARRIVALS, bucket.answers, strict=True) if yes and at > tool._at("09:57")]
     assert flow[:4] == [tool._at("09:57") + 12 * n for n in (1, 2, 3, 4)]
 
 
-def test_the_picture_has_a_mark_for_each_answer_and_each_peak_as_a_number():
-    rows = ET.fromstring(tool.picture()).findall(f"{SVG}g")[1:]
-    assert len(rows) == len(RUNS)
-    for row, run in zip(rows, RUNS.values(), strict=True):
-        marks = [mark.get("class") for mark in row.findall(f"{SVG}circle")]
-        assert [mark == "allowed" for mark in marks] == list(run.answers)
-        assert [text.text for text in row.findall(f"{SVG}text")][-1] == str(run.peak[1])
-        assert f"peak {run.peak[1]}, worst case {run.policy.worst_case}" in "".join(row.itertext())
+def test_the_sentences_in_the_picture_of_the_worst_window_are_true():
+    fixed, sliding = WORST_WINDOW_RUNS[FixedWindow], WORST_WINDOW_RUNS[SlidingWindow]
+    assert [allowed(fixed, at) for at in ("09:57", "10:03", "10:57")] == [5, 5, 0]
+    assert [allowed(sliding, at) for at in ("09:57", "10:03", "10:57")] == [5, 0, 5]
+    assert (fixed.peak[1], sliding.peak[1]) == (10, 5)
+
+
+def test_a_picture_has_a_mark_for_each_answer_and_each_peak_as_a_number():
+    for text, runs in ((tool.picture(), RUNS), (tool.worst_window(dark=False), WORST_WINDOW_RUNS)):
+        rows = ET.fromstring(text).findall(f"{SVG}g")[1:]
+        assert len(rows) == len(runs)
+        for row, run in zip(rows, runs.values(), strict=True):
+            marks = [mark.get("class") for mark in row.findall(f"{SVG}circle")]
+            assert [mark == "allowed" for mark in marks] == list(run.answers)
+            assert [text.text for text in row.findall(f"{SVG}text")][-1] == str(run.peak[1])
+            assert f"peak {run.peak[1]}, worst case {run.policy.worst_case}" in "".join(row.itertext())
+
+
+def allowed(run, clock):
+    return sum(yes for at, yes in zip(run.arrivals, run.answers, strict=True) if at == tool._at(clock))
 
 
 def in_an_hour_up_to(at, run):
-    asked = zip(tool.ARRIVALS, run.answers, strict=True)
-    return sum(allowed for then, allowed in asked if at - 60 < then <= at)
+    asked = zip(run.arrivals, run.answers, strict=True)
+    return sum(yes for then, yes in asked if at - 60 < then <= at)

@@ -300,7 +300,7 @@ def test_each_endpoint_that_is_called_limited_is(path: str, user: str):
 
 
 def test_an_endpoint_that_nobody_named_a_limited_one_cannot_be_limited():
-    with pytest.raises(LookupError, match="/pong is not in app"):
+    with pytest.raises(LookupError, match="got /pong; add it"):
         limited("/pong")
 
 
@@ -404,7 +404,7 @@ def test_an_outage_is_logged_once_and_not_for_each_request(
     for _ in range(3):
         ping(away, user)
     assert [record.getMessage() for record in caplog.records if record.name == "app.gate"] == [
-        "no answer from the store: StoreUnavailable, ConnectionError"
+        "the store is down: StoreUnavailable, ConnectionError"
     ]
 
 
@@ -461,12 +461,12 @@ def test_the_log_says_which_limits_are_in_force(caplog: pytest.LogCaptureFixture
     for settings in ({}, limits, {"enabled": False, **limits}):
         with TestClient(app_on("memory", 10, 0.5, **settings)):
             pass
-    of_user = "counting in memory, for this process alone: 10 requests of each user in any 0.5 s"
+    of_user = "counting in memory, for this process only: 10 requests of each user in any 0.5 s"
     of_all = "1000 of all users together in any 2592000 s, 50 of all users together in any 1 s"
     assert [record.getMessage() for record in caplog.records if record.name == "uvicorn.error"] == [
         of_user,
         f"{of_user}, {of_all}, 5 of each user on /ping in any 1 s",
-        "the limits are off: all requests are allowed, and none is counted",
+        "the limits are off: every request is allowed and none is counted",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The examples in the documents run, and their links lead somewhere."""
+"""The examples in the documents run, their links and paths lead somewhere, and their figures are those measured."""
 
 from __future__ import annotations
 
@@ -24,19 +24,83 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
-def test_the_readmes_examples_run(server: servers.Server):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 3
+def _files() -> list[str]:
+    """Return the paths of the project's own files, relative to its root."""
+    folders = [ROOT / name for name in ("src", "app", "tests", "docs", "tools", "benchmarks", ".ci")]
+    found = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
+    return [
+        str(path.relative_to(ROOT))
+        for path in found
+        if path.is_file() and not any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
+    ]
+
+
+FILES = _files()
+
+
+@pytest.mark.usefixtures("environment")
+def test_each_example_of_the_readme_runs_by_itself(server: servers.Server):
+    blocks = _blocks((ROOT / "README.md").read_text())
+    assert len(blocks) >= 6
     for block in blocks:
         asyncio.run(_run([block.replace("redis://localhost:6379/0", server.url)], ROOT / "README.md"))
-    for subject in ("alice", "acme", "mallory", "[*]"):
-        server.client.delete(*server.client.scan_iter(f"sluicegate:{{{subject}}}:*"))
+
+
+def test_the_figures_of_the_readme_are_those_of_their_page():
+    measured = (ROOT / "docs/performance.md").read_text().replace("&nbsp;", " ")
+    section = (ROOT / "README.md").read_text().partition("## In figures")[2].partition("\n## ")[0]
+    figures = re.findall(r"\*\*([\d. ]+(?: ns| bytes)?)\*\*", section)
+    assert len(figures) == 5
+    machine = section.partition("Measured on ")[2].partition(". [All figures]")[0]
+    for said in [*figures, *re.split(r" on Linux|: |, ", machine)]:
+        assert said in measured, said
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_documents_lead_somewhere(page: Path):
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    links = re.findall(r"\]\((?!https?://)([^)]+)|src(?:set)?=\"([^\"]+)", page.read_text())
+    for target, _, anchor in ((link or picture).partition("#") for link, picture in links):
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in _anchors(found.read_text()), f"{target}#{anchor}"
+
+
+def _anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+FOLDERS = ("src/", "app/", "tests/", "docs/", "tools/", "benchmarks/", ".ci/")
+# Names that a page gives to files of its reader.
+INVENTED = {"docs/adr/NNNN-title.md", "your_name.py", "your_name.lua", "saves_up.py"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_path_in_backticks_exists(page: Path):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for path in re.findall(r"`([\w./-]+?)/?`", prose):
+        if path in INVENTED or not (path.startswith(FOLDERS) or path.endswith((".py", ".lua"))):
+            continue
+        assert (ROOT / path).exists() or any(f"/{file}".endswith(f"/{path}") for file in FILES), path
+
+
+# Words of our own that the field's have replaced. Left out: those that are also plain English words in use here.
+RETIRED = (
+    *("Bench", "Counted", "DATED", "Elsewhen", "Flight", "Guess", "TaskLine", "ThreadLine"),
+    *("clashes", "crew", "exemption", "idle_at", "mend", "mended", "restless"),
+)
+# The changelog names them for the person upgrading.
+MAY_NAME_THEM = {"CHANGELOG.md", "tests/test_docs.py"}
+TEXT = (".py", ".lua", ".md", ".jinja", ".css", ".toml", ".yml", ".txt", ".svg", "Makefile", ".ci/run")
+
+
+def test_no_retired_word_is_left():
+    word = re.compile(rf"(?<!\w)_*(?:{'|'.join(RETIRED)})(?!\w)")
+    texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in FILES if file.endswith(TEXT)}
+    found = {file: sorted(set(word.findall(text))) for file, text in texts.items() if file not in MAY_NAME_THEM}
+    assert {file: words for file, words in found.items() if words} == {}
 
 
 GUIDES = sorted(page for page in ROOT.glob("docs/**/*.md") if "\nfrom sluicegate import" in page.read_text())
@@ -46,6 +110,7 @@ SUBJECTS = ("alice", "bob", "acme", "mallory", "192.0.2.[0-9]", "[*]")
 def test_the_guides_are_found():
     assert {page.stem for page in GUIDES} >= {
         "algorithms",
+        "use-the-library",
         "rates",
         "several-policies",
         "limits-by-plan",
@@ -56,7 +121,7 @@ def test_the_guides_are_found():
 
 @pytest.fixture
 def environment(server: servers.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """That of the service on this server, for pages that read its settings; the pages' keys are gone afterwards."""
+    """Set up the service for this server, as pages that read its settings expect; drop the pages' keys afterwards."""
     monkeypatch.setenv("RATE_LIMIT_BACKEND", "redis")
     monkeypatch.setenv("REDIS_URL", server.url)
     yield
@@ -84,7 +149,7 @@ def test_the_block_of_the_guide_is_felt_by_the_service():
 
 
 async def _run(blocks: list[str], page: Path) -> None:
-    """Run a page's blocks in their order, in one namespace, and close what they opened, as their reader would."""
+    """Run a page's blocks in their order, in one namespace, and close the limiters that they opened."""
     names: dict[str, object] = {}
     opened: list[object] = []
     for block in blocks:
@@ -102,9 +167,7 @@ async def _run(blocks: list[str], page: Path) -> None:
 
 def test_the_errors_that_the_page_of_rates_shows_are_those_that_are_raised():
     page = (ROOT / "docs/reference/rates.md").read_text()
-    shown = re.findall(
-        r"^(?:sluicegate\.InvalidRate: )?(expected .*\n  (?!\.\.\.)(.*)\n  +\^)$", page, re.MULTILINE
-    )
+    shown = re.findall(r"^(?:sluicegate\.InvalidRate: )?(expected .*\n  (?!\.\.\.)(.*)\n  +\^)$", page, re.MULTILINE)
     assert len(shown) == 8
     for message, text in shown:
         with pytest.raises(InvalidRate) as caught:

@@ -1,4 +1,4 @@
-"""Print the paths of the other Pythons that this project supports and this machine has, one a line."""
+"""Print the path of each other Python that is installed here and supported by this project, one a line."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ def main() -> None:
         command = "python{}.{}".format(*version)
         if version == sys.version_info[:2] or not shutil.which(command):
             continue
-        # It may be a shim with nothing behind it.
+        # The command may be a shim without an interpreter behind it.
         code = "import sys, venv; print(sys.executable)"
         answer = subprocess.run([command, "-c", code], capture_output=True, text=True, check=False, env=environment)
         if answer.returncode == 0:
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _all_of_pyenv() -> str:
-    """Let the shims of pyenv, where there is one, find every interpreter it holds and not only the chosen one."""
+    """Return all versions that pyenv has, so that its shims find each of them and not only the chosen one."""
     if not shutil.which("pyenv"):
         return ""
     versions = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False)

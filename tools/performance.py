@@ -1,9 +1,9 @@
-"""Write the figures of docs/performance.md, and its pictures, from what the benchmarks measured: docs/performance.json.
+"""Write the figures and pictures of docs/performance.md from the data of the benchmarks, docs/performance.json.
 
     .venv/bin/python benchmarks/bench.py --json docs/performance.json    measures all of it, in ten minutes
     .venv/bin/python tools/performance.py                                writes the page and the pictures from it
 
-What stands between two marks in the page is written here, and nothing else is.
+This tool writes the text between two marks in the page, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Data = Mapping[str, Any]
 
 
 def load(path: Path) -> Data:
-    """Read what the benchmarks wrote.
+    """Read the data of the benchmarks.
 
     Raises:
         ValueError: The file is of another version.
@@ -36,16 +36,16 @@ def load(path: Path) -> Data:
     data: Data = json.loads(path.read_text(encoding="utf-8"))
     if data.get("sluicegate-performance") != VERSION:
         raise ValueError(
-            f'expected "sluicegate-performance": {VERSION} in {path}: measure anew, with benchmarks/bench.py'
+            f'expected "sluicegate-performance": {VERSION} in {path}; measure again, with benchmarks/bench.py'
         )
     return data
 
 
 def rewritten(text: str, data: Data, blocks: Mapping[str, Callable[[Data], str]] = BLOCKS) -> str:
-    """Return the page with all its figures as the data say.
+    """Return the page with its figures from the data.
 
     Raises:
-        ValueError: A block of figures is missing in the page, or it has one that is not known.
+        ValueError: The page lacks a block of figures, or has an unknown one.
     """
     found = [name for _, name, _ in _BLOCK.findall(text)]
     if sorted(found) != sorted(blocks):
@@ -89,7 +89,7 @@ def _keys(data: Data) -> str:
             panel(
                 memory,
                 "Decisions a second in memory, by keys",
-                "One thread, all keys live, asked in turn",
+                "One thread, all keys live, in turn",
                 "/s",
                 {_ALLOW: (_OURS, "ours"), "bare deque": ("bare deque", "floor"), _MOVING: ("limits, moving", "peer")},
             ),

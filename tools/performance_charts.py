@@ -1,4 +1,4 @@
-"""The pictures of docs/performance.md: how decisions, time and bytes grow, on axes that are both logarithmic."""
+"""The pictures of docs/performance.md: the growth of decisions, time and bytes, on logarithmic axes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Line:
     """One line of a panel.
 
     Attributes:
-        name: What stands at its end.
-        kind: How it looks: ``ours``, ``ours-too``, ``floor``, ``peer`` or ``peer-too``.
+        name: The label at its end.
+        kind: Its look: ``ours``, ``ours-too``, ``floor``, ``peer`` or ``peer-too``.
         points: From left to right.
     """
 
@@ -30,10 +30,10 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        title: What is shown, with its unit.
-        says: On what it was measured.
+        title: The measured value, with its unit.
+        says: The conditions of the measurement.
         x: The name of the sizes.
-        unit: Of the values: ``s``, ``B`` or ``/s``.
+        unit: The unit of the values: ``s``, ``B`` or ``/s``.
         lines: Ours first.
     """
 
@@ -44,24 +44,24 @@ class Panel:
     lines: Sequence[Line]
 
 
-# Pixels of a picture 720 wide. On a phone it is half as wide, and the style sheet has larger letters.
+# Pixels of a picture that is 720 wide. A phone shows it at half that, so the style sheet has larger letters for it.
 _LEFT, _RIGHT = 84, 500
-_TOP, _FLOOR, _PITCH = 92, 282, 344  # of the axes in a panel; how far the next panel is below
-_APART = 23  # two labels at the ends of lines, at least
+_TOP, _FLOOR, _PITCH = 92, 282, 344  # the axes in a panel; from one panel to the next
+_APART = 23  # the least distance between two labels at the ends of lines
 
 Place = Callable[[float], float]
-"""From a value to pixels."""
+"""A function from a value to pixels."""
 
 
 class Tick(NamedTuple):
-    """A place on an axis; without a text it is a line alone."""
+    """A place on an axis; without a text it is only a line."""
 
     at: float
     text: str
 
 
 class End(NamedTuple):
-    """What stands at the end of a line, and where: the label may have had to make room for others."""
+    """The label at the end of a line, and its place: it may have moved to make room for others."""
 
     name: str
     value: str
@@ -71,7 +71,7 @@ class End(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Where all of one panel stands."""
+    """One panel as it is drawn."""
 
     top: int
     title: str
@@ -85,7 +85,7 @@ class Drawn(NamedTuple):
 
 
 def number(value: float, unit: str) -> str:
-    """Return a value in the unit that suits it."""
+    """Return a value in a unit that suits it."""
     scales = {
         "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
         "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
@@ -100,7 +100,7 @@ def number(value: float, unit: str) -> str:
 
 
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    """Return the next of 1, 2 and 5 below and above, so that no point is on the frame."""
+    """Return the next 1, 2 or 5 times a power of ten below and above, so that no point is on the frame."""
     steps = [factor * 10.0**power for power in range(-10, 13) for factor in (1, 2, 5)]
     low, high = min(values), max(values)
     return max(step for step in steps if step < low / 1.05), min(step for step in steps if step > high * 1.05)
@@ -143,7 +143,7 @@ def _ends(lines: Sequence[tuple[Line, tuple[float, float], str]]) -> list[End]:
     """Place the labels as near to the ends of their lines as they can be without touching."""
     ordered = sorted(lines, key=lambda each: each[1][1])
     places = [at[1] for _, at, _ in ordered]
-    for _ in range(200):  # push neighbours apart, by as much each, until none touch
+    for _ in range(200):  # push neighbours apart, each by the same amount, until none touch
         moved = False
         for n in range(len(places) - 1):
             short = _APART - (places[n + 1] - places[n])
@@ -271,14 +271,14 @@ def panel(curve: Mapping[str, Any], title: str, says: str, unit: str, looks: Map
     """Make a panel of a measured curve.
 
     Args:
-        curve: As the benchmark wrote it.
-        title: See `Panel`.
-        says: See `Panel`.
-        unit: See `Panel`; for ``/s`` the curve has seconds.
-        looks: For a name in the curve the name to show and the kind of line. Others are left out.
+        curve: The data of the benchmark.
+        title: The measured value, with its unit.
+        says: The conditions of the measurement.
+        unit: The unit to show. With ``/s`` the data are seconds.
+        looks: The lines to draw: for a name in the data, the name to show and the kind of line.
 
     Raises:
-        KeyError: The curve has no such name.
+        KeyError: The data lack one of these names.
     """
     lines = []
     for name, (shown, kind) in looks.items():

@@ -1,4 +1,4 @@
-"""The figures of docs/performance.md as Markdown, each block a pure function of what was measured."""
+"""The figures of docs/performance.md as Markdown. Each block is a pure function of the measured data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ _NAMES = {
     "redis-py, EVALSHA of return 1": "redis-py, `EVALSHA` of `return 1`",
     "redis-py, GET": "redis-py, `GET`",
     "return 1": "a script that returns 1",
+    "sluicegate, all of it": "sluicegate, the whole decision",
+    "a script of no more than its commands": "a script with the same commands only",
+    "redis-py, EVALSHA of return 1: the server's process": "redis-py, `EVALSHA` of `return 1`: the server's process",
+    "redis-py, EVALSHA of return 1: this process": "redis-py, `EVALSHA` of `return 1`: this process",
+    "a task that a future wakes, and no more": "waking a task by a future",
+    "a thread that a lock wakes, and no more": "waking a thread by a lock",
 }
 _SAME = {"sluicegate, AsyncLimiter.allow": "sluicegate, allow"}  # in tables with threads and tasks side by side
 
 
 def span(seconds: float) -> str:
-    """Return so many seconds in the unit that suits them, with two digits or three."""
+    """Return a span in a unit that suits it, with two digits or three."""
     for unit, size in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3)):
         if seconds < 999.5 * size:
             number = seconds / size
@@ -32,15 +38,15 @@ def span(seconds: float) -> str:
 
 
 def ratio(number: float) -> str:
-    """Return how many times, with two digits or three."""
+    """Return a ratio with two digits or three."""
     digits = f"{number:.0f}" if number >= 99.5 else f"{number:.1f}" if number >= 9.95 else f"{number:.2f}"
     return f"\N{MULTIPLICATION SIGN}&nbsp;{digits}"
 
 
 def whole(number: float) -> str:
-    """Return a number of many digits with spaces between the thousands, three digits of it told."""
-    told = float(f"{number:.3g}")
-    return f"{told:,.0f}".replace(",", "&nbsp;") if told >= 100 else f"{told:.3g}"
+    """Return a large number to three digits, with spaces between the thousands."""
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.0f}".replace(",", "&nbsp;") if rounded >= 100 else f"{rounded:.3g}"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -58,7 +64,7 @@ def _time(row: Row) -> str:
 
 
 def _speed(row: Row) -> str:
-    """Return decisions a second, and how many times the floor's."""
+    """Return decisions a second, and their ratio to the floor's."""
     return f"{whole(1 / row['median'])}, {ratio(1 / row['times'])}"
 
 
@@ -67,7 +73,7 @@ def _exact(rows: Sequence[Row]) -> str:
 
 
 def _beside(data: Data, columns: Mapping[str, str], cell: Callable[[Row], str] = _time, *, merge: bool = False) -> str:
-    """Return the tables of these titles side by side, a row for each name; ours are bold."""
+    """Return the tables with these titles side by side, with a row for each name; ours are bold."""
     tables = []
     for title in columns.values():
         rows = data["tables"][title]["rows"]
@@ -94,7 +100,7 @@ def ran(data: Data) -> str:
     ours, client, codec = packages.pop("sluicegate"), packages.pop("redis"), packages.pop("hiredis")
     peers = ", ".join(f"{name} {number}" for name, number in packages.items())
     minutes, seconds = divmod(where["seconds"], 60)
-    quick = " **A quick trial of few rounds and sizes: these are not figures to be quoted.**" if where["quick"] else ""
+    quick = " **A quick trial with few rounds and sizes: do not quote these figures.**" if where["quick"] else ""
     return (
         f"Measured on {where['at'][:10]} in {minutes} min {seconds:02} s: Sluicegate {ours}, Python {where['python']}, "
         f"redis-py {client} with hiredis {codec}, {' and '.join(_servers(data))} on loopback; {peers}. "
@@ -103,7 +109,7 @@ def ran(data: Data) -> str:
 
 
 def aims(data: Data) -> str:
-    """Return all aims, those of one place together, with the servers of one aim in one row."""
+    """Return all aims, grouped by place, with the servers of one aim in one row."""
     order = list(dict.fromkeys(aim["what"] for aim in data["aims"]))
     rows, last = [], ""
     for what, group in groupby(sorted(data["aims"], key=lambda aim: order.index(aim["what"])), lambda aim: aim["what"]):
@@ -214,7 +220,7 @@ def where_it_goes(data: Data) -> str:
 
 
 def _share(row: Row) -> str:
-    """Return a time, and its part of the whole."""
+    """Return a time, and its share of the whole decision."""
     return f"{span(row['median'])}, {row['times']:.0%}"
 
 

@@ -118,8 +118,8 @@ def test_variables_that_look_like_settings_and_are_none_are_named():
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"RATE_LIMIT_GLOBL": "5/s"}, ["RATE_LIMIT_GLOBL is no setting of this service"]),
-        ({"REDIS_URL": "redis://:hunter2@h"}, ["REDIS_URL is set and not used: RATE_LIMIT_BACKEND is memory"]),
+        ({"RATE_LIMIT_GLOBL": "5/s"}, ["RATE_LIMIT_GLOBL is not a setting of this service"]),
+        ({"REDIS_URL": "redis://:hunter2@h"}, ["REDIS_URL is set but not used: RATE_LIMIT_BACKEND is memory"]),
         ({"REDIS_URL": "redis://:hunter2@h", "RATE_LIMIT_BACKEND": "redis"}, []),
         ({}, []),
     ],
