@@ -60,6 +60,7 @@ def test_without_the_driver_the_redis_stores_say_which_extra_to_install():
 ROOMS = {
     "_core": {"_core"},
     "testing": {"_core"},
+    "stores": {"_stores", "_core"},
     "_algorithms": {"_algorithms", "_core"},
     "_stores": {"_stores", "_algorithms", "_core"},
     "_limiter": {"_limiter", "_stores", "_core"},

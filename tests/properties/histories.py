@@ -18,21 +18,24 @@ from properties.oracles.oracle import Level, Oracle
 from sluicegate._core.decision import Verdict
 from sluicegate._core.keys import CounterKey
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Counter
-from sluicegate._stores.base import Answer, Remembered, Request
+from sluicegate._core.request import Charge, Counter
+from sluicegate._stores.base import Remembered
 
 Verb = Literal["take", "peek", "allow", "forget", "block"]
 Name = tuple[str, CounterKey]
+Charges = Sequence[Charge]
+Answer = list[Verdict] | Exception
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a store: requests to decide, or counters to forget or to block."""
+    """What is asked of a store: requests to decide, or counters to forget or to block. ``strange``: to be refused."""
 
     verb: Verb
-    requests: Sequence[Request] = ()
+    requests: Sequence[Charges] = ()
     counters: Sequence[Counter] = ()
     span_us: int = 0
+    strange: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class State:
                 return False
         return True
 
-    def _decide(self, request: Request, *, commit: bool) -> list[Verdict] | None:
+    def _decide(self, request: Charges, *, commit: bool) -> list[Verdict] | None:
         if any(key in self.strange for _, key, _ in request):
             return None
         verdicts = self._each(request, commit=False)
@@ -107,7 +110,7 @@ class State:
             return self._each(request, commit=True)
         return verdicts
 
-    def _each(self, request: Request, *, commit: bool) -> list[Verdict]:
+    def _each(self, request: Charges, *, commit: bool) -> list[Verdict]:
         return [
             self._own(policy, key).decide(policy, self.now_us, cost, commit=commit) for policy, key, cost in request
         ]

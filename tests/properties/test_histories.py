@@ -30,9 +30,9 @@ from sluicegate import (
 )
 from sluicegate._core.decision import Verdict
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Counter
+from sluicegate._core.request import Counter, Request
 from sluicegate._stores.base import Remembered
-from stores.rigs import Rig
+from stores.rigs import Rig, charges
 
 HOUR = 3600
 ACTORS = 4
@@ -199,8 +199,8 @@ class Bench:
     def see(self, plans: Plans) -> Iterator[tuple[Asked, list]]:
         """Ask the server itself what each counter holds."""
         for policy, key in plans.counters:
-            asked = [[(policy, key, 1)]]
-            yield Asked("peek", asked), self.rig.store.decide(asked, commit=False)
+            asked = [charges((policy, key, 1))]
+            yield Asked("peek", asked), self.rig.decide(*asked, commit=False)
 
     def play(self, actors: Sequence[Sequence[Step]], chance: Random, fault: str, cancels: bool) -> list[Operation]:
         raise NotImplementedError  # tasks play in one way, threads in another
@@ -208,7 +208,9 @@ class Bench:
     def recorded(self, asked: Asked, begin: float, outcome: object) -> Iterator[Operation]:
         """Say what is known of one operation, by its answers or its error."""
         end = time.monotonic()
-        if isinstance(outcome, StoreUnavailable):
+        if asked.strange and isinstance(outcome, StoreUnavailable):
+            yield Operation(asked, begin, end, [outcome])
+        elif isinstance(outcome, StoreUnavailable):
             self.refused += 1
         elif isinstance(outcome, (StoreTimeout, asyncio.CancelledError)):
             self.unknown += 1
@@ -288,7 +290,7 @@ class Plans:
         return self._asked(), self._chance.choice([0, 0, 0, 1]), self._chance.choice([0, 0, 0, 0.0005, 0.001])
 
     def _asked(self) -> Asked:
-        verbs = {"take": 9, "allow": 5, "peek": 2, "batch": 2, "forget": 2, "block": 1, "strange": 1}
+        verbs = {"take": 11, "allow": 5, "peek": 2, "forget": 2, "block": 1, "strange": 1}
         (verb,) = self._chance.choices(list(verbs), list(verbs.values()))
         policy, key = self._chance.choice(self.counters)
         if verb == "forget":
@@ -296,17 +298,16 @@ class Plans:
         if verb == "block":
             return Asked(verb, counters=[Counter(policy, key)], span_us=self._chance.choice([0, 0, HOUR * 10**6]))
         if verb == "strange":
-            return Asked("take", [((self._policies[0], self.strange, 1),)])
+            return Asked("take", [charges((self._policies[0], self.strange, 1))], strange=True)
         if verb == "allow":
-            return Asked(verb, [((policy, key, self._cost()),)])
-        requests = [self._request() for _ in range(2 if verb == "batch" else 1)]
-        return Asked("peek" if verb == "peek" else "take", requests)
+            return Asked(verb, [charges((policy, key, self._cost()))])
+        return Asked(verb, [self._request()])
 
     def _request(self):
         key, policies = self._chance.choice(self._keys), self._policies
         if self._chance.random() < 0.3:
             policies = policies[:1]
-        return tuple((policy, key, self._cost()) for policy in policies)
+        return charges(*((policy, key, self._cost()) for policy in policies))
 
     def _cost(self) -> int:
         return self._chance.choice([1, 1, 1, 2])
@@ -353,7 +354,7 @@ class Tasks(Bench):
             await asyncio.sleep(pause)
             begin = time.monotonic()
             try:
-                outcome = await _awaited(self.stores[store], asked)
+                outcome = _outcome(asked, await _done(self.stores[store], asked))
             except asyncio.CancelledError as error:
                 history += self.recorded(asked, begin, error)
                 raise
@@ -388,7 +389,7 @@ class Threads(Bench):
             time.sleep(pause)
             begin = time.monotonic()
             try:
-                outcome = _done(self.stores[store], asked)
+                outcome = _outcome(asked, _done(self.stores[store], asked))
             except StoreError as error:
                 outcome = error
             history += self.recorded(asked, begin, outcome)
@@ -396,16 +397,17 @@ class Threads(Bench):
 
 
 def _done(store, asked: Asked):
-    """Ask a store what is asked: an answer, or what is to be awaited for it."""
+    """Call the store's verb: what it returns, or an awaitable of it."""
     if asked.verb == "forget":
         return store.forget(asked.counters)
     if asked.verb == "block":
         return store.block(asked.counters, asked.span_us)
-    if asked.verb == "allow":
-        ((policy, key, cost),) = asked.requests[0]
-        return store.bind(policy, lambda key, cost: ((policy, key, cost),))(key, cost)
-    return store.decide(asked.requests, commit=asked.verb == "take")
+    (request,) = asked.requests
+    return store.decide(Request(request, commit=asked.verb != "peek"))
 
 
-async def _awaited(store: AsyncRedisStore, asked: Asked):
-    return await _done(store, asked)
+def _outcome(asked: Asked, result: object) -> object:
+    """Return what an operation's answers are, from what the verb returned."""
+    if not asked.requests:
+        return result
+    return all(verdict.allowed for verdict in result) if asked.verb == "allow" else [result]

@@ -45,15 +45,10 @@ class InPython:
 
     def decide(self, policy, now_us: int, cost: int, *, commit: bool) -> Verdict:
         now_ns = now_us * 1000
-        if verdict := self.algorithm.step(self.state, policy, now_ns, cost, commit):
-            return verdict
         if commit and self.state is not None:
-            self.algorithm.mend(self.state, policy, now_ns)
-        verdict = self.algorithm.look(self.state, policy, now_ns, cost)
-        if not (commit and verdict.allowed):
-            return verdict
-        self.state, reset_after_us = self.algorithm.charge(self.state, policy, now_ns, cost)
-        return Verdict(True, verdict.remaining - cost, 0, reset_after_us)
+            self.algorithm.repair(self.state, policy, now_ns)
+        self.state, verdict = self.algorithm.decide(self.state, policy, now_ns, cost, commit)
+        return verdict
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ kept, in milliseconds, beside the counter. The real TIME and the real TTLs have 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -17,9 +16,9 @@ import redis.asyncio
 
 from sluicegate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore
 from sluicegate._core.keys import CounterKey, Key
+from sluicegate._core.policies import Cost
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Request
-from sluicegate._core.policies import Cost
 from sluicegate._stores.redis.script import Scripts
 from sluicegate.testing import ManualClock
 
@@ -190,5 +189,5 @@ class Face:
         self._rig.run(self._limiter.block(key, seconds))
 
 
-def charges(*parts: tuple[Policy, CounterKey, int]) -> Sequence[Charge]:
-    return parts
+def charges(*parts: tuple[Policy, CounterKey, int]) -> tuple[Charge, ...]:
+    return tuple(Charge(*part) for part in parts)

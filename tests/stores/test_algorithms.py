@@ -180,9 +180,7 @@ def test_each_answer_to_hectic_traffic_is_that_of_the_rule(rig: Rig, policy: Pol
             assert decision.retry_after == math.inf
         else:
             then_us = rig.now_us + us(decision.retry_after)
-            assert (
-                held(policy, past, then_us) + cost <= policy.burst < held(policy, past, then_us - 1) + cost
-            )
+            assert held(policy, past, then_us) + cost <= policy.burst < held(policy, past, then_us - 1) + cost
     assert worst(policy, past) <= policy.worst_case
     assert {(True, 1), (False, 1), (True, 2), (False, 2), (False, policy.burst + 1)} <= outcomes
 
@@ -374,8 +372,8 @@ def test_g8_a_step_of_a_year_ahead_gives_at_most_one_more_burst(rig: Rig, policy
     assert sum(limiter.allow("a") for _ in range(policy.burst + 3)) == policy.burst
 
 
-def mended_for(policy: Policy) -> float:
-    """Return how long units are held at most once a key was repaired, seconds: a count, until the next window is over."""
+def repaired_for(policy: Policy) -> float:
+    """Return how long units are held at most after a repair, seconds: a count, until the next window is over."""
     return (2 if policy.algorithm in ("fixed-window", "calendar-window") else 1) * policy.window
 
 
@@ -388,7 +386,7 @@ def test_g8_a_key_from_a_year_ahead_is_mended_once_and_counted_and_its_units_sta
     assert rig.store.repaired == 0
     seen = limiter.peek("a")
     assert (seen.allowed, seen.remaining) == (False, 0)
-    assert seen.retry_after <= mended_for(policy)
+    assert seen.retry_after <= repaired_for(policy)
     assert rig.store.repaired == 0 or rig.kind == "memory"  # a peek sees it, and on a server rewrites nothing
     for _ in range(2):
         assert limiter.take("a") == seen
@@ -408,7 +406,7 @@ def test_g8_a_mended_key_is_not_kept_for_the_year_that_it_was_ahead(driven: Rig,
     driven.advance(-YEAR)
     driven.ttl_told()
     denied = limiter.take("a")
-    assert denied.reset_after <= driven.ttl_told() <= max(policy.window * 9 / 8, mended_for(policy)) + 0.002
+    assert denied.reset_after <= driven.ttl_told() <= max(policy.window * 9 / 8, repaired_for(policy)) + 0.002
 
 
 # G10 no surprise

@@ -26,7 +26,7 @@ from sluicegate import (
 )
 from sluicegate._algorithms import BY_NAME, sliding_window
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
-from sluicegate._stores.memory import store as memory
+from sluicegate._stores.memory.key_table import KeyTable
 from sluicegate.testing import ManualClock
 from stores.rigs import Rig, charges
 
@@ -247,7 +247,9 @@ def test_a_counter_that_all_keys_share_is_never_under_a_block(rig: Rig, kind: ty
     everybody = kind(9, window=60, name="everybody", shared=True)
     limiter, alone = rig.limiter(kind(6, window=60), everybody), rig.limiter(everybody)
     limiter.block("a", 10)
-    with pytest.raises(InvalidKey, match="all are shared, and cannot be under a block"):
+    with pytest.raises(
+        InvalidKey, match="all policies of this limiter are shared, and a shared policy cannot be blocked"
+    ):
         alone.block("a", 10)
     assert not limiter.allow("a")
     assert [part.remaining for part in limiter.take("b").decisions] == [5, 8]
@@ -493,7 +495,7 @@ def clock() -> ManualClock:
 def test_in_a_full_store_a_blocked_key_gets_a_place_and_its_units_are_not_forgotten(
     clock: ManualClock, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(memory._Table, "share", lambda *_: 0)  # one counter for all that have no room
+    monkeypatch.setattr(KeyTable, "_share", lambda *_: 0)  # one counter for all that have no room
     store = MemoryStore(clock=clock, max_keys=3)
     limiter = Limiter(policy, store=store)
     for n in range(3):
@@ -518,7 +520,7 @@ def test_in_a_full_store_a_blocked_key_gets_a_place_and_its_units_are_not_forgot
 def test_what_a_key_takes_after_its_block_is_not_charged_to_those_who_shared_its_counter(
     clock: ManualClock, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(memory._Table, "share", lambda *_: 0)
+    monkeypatch.setattr(KeyTable, "_share", lambda *_: 0)
     limiter = Limiter(policy, store=MemoryStore(clock=clock, max_keys=1))
     limiter.take("own")
     limiter.take("mallory", 2)
@@ -551,20 +553,20 @@ def test_keys_under_a_block_are_given_back_when_it_is_over_and_not_before(clock:
 def test_the_quick_way_of_allow_sees_a_block_and_is_quick_again_when_it_is_over(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ):
-    looks, look = Counter(), sliding_window.look
+    calls, decide = Counter(), sliding_window.decide
 
     def counting(*args):
-        looks["look"] += 1
-        return look(*args)
+        calls["decide"] += 1
+        return decide(*args)
 
-    monkeypatch.setattr(sliding_window, "look", counting)
+    monkeypatch.setattr(sliding_window, "decide", counting)
     limiter = Limiter(SlidingWindow(1000, window=60), store=MemoryStore(clock=clock))
 
     def quick() -> int:
         """Tell how many of twenty calls took the quick way, all of them allowed."""
-        before = looks["look"]
+        before = calls["decide"]
         assert all(limiter.allow("a") for _ in range(20))
-        return 20 - looks["look"] + before
+        return 20 - calls["decide"] + before
 
     limiter.allow("a")
     assert quick() == 20

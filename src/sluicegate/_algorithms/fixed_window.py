@@ -35,21 +35,20 @@ class Count:
 
 def decide(count: Count | None, policy: Edged, now_ns: int, cost: int, commit: bool) -> tuple[Count | None, Verdict]:
     """Allow or deny ``cost`` units in the window of ``now_ns``."""
+    used = 0
     if count is not None and count.start_ns <= now_ns < count.end_ns:
         used, end_ns = count.used, count.end_ns
     else:
         start_ns, end_ns = _edges_ns(policy, now_ns)
         if count is not None and now_ns < count.end_ns:  # the clock stepped back; by more than a window: as if repaired
             used, end_ns = count.used, _edges_ns(policy, end_ns)[1] if count.start_ns > end_ns else count.end_ns
-        else:
-            used, count = 0, None
     room, left_us = policy.limit - used, -((now_ns - end_ns) // 1000)
     if cost > room or not commit:
         reset_after_us = left_us if used else 0
         if cost <= room:
             return count, verdict_of((True, room, 0, reset_after_us))
         return count, verdict_of((False, max(room, 0), NEVER if cost > policy.limit else left_us, reset_after_us))
-    if count is None:
+    if count is None or now_ns >= count.end_ns:
         count = Count(start_ns, end_ns, cost)
     else:
         count.used += cost

@@ -120,6 +120,15 @@ class Limiter(_Base[Store]):
         resolved = resolve(store)
         super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled))
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "take" in vars(cls) and "allow" not in vars(cls):  # then allow must say what its own take says
+
+            def allow(self: Limiter, key: Key, cost: Cost = 1) -> bool:
+                return self.take(key, cost).allowed
+
+            cls.allow = allow  # type: ignore[method-assign]
+
     def allow(self, key: Key, cost: Cost = 1) -> bool:
         """Take ``cost`` units for ``key`` if there is room. Returns True if they were taken; a denial takes nothing.
 
@@ -273,6 +282,15 @@ class AsyncLimiter(_Base[AsyncStore]):
         by_key = _limits(limits, checked.names, limits_ttl, asynchronous=True)
         resolved = resolve_async(store)
         super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled))
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "take" in vars(cls) and "allow" not in vars(cls):  # then allow must say what its own take says
+
+            async def allow(self: AsyncLimiter, key: Key, cost: Cost = 1) -> bool:
+                return (await self.take(key, cost)).allowed
+
+            cls.allow = allow  # type: ignore[method-assign]
 
     async def allow(self, key: Key, cost: Cost = 1) -> bool:
         """Take ``cost`` units for ``key`` if there is room. Returns True if they were taken; a denial takes nothing.

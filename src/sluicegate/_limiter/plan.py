@@ -106,5 +106,5 @@ class Plan:
         """Return the counters that a block of a key is put on."""
         counters = self.policies.counters(key)
         if not counters:
-            raise InvalidKey("this limiter has only shared policies, which cannot be blocked: give one a per=, or none")
+            raise InvalidKey("all policies of this limiter are shared, and a shared policy cannot be blocked")
         return counters

@@ -79,13 +79,13 @@ def _check_pair(one: Policy, other: Policy) -> None:
     if one.per and other.per and one.per != other.per:
         raise InvalidPolicy(
             f"two policies on one store are both named {one.name} and count by different attributes, "
-            f"{', '.join(one.per)} and {', '.join(other.per)}: equal values would share one counter; give each its own "
-            f"name="
+            f"{', '.join(one.per)} and {', '.join(other.per)}: equal values would share one counter; give each a "
+            f"name= of its own"
         )
     if _parts(one) != _parts(other):
         raise InvalidPolicy(
             f"two policies on one store are both named {one.name}, and one counts by {_counts_by(one)}, the other by "
-            f"{_counts_by(other)}: nobody could tell them apart; give each its own name="
+            f"{_counts_by(other)}: nobody could tell them apart; give each a name= of its own"
         )
     if not one.named and (one.limit, one.burst) != (other.limit, other.burst):
         what, units, others = ("limits", one.limit, other.limit)

@@ -14,7 +14,7 @@ Level = int | Fraction
 
 
 class Oracle(ABC):
-    """One counter. Whole microseconds since 1970; a clock that was stepped is repaired when something is charged (G8)."""
+    """One counter. Whole microseconds since 1970; a stepped clock is repaired when something is charged (G8)."""
 
     blocked_until = 0
 

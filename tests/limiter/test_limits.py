@@ -153,7 +153,7 @@ def test_with_a_ttl_of_0_the_function_is_asked_each_time_and_nothing_is_held():
         plan.answer = limit
         assert limits.of("alice") == {"minute": limit}
     assert len(plan.asked) == 3
-    assert not limits._held
+    assert not limits._cached
 
 
 @pytest.mark.parametrize("ttl", [0, 0.001, 86_400, 86_400.0])
@@ -262,7 +262,7 @@ def test_sprayed_keys_cost_bounded_memory_however_long_they_are():
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(limits._held) == 100
+    assert len(limits._cached) == 100
     assert size < 100_000
 
 
@@ -281,7 +281,7 @@ def test_the_calls_of_sprayed_keys_are_not_held_once_they_are_over():
     for _ in range(3):
         asyncio.run(spray())
     assert list(limits._calls.values()) == [{}]
-    assert len(limits._held) == 10
+    assert len(limits._cached) == 10
 
 
 # What is refused
@@ -332,7 +332,7 @@ def test_an_int_for_several_policies_is_refused_with_what_to_return():
 
 @pytest.mark.parametrize("name", ["hour", "", "Minute", 5, None, ("minute",)])
 def test_a_policy_that_is_not_there_is_refused_with_those_that_are(name: Any):
-    with pytest.raises(InvalidPolicy, match=r"must return only names of policies \(minute, day\), got another"):
+    with pytest.raises(InvalidPolicy, match=r"must return only policy names \(minute, day\), got another name"):
         limits_of(Plan({"minute": 1, name: 5}), names=["minute", "day"]).of("alice")
 
 
@@ -449,7 +449,7 @@ def test_many_threads_over_one_place_get_the_limits_of_their_own_keys():
                 each.result(20)
     finally:
         sys.setswitchinterval(pace)
-    assert len(limits._held) == 1
+    assert len(limits._cached) == 1
 
 
 def test_the_function_may_ask_for_another_key_itself():

@@ -1,0 +1,173 @@
+"""The registry of policies in use: what may not share a counter by accident."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sluicegate import (
+    AsyncLimiter,
+    CalendarWindow,
+    FixedWindow,
+    InvalidPolicy,
+    Limiter,
+    MemoryStore,
+    SlidingWindow,
+    TokenBucket,
+)
+from sluicegate._core.policy import Policy
+
+
+@pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
+def test_two_policies_without_a_name_that_differ_only_in_their_limit_are_refused(limiter):
+    store = MemoryStore()
+    limiter(SlidingWindow(5, window=60), store=store)
+    limiter(SlidingWindow(5, window=60), store=store)  # the same one, for two callers
+    limiter(SlidingWindow(6, window=61), store=store)
+    limiter(SlidingWindow(6, window=60, name="six"), store=store)
+    with pytest.raises(InvalidPolicy, match=r"sliding-window-60s, with limits 5 and 6: .* give each a name="):
+        limiter(SlidingWindow(6, window=60), store=store)
+    limiter(SlidingWindow(6, window=60), store=MemoryStore())
+
+
+def test_two_urls_that_are_one_store_are_told_from_two_stores():
+    with Limiter(SlidingWindow(5, window=60), store="redis://h:1/0"):
+        Limiter(SlidingWindow(6, window=60), store="redis://h:1/1").close()
+        with pytest.raises(InvalidPolicy, match="with limits 5 and 6"):
+            Limiter(SlidingWindow(6, window=60), store="redis://h:1/0")
+    with Limiter(SlidingWindow(6, window=60), store="redis://h:1/0"):
+        pass
+
+
+def test_the_limit_of_a_policy_without_a_name_can_change_once_its_limiter_is_closed():
+    store = MemoryStore()
+    first, second = (Limiter(SlidingWindow(5, window=60), store=store) for _ in range(2))
+    first.close()
+    first.close()
+    with pytest.raises(InvalidPolicy):
+        Limiter(SlidingWindow(6, window=60), store=store)
+    second.close()
+    Limiter(SlidingWindow(6, window=60), store=store)
+
+
+def monthly(limit: int, **options) -> CalendarWindow:
+    return CalendarWindow(limit, every="month", **options)
+
+
+REFUSED_BESIDE = [
+    (TokenBucket(5, window=60), TokenBucket(6, window=60), "limits 5 and 6"),
+    (TokenBucket(5, window=60), TokenBucket(5, window=60, burst=6), "bursts 5 and 6"),
+    (FixedWindow(5, window=60), FixedWindow(6, window=60), "limits 5 and 6"),
+    (monthly(5), monthly(6), "limits 5 and 6"),
+    (SlidingWindow(5, window=60, per="user"), SlidingWindow(6, window=60, per="user"), "limits 5 and 6"),
+    (SlidingWindow(5, window=60, shared=True), SlidingWindow(6, window=60, shared=True), "limits 5 and 6"),
+    (
+        SlidingWindow(5, window=60, name="a", per="user"),
+        SlidingWindow(5, window=60, name="a", per="ip"),
+        "both named a and count by different attributes, user and ip",
+    ),
+    (
+        TokenBucket(5, window=60, name="a", per=("user", "ip")),
+        TokenBucket(5, window=60, name="a", per=("ip", "user")),
+        "both named a and count by different attributes, user, ip and ip, user",
+    ),
+    (
+        SlidingWindow(5, window=60, name="a"),
+        SlidingWindow(5, window=60, name="a", shared=True),
+        r"both named a, and one counts by a plain key, the other by nothing \(it is shared\)",
+    ),
+    (
+        FixedWindow(5, window=60, name="a", per=("user", "ip")),
+        FixedWindow(5, window=60, name="a"),
+        "both named a, and one counts by user, ip, the other by a plain key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "said"), REFUSED_BESIDE, ids=lambda each: getattr(each, "name", ""))
+def test_policies_that_would_share_a_counter_unseen_are_refused(one: Policy, other: Policy, said: str):
+    store = MemoryStore()
+    with Limiter(one, store=store):
+        Limiter(one, store=store).close()
+        Limiter(other, store=MemoryStore()).close()
+        with pytest.raises(InvalidPolicy, match=f"{said}.*: .* give each a name="):
+            Limiter(other, store=store)
+    Limiter(other, store=store).close()
+
+
+ALLOWED_BESIDE = [
+    (SlidingWindow(5, window=60), TokenBucket(6, window=60)),
+    (SlidingWindow(5, window=60), SlidingWindow(6, window=61)),
+    (SlidingWindow(5, window=60), SlidingWindow(5, window=60, buckets=6)),
+    (SlidingWindow(5, window=60), SlidingWindow(6, window=60, per="user")),
+    (SlidingWindow(5, window=60, name="one"), SlidingWindow(6, window=60, name="one")),
+    (SlidingWindow(5, window=60, name="one"), SlidingWindow(5, window=60, name="one", per="user")),
+    (TokenBucket(5, window=60, name="one"), TokenBucket(5, window=60, burst=9, name="one")),
+    (CalendarWindow(5, every="day"), CalendarWindow(6, every="day", timezone="Asia/Tokyo")),
+    (CalendarWindow(5, every="day", name="a"), CalendarWindow(6, every="week", name="a")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALLOWED_BESIDE, ids=repr)
+def test_policies_that_share_nothing_or_by_their_own_name_are_taken(one: Policy, other: Policy):
+    store = MemoryStore()
+    with Limiter(one, store=store), Limiter(other, store=store):
+        pass
+
+
+def test_a_limiter_that_was_refused_leaves_nothing_behind():
+    store, third = MemoryStore(), SlidingWindow(5, window=3)
+    first, second = SlidingWindow(5, window=1), SlidingWindow(5, window=2)
+    with Limiter(third, store=store):
+        with pytest.raises(InvalidPolicy, match="limits 5 and 6"):
+            Limiter(first, second, third.with_limit(6), store=store)
+        with pytest.raises(InvalidPolicy, match="exempt must be"):
+            Limiter(first, second, store=store, exempt="alice")
+        with pytest.raises(InvalidPolicy, match="limits must be"):
+            Limiter(first, second, store=store, limits=5)
+        with pytest.raises(InvalidPolicy, match="enabled must be"):
+            Limiter(first, second, store=store, enabled="yes")
+        with pytest.raises(InvalidPolicy, match="both named"):
+            Limiter(first, second, second, store=store)
+        Limiter(first.with_limit(6), second.with_limit(6), store=store).close()
+    Limiter(third.with_limit(6), store=store).close()
+
+
+def test_all_policies_of_a_limiter_are_free_again_when_it_is_closed():
+    store, several = MemoryStore(), [SlidingWindow(5, window=1), TokenBucket(5, window=1), FixedWindow(5, window=1)]
+    Limiter(*several, store=store).close()
+    Limiter(*(policy.with_limit(6) for policy in several), store=store).close()
+
+
+def test_a_limiter_on_a_store_that_no_one_can_refer_to_weakly_can_be_closed():
+    class Slotted:
+        __slots__ = ()
+
+        def decide(self, requests, *, commit=True): ...
+        def forget(self, counters): ...
+        def block(self, counters, span_us): ...
+        def close(self): ...
+
+    Limiter("1/minute", store=Slotted()).close()
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_threads_that_make_and_close_limiters_on_one_store_do_not_meet():
+    store, failures = MemoryStore(), []
+
+    def work(n: int) -> None:
+        try:
+            for m in range(150):
+                Limiter(
+                    SlidingWindow(1, window=60, name=f"p{n}-{m % 7}"), SlidingWindow(5, window=1), store=store
+                ).close()
+        except Exception as failure:  # noqa: BLE001 - it is shown below
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
