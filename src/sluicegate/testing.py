@@ -1,4 +1,4 @@
-"""What users need in their own tests: a clock that stands still until it is moved."""
+"""What you need in your own tests: a clock that stands still until you move it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """A clock that only its owner moves. Counts whole microseconds, so that edges are exact.
+    """A clock that moves only when you advance it. It counts whole microseconds, so that edges are exact.
 
-    Hand it to ``MemoryStore(clock=...)``; then no test of yours needs to sleep.
+    Pass it to ``MemoryStore(clock=...)``, and no test of yours needs to sleep.
 
     Args:
-        start: Where it starts, seconds. Rounded to the microsecond.
+        start: The time at which it starts, seconds; rounded to the microsecond.
     """
 
     __slots__ = ("_now_us",)
@@ -28,7 +28,7 @@ class ManualClock:
     def advance(self, seconds: float | timedelta) -> None:
         """Move the clock by ``seconds``, rounded to the microsecond.
 
-        A negative span steps it back, as a wall clock may be stepped: the store must not allow more for it.
+        A negative span steps it back, as a wall clock may step; the store must not allow more because of that.
         """
         span = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
         self._now_us += round(span * 1_000_000)

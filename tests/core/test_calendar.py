@@ -320,7 +320,9 @@ def test_almost_all_years_of_datetime_can_be_told(every: str, text: str):
 )
 def test_a_clock_outside_the_calendar_is_told_so(every: str, at_us: int):
     for zone in ("UTC", "Etc/GMT-14", "Etc/GMT+12") if not MISSING else ("UTC",):
-        with pytest.raises(ValueError, match=r"the clock reads .* between the years 1 and 9999") as caught:
+        with pytest.raises(
+            ValueError, match=r"the clock must read a time between the years 1 and 9999 for .*, got "
+        ) as caught:
             edges(every, zone, at_us)
         assert len(str(caught.value)) < 300
 
@@ -496,7 +498,7 @@ def test_a_file_that_has_no_zone_s_name_or_cannot_be_read_is_refused(tmp_path: P
 def test_without_zone_data_only_utc_is_known_and_the_advice_is_to_install_them():
     assert checked_zone("UTC") == "UTC"
     assert edges("day", "UTC", 0)[1] == 0
-    with pytest.raises(InvalidPolicy, match="no zone data on this machine, so only UTC: pip install tzdata"):
+    with pytest.raises(InvalidPolicy, match="this machine has no zone data, so only UTC is known; pip install tzdata"):
         checked_zone("Europe/Paris")
     with pytest.raises(InvalidPolicy, match="pip install tzdata"):
         edges("day", "Europe/Paris", 0)

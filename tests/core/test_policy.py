@@ -216,14 +216,16 @@ def test_a_policy_can_be_replaced_in_part(derived: str, make: Make):
 def test_a_name_that_would_be_too_long_is_refused_and_the_advice_is_to_give_one(derived: str, make: Make):
     longest = "a" * (64 - len(f"{derived}-per-"))
     assert len(make(1, per=longest).name) == 64
-    with pytest.raises(InvalidPolicy, match=rf"the name would be {derived}-per-a+, which is not .*: give a name="):
+    with pytest.raises(InvalidPolicy, match=rf"the derived name {derived}-per-a+ is not .*: give a name="):
         make(1, per=f"{longest}a")
     assert make(1, per=f"{longest}a", name="short").per == (f"{longest}a",)
 
 
 @each_kind
 def test_a_policy_is_per_an_attribute_or_shared_and_never_both(derived: str, make: Make):
-    with pytest.raises(InvalidPolicy, match="a shared policy counts all keys together: it has no per=, got 'user'"):
+    with pytest.raises(
+        InvalidPolicy, match="per must not be given for a shared policy, which counts all keys together, got 'user'"
+    ):
         make(1, per="user", shared=True)
     for shared in (1, "yes", None):
         with pytest.raises(InvalidPolicy, match="shared must be True or False, got "):

@@ -185,7 +185,7 @@ def test_an_unknown_word_like_nothing_gets_no_advice():
 
 @pytest.mark.parametrize("value", [None, 5, 1.5, b"5/minute", ["5/minute"], SlidingWindow(5, window=60)])
 def test_what_is_no_text_is_refused(value):
-    with pytest.raises(InvalidRate, match=r'^a rate must be text such as "100/minute", got ') as caught:
+    with pytest.raises(InvalidRate, match=r'^rate must be text such as "100/minute", got ') as caught:
         parse_rates(value)
     assert caught.value.position == 0
     assert str(caught.value).endswith(caught.value.text)

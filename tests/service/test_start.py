@@ -169,8 +169,8 @@ def test_limits_of_endpoints_that_are_no_json_object_are_one_line_that_shows_one
         ('{"/ping": "5/x"}', "/ping: expected a unit of time"),
         ('{"/ping": "5"}', "/ping: expected '/' or 'per' at character 2, got the end of the text"),
         ('{"/ping": ""}', "/ping: expected a limit from 1 to 100000000000 at character 1, got the end of the text"),
-        ('{"/ping": 5}', '/ping: a rate must be text such as "100/minute", got 5'),
-        ('{"/ping": null}', '/ping: a rate must be text such as "100/minute", got None'),
+        ('{"/ping": 5}', '/ping: rate must be text such as "100/minute", got 5'),
+        ('{"/ping": null}', '/ping: rate must be text such as "100/minute", got None'),
         ('{"/ping": "5/s", "/ping": "50/s"}', "expected each path once"),
     ],
 )

@@ -1,7 +1,7 @@
 """The fixed window: a count that starts anew at each edge. The same rule as ``fixed_window.lua``.
 
-The edges come from the policy: multiples of its window here, the calendar's in ``calendar_window.py``, which shares this
-file's rule. A count keeps the edges between which it was made, so that it resets exactly when ``reset_after`` said.
+The edges come from the policy: multiples of its window here, the calendar's in ``calendar_window.py``, which shares
+this rule. A count keeps the edges between which it was made, so that it resets exactly when ``reset_after`` said.
 
 In any span as long as the window up to twice the limit is allowed: all of it just before an edge, and again just after.
 

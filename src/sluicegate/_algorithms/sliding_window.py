@@ -1,7 +1,7 @@
 """The exact sliding window: a log of what was allowed, and what may still be. The same rule as ``sliding_window.lua``.
 
 An entry with stamp s leaves at s + window: windows are half-open, (t - window, t]. A request of any cost is one entry.
-While every entry is one unit (`Units`), the log is its stamps alone, and counting them gives the units in a window. From
+While every entry is one unit (`Units`), the log is its stamps alone, and their number in a window is its units. From
 the first dearer request on (`Totals`), each entry also holds the total of all units up to and including it, and the
 units in a window are a difference of two totals.
 
@@ -179,8 +179,7 @@ def decide(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int, commi
     if log is None:
         log = Units.of(stamp_ns) if cost == 1 and exact else Totals.of(stamp_ns, cost)
     else:
-        if stamp_ns < newest_ns:
-            stamp_ns = newest_ns
+        stamp_ns = max(stamp_ns, newest_ns)
         if type(log) is Units and (cost > 1 or not exact):
             log = Totals(log[1:])
         log.add(stamp_ns, cost)

@@ -1,20 +1,21 @@
-"""The calendar: where its hours, days, weeks, months and years begin and end in a time zone. Pure; reads no clock.
+"""The calendar: when hours, days, weeks, months and years start and end in a time zone. Pure; reads no clock.
 
-A window begins when the zone's own clock first shows the start of an hour, a day (midnight), a week (Monday's
-midnight, ISO 8601), a month or a year (Gregorian), or jumps past it. The windows are the spans between these instants
-in the order of time, so that every instant lies in exactly one, whatever the local clock does:
+A window starts when the zone's clock first shows the start of an hour, a day (midnight), a week (Monday's midnight, ISO
+8601), a month or a year (Gregorian), or jumps past it. The windows are the spans between these instants in order of
+time, so that every instant lies in exactly one, whatever the local clock does:
 
-- a change that skips the start (Sao Paulo until 2018 went from 23:59 to 01:00) begins the window at the change; what
-  is skipped whole (the 30th of December 2011 in Apia) has no window;
-- a change back over the start (Havana goes from 00:59 to 00:00) begins no second day, week, month or year: the clock
-  has shown it before. The minutes that are shown again belong to the window that is open;
+- a change that skips the start (Sao Paulo until 2018 went from 23:59 to 01:00) starts the window at the change; a
+  window that is skipped entirely (the 30th of December 2011 in Apia) does not exist;
+- a change back over the start (Havana goes from 00:59 to 00:00) starts no second day, week, month or year: the clock
+  has shown that start before. The minutes that are shown again belong to the window that is open;
 - an hour whose start is shown twice is two hours.
 
-So a day of a change has 23 or 25 hours in most zones, and a window is found by its instants, never by its local label.
+So a day on which clocks change has 23 or 25 hours in most zones, and a window is found by its instants, never by its
+local label.
 
 Instants are whole microseconds since 1970-01-01T00:00Z, without leap seconds. The zones are those of the IANA time
-zone database on this machine, read once by a process: `zoneinfo` says from where. Two machines with different releases
-of it may differ on what a government changed in between.
+zone database on this machine, read once a process (see `zoneinfo` for where from). Two machines with different releases
+of it may disagree on what a government changed in between.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sluicegate._core.errors import InvalidPolicy, meant, nearest, short_repr
 
 Every = Literal["hour", "day", "week", "month", "year"]
 EVERY: tuple[Every, ...] = get_args(Every)
-"""What a window of the calendar may be."""
+"""The kinds of calendar windows."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -40,7 +41,7 @@ _DAY_US = 24 * _HOUR_US
 _SPAN_US = {"hour": _HOUR_US, "day": _DAY_US, "week": 7 * _DAY_US, "month": 31 * _DAY_US, "year": 366 * _DAY_US}
 
 _ZONE = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}\Z")
-# Zones by their form, but another one on each machine, or none at all.
+# Valid names by their form, but not the same zone on every machine, or not a zone at all.
 _NO_ZONE = {"localtime", "posixrules", "Factory"}
 
 
@@ -48,14 +49,14 @@ def checked_every(every: Every) -> Every:
     """Return ``every``; raise `InvalidPolicy` unless it is one of `EVERY`."""
     if not isinstance(every, str) or every not in EVERY:
         raise InvalidPolicy(f"every must be one of {', '.join(EVERY)}, got {short_repr(every)}{meant(every, EVERY)}")
-    return EVERY[EVERY.index(every)]  # plain text, also where it came as a member of an enum
+    return EVERY[EVERY.index(every)]  # a subclass of str (an enum member, say) becomes plain str
 
 
 def checked_zone(name: str) -> str:
-    """Return ``name``; raise `InvalidPolicy` unless it is an IANA time zone that this machine has data of.
+    """Return ``name``; raise `InvalidPolicy` unless it is an IANA time zone that this machine has data for.
 
-    The case counts on every machine, also where that of file names does not. ``UTC`` needs no data. ``localtime`` is
-    refused: the instances of a fleet would differ.
+    Names are case-sensitive on every machine, even if its file names are not. ``UTC`` needs no data. ``localtime`` is
+    rejected: the instances of a fleet would differ.
     """
     _opened(name)
     return str.__str__(name)
@@ -64,15 +65,15 @@ def checked_zone(name: str) -> str:
 def span_us(every: str) -> int:
     """Return the longest ordinary length of a window, µs: an hour, a day, 7 days, 31 days or 366 days.
 
-    A change of the zone's clock may add to it: most often an hour, and where the date line was crossed a day.
+    A change of the zone's clock may add to it: usually an hour, or a day where the date line was crossed.
     """
     return _SPAN_US[every]
 
 
 def edges(every: str, timezone: str, at_us: int) -> tuple[int, int, int, int]:
-    """Return the four edges around ``at_us``: where the last window, this one, the next and the one after it begin.
+    """Return the four edges around ``at_us``: the starts of the last window, this one, the next and the one after it.
 
-    They rise, each window ends where the next one begins, and ``edges[1] <= at_us < edges[2]``.
+    They rise, each window ends where the next one starts, and ``edges[1] <= at_us < edges[2]``.
 
     Args:
         every: One of `EVERY`, as `checked_every` returns it.
@@ -87,8 +88,8 @@ def edges(every: str, timezone: str, at_us: int) -> tuple[int, int, int, int]:
     after = bisect_right(instants, at_us)
     if not 2 <= after < len(instants) - 1:
         raise ValueError(
-            f"the clock reads {short_repr(at_us)} µs since 1970, and the {every}s of the calendar that can be told lie "
-            "between the years 1 and 9999: set the clock, in microseconds"
+            f"the clock must read a time between the years 1 and 9999 for a calendar window of one {every}, got "
+            f"{short_repr(at_us)} µs since 1970: set the clock, in microseconds"
         )
     return instants[after - 2], instants[after - 1], instants[after], instants[after + 1]
 
@@ -96,7 +97,7 @@ def edges(every: str, timezone: str, at_us: int) -> tuple[int, int, int, int]:
 # An entry is about 30 instants for hours and 5 for the others, so a megabyte at most in all: one day of 1 024 zones.
 @lru_cache(maxsize=1024)
 def _around(every: str, timezone: str, day: int) -> tuple[int, ...]:
-    """Return all edges that instants of one UTC day may ask for, sorted; fewer at the ends of what datetime can say."""
+    """Return all edges around the instants of one UTC day, sorted; fewer at the ends of datetime's range."""
     zone = _opened(timezone)
     instants = sorted({at_us for label in _labels(every, day) for at_us in _begins(label, zone, every)})
     start_us = day * _DAY_US
@@ -106,7 +107,7 @@ def _around(every: str, timezone: str, day: int) -> tuple[int, ...]:
 
 
 def _labels(every: str, day: int) -> Iterator[datetime]:
-    """Yield what local clocks show at the starts of the windows around a UTC day, with two to spare on each side.
+    """Yield the local times at which the windows around a UTC day start, with two to spare on each side.
 
     An offset is less than a day, so the local date is one of three; and a zone may have skipped a day on either side.
     """
@@ -172,9 +173,9 @@ def _opened(name: str) -> tzinfo:
     if isinstance(name, str):
         if name == "UTC":
             return UTC
-        import zoneinfo  # which few need, and takes milliseconds to import
+        import zoneinfo  # few need it, and it takes milliseconds to import
 
-        # Looked up and not tried: ZoneInfo would open "right/UTC" too, and any case where file names have none.
+        # Looked up, not tried: ZoneInfo would also open "right/UTC", and any case where file names ignore it.
         if name in _names(zoneinfo.TZPATH):
             try:
                 return zoneinfo.ZoneInfo(name)
@@ -199,10 +200,10 @@ def _advice(name: str) -> str:
 
     names = _names(zoneinfo.TZPATH)
     if not names:
-        return ": there are no zone data on this machine, so only UTC: pip install tzdata"
+        return ": this machine has no zone data, so only UTC is known; pip install tzdata"
     if not isinstance(name, str):
         return ""
-    # One with a digit is never proposed: Etc/GMT+2 is two hours west, not what was meant by "GMT+2".
+    # Names with a digit are never suggested: Etc/GMT+2 is two hours west, not what "GMT+2" means.
     known = sorted(zone for zone in names if not re.search(r"\d", zone))
     by_text = {zone.rpartition("/")[2].lower(): zone for zone in known} | {zone.lower(): zone for zone in known}
     near = nearest(name.strip().replace(" ", "_"), by_text, likeness=0.8)

@@ -1,4 +1,4 @@
-"""The answer to one request, and the raw numbers it is made from."""
+"""The answer to a request, and the raw numbers that it is made from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 NEVER = -1
-"""A ``retry_after_us`` that says: this cost can never fit under this limit."""
+"""The ``retry_after_us`` of a cost that can never fit under the limit."""
 
 _NEVER = math.inf
 
@@ -17,7 +17,7 @@ Source = Literal["store", "denial-cache", "fallback", "bypass"]
 
 
 class Verdict(NamedTuple):
-    """What an algorithm says of one charge, in whole numbers: the form in which stores pass it on."""
+    """The answer to one charge, in whole numbers: the form in which algorithms and stores pass it on."""
 
     allowed: bool
     remaining: int
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 
 
 verdict_of: Callable[[tuple[bool, int, int, int]], Verdict] = partial(tuple.__new__, Verdict)
-"""A `Verdict` of its numbers in a tuple: a third of the time that its own constructor takes."""
+"""Make a `Verdict` from a tuple, in a third of the time that its own constructor takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,19 @@ class Decision:
 
     Attributes:
         allowed: Whether the request may go on. With several policies: whether all of them allow it.
-        policy: The name of the policy that decides. Denied: the one with the longest wait. Allowed: the one with the
-            fewest units remaining.
+        policy: The name of the policy that decides: of a denial, the one with the longest wait; otherwise the one with
+            the fewest units remaining.
         limit: That policy's limit, units per window.
         remaining: Units that could still be taken from it now, never negative.
         retry_after: Seconds until the same request could be allowed: 0.0 when it was, ``math.inf`` when it never can
             be (its cost is above the burst, of most policies the limit). Exact: denied a microsecond before it ends,
             allowed when it ends, if nobody else took the unit and the clock did not step.
         reset_after: Seconds until the key is idle and the whole limit is back; 0.0 when it is.
-        source: Where the answer came from: ``store``; ``denial-cache`` when the store remembered that it is denied, and
-            did not ask its server; ``bypass`` when the key is exempt or the limiter is off; in versions to come
-            ``fallback``, too.
-        decisions: One decision for each policy, in the limiter's order. In a denied request, a policy that had room
-            says so here, and was not charged.
+        source: Where the answer came from: ``store``; ``denial-cache`` if the store remembered the denial and did not
+            call its server; ``bypass`` if the key is exempt or the limiter is off. (``fallback`` is reserved for
+            answers while the store is down.)
+        decisions: One decision for each policy, in the limiter's order. If the request was denied, a policy that had
+            room says so here, and was not charged.
     """
 
     allowed: bool
@@ -85,8 +85,8 @@ def decision_of(
 
 def _deciding(verdicts: Sequence[Verdict]) -> int:
     """Return the index of the verdict that decides: the longest wait if any denies, else the fewest remaining units."""
-    longest, fewest, index, n = -1, verdicts[0][1], 0, 0
-    for allowed, remaining, wait_us, _ in verdicts:
+    longest, fewest, index = -1, verdicts[0][1], 0
+    for n, (allowed, remaining, wait_us, _) in enumerate(verdicts):
         if not allowed:
             if wait_us == NEVER:
                 return n
@@ -94,15 +94,14 @@ def _deciding(verdicts: Sequence[Verdict]) -> int:
                 longest, index = wait_us, n
         elif remaining < fewest and longest < 0:
             fewest, index = remaining, n
-        n += 1
     return index
 
 
 class _Draft:
-    """A decision that is being made.
+    """A decision in the making.
 
-    A frozen dataclass sets each of its attributes by a call of its own: that took as long as all the rest of a decision
-    in memory. So they are set here, and then the class is.
+    A frozen dataclass sets each attribute through a call, which takes as long as all the rest of a decision in memory.
+    So the attributes are set on this class, which is not frozen, and then the object's class is changed.
     """
 
     __slots__ = Decision.__slots__

@@ -1,17 +1,17 @@
-"""Everything Sluicegate raises. A denial is not among it: it is a value, the product working.
+"""Every exception that Sluicegate raises. A denial is not one: it is a value, the product working.
 
     SluicegateError
       InvalidPolicy(ValueError)    a limit of 0, a negative window, a name with a space
       InvalidRate(ValueError)      .text .position; a rate string that does not parse
-      InvalidKey(ValueError)       .policy .attribute; the key is no text, or what the policy counts by is missing
-      InvalidCost(ValueError)      .cost .policy; 0, negative, not a whole number, or for a policy that is not there
+      InvalidKey(ValueError)       .policy .attribute; not text, or an attribute is missing
+      InvalidCost(ValueError)      .cost .policy; 0, negative, not a whole number, or for an unknown policy
       InvalidSpan(ValueError)      .span; a negative number of seconds to block a key for
       InvalidStore(ValueError)     .store; neither a store nor the URL of one
       StoreError                   __cause__ is the driver's own error; open or closed is the caller's choice
         StoreUnavailable           nothing was taken
         StoreTimeout               outcome unknown: the cost may have been taken
 
-Each message says what came, what was expected and, where it helps, what to do.
+Every message names the parameter, what is valid and what it got and, where it helps, what to do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-# What came may be a megabyte of hostile text: a message quotes its head and tail, never all of it.
+# A value may be a megabyte of hostile text: a message quotes its head and tail, never all of it.
 class _Brief(Repr):
     def repr_int(self, x: int, _level: int) -> str:
         return repr(x) if x.bit_length() < 128 else f"a whole number of {x.bit_length()} bits"
@@ -46,27 +46,27 @@ _brief.maxstring = _brief.maxother = 60
 
 
 def short_repr(value: object) -> str:
-    """Return a short, escaped form of what came, for a message."""
+    """Return a short, escaped form of a value, for a message."""
     return _brief.repr(value)
 
 
-def nearest(came: object, known: Iterable[str], *, likeness: float = 0.75) -> str | None:
-    """Return the one of the known words that what came nearly is, whatever its case; None where there is none."""
+def nearest(value: object, known: Iterable[str], *, likeness: float = 0.75) -> str | None:
+    """Return the known word that ``value`` nearly is, whatever its case; None if there is none."""
     from difflib import get_close_matches  # takes milliseconds to import, and is for messages alone
 
-    if not isinstance(came, str) or len(came) > _LONGEST_WORD:  # a long one takes long to compare
+    if not isinstance(value, str) or len(value) > _LONGEST_WORD:  # a long one takes long to compare
         return None
-    return next(iter(get_close_matches(came.lower(), list(known), n=1, cutoff=likeness)), None)
+    return next(iter(get_close_matches(value.lower(), list(known), n=1, cutoff=likeness)), None)
 
 
-def meant(came: object, known: Iterable[str]) -> str:
-    """Return a question to end a message with, if what came is nearly one of the known words; else nothing."""
-    word = nearest(came, known)
+def meant(value: object, known: Iterable[str]) -> str:
+    """Return a question to end a message with, if ``value`` is nearly a known word; else an empty string."""
+    word = nearest(value, known)
     return "" if word is None else f"; did you mean {word}?"
 
 
 class SluicegateError(Exception):
-    """The root of all errors of Sluicegate. All can be pickled, so that they come through from other processes."""
+    """The base of all exceptions of Sluicegate. All can be pickled, so they cross process boundaries."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (type(self), self.args, self.__dict__)
@@ -79,19 +79,18 @@ def _restored(kind: type[SluicegateError], args: tuple[object, ...], attributes:
 
 
 class InvalidPolicy(SluicegateError, ValueError):
-    """A policy cannot be built from what was given, or does not fit beside another one."""
+    """A policy cannot be built from its arguments, or conflicts with another policy."""
 
 
 class InvalidRate(SluicegateError, ValueError):
     """A rate string does not parse, or a number in it is outside its range.
 
-    The message counts characters from 1, as people do, and shows the text around the place, escaped and cut, with a
-    caret below it.
+    The message counts characters from 1, as people do, and shows the text around the place, escaped and shortened, with
+    a caret below it.
 
     Attributes:
-        text: All that came; a short form of it when it was no text.
-        position: Where the first character is that is wrong, counted from 0; ``len(text)`` when something is missing
-            at the end.
+        text: The whole text; a short form of the value if it was not text.
+        position: The index of the first wrong character, from 0; ``len(text)`` if something is missing at the end.
     """
 
     def __init__(self, message: str, *, text: str, position: int) -> None:
@@ -101,11 +100,11 @@ class InvalidRate(SluicegateError, ValueError):
 
 
 class InvalidKey(SluicegateError, ValueError):
-    """A key is not text that can be stored, or lacks what a policy counts by. Nothing was taken.
+    """A key is not valid text, or lacks an attribute that a policy counts by. Nothing was taken.
 
     Attributes:
-        policy: The name of the policy that needed it; None when any policy would refuse the key.
-        attribute: The attribute that is missing; None when the key itself is at fault.
+        policy: The name of the policy that needed the attribute; None if any policy would refuse the key.
+        attribute: The attribute that is missing or invalid; None if the key itself is.
     """
 
     def __init__(self, message: str, *, policy: str | None = None, attribute: str | None = None) -> None:
@@ -115,11 +114,11 @@ class InvalidKey(SluicegateError, ValueError):
 
 
 class InvalidCost(SluicegateError, ValueError):
-    """A cost is not a whole number from 1 to 10^11, or is for a policy that is not there. Nothing was taken.
+    """A cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
 
     Attributes:
-        cost: What came.
-        policy: The name that it came for; None when it came for all policies.
+        cost: The invalid cost.
+        policy: The policy name that it was for; None if it was for all policies.
     """
 
     def __init__(self, cost: object, *, policy: str | None = None, message: str | None = None) -> None:
@@ -135,7 +134,7 @@ class InvalidSpan(SluicegateError, ValueError):
     """A span of time is not a number of seconds in its range. Nothing was changed.
 
     Attributes:
-        span: What came.
+        span: The invalid span.
     """
 
     def __init__(self, message: str, *, span: object) -> None:
@@ -144,10 +143,10 @@ class InvalidSpan(SluicegateError, ValueError):
 
 
 class InvalidStore(SluicegateError, ValueError):
-    """What was given as a store is neither a store nor the URL of one.
+    """A store is invalid, its URL cannot be read, or it is bound to another event loop.
 
     Attributes:
-        store: What came. A URL's password is not in the message.
+        store: The invalid value. A URL's password is not in the message.
     """
 
     def __init__(self, message: str, *, store: object) -> None:
@@ -156,12 +155,12 @@ class InvalidStore(SluicegateError, ValueError):
 
 
 class StoreError(SluicegateError):
-    """The store gave no decision. ``__cause__`` is the driver's own error, where there is one."""
+    """The store made no decision. ``__cause__`` is the driver's own error, if there is one."""
 
 
 class StoreUnavailable(StoreError):
-    """The store could not be asked, or refused: nothing was taken."""
+    """The store could not be reached, or refused: nothing was taken."""
 
 
 class StoreTimeout(StoreError):
-    """The question was sent and its answer was lost: the cost may have been taken, or not."""
+    """The request was sent and its answer was lost: the cost may have been taken, or not."""

@@ -1,7 +1,4 @@
-"""Keys: which text may be one, and how it is written where a store shares one space with others.
-
-What a policy counts under is a `CounterKey`: a plain key, or the values of the attributes that it counts by.
-"""
+"""Keys: which text is valid, and how a counter's key is written in memory and on a server."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from dataclasses import dataclass
 from sluicegate._core.errors import InvalidKey, short_repr
 
 Key = str | Mapping[str, str]
-"""Who asks: any text, or for policies that count by attributes the value of each."""
+"""What to count under: any text, or for policies that count by attributes a mapping with their values."""
 
 CounterKey = str | tuple[str, ...]
-"""What one counter is of: one text, several in their order, or () for a counter that all keys share."""
+"""The key of one counter: a text, several texts in order, or () for a counter that all keys share."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._@:/+=-]{1,128}\Z")
 _PLAIN_LINES = re.compile(r"(?:[A-Za-z0-9._@:/+=-]{1,128}+\n)*+[A-Za-z0-9._@:/+=-]{1,128}+\Z")
@@ -25,11 +22,11 @@ _LONGEST = 256
 
 
 def checked_key(key: str, attribute: str | None = None) -> str:
-    """Return ``key``, or the value of an attribute of one; raise `InvalidKey` unless it is text that UTF-8 can carry.
+    """Return ``key``, or the value of an ``attribute``, as a plain str; raise `InvalidKey` if it is not valid text.
 
-    Any text is a key: empty, with separators, braces or NULs, a megabyte. A lone surrogate is refused: it has no
-    bytes, so two stores could not agree on what it is. Text of a class of its own is returned as plain text: an enum's
-    members, say, are written in one way here and in another one there.
+    Any text is a key: empty, with separators, braces or NULs, a megabyte. A lone surrogate is refused: it has no UTF-8
+    form, so two stores could not agree on it. A subclass of str (an enum member, say) becomes plain str, as str() and
+    format() may each write it differently.
     """
     if not isinstance(key, str):
         raise InvalidKey(f"{_what(attribute)} must be a str, got {short_repr(key)}", attribute=attribute)
@@ -38,7 +35,7 @@ def checked_key(key: str, attribute: str | None = None) -> str:
             key.encode()
         except UnicodeEncodeError as error:
             raise InvalidKey(
-                f"{_what(attribute)} must be text that UTF-8 can carry, got {short_repr(key)} with a lone surrogate at "
+                f"{_what(attribute)} must be valid Unicode text, got {short_repr(key)} with a lone surrogate at "
                 f"{error.start}",
                 attribute=attribute,
             ) from None
@@ -51,40 +48,40 @@ def _what(attribute: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The SHA-256 of a long key. Of a type of its own, so that nothing a user can pass is equal to it."""
+    """The SHA-256 of a long key. It has its own type, so that no key a user can pass equals it."""
 
     value: bytes
 
 
-def memory_key(counted: CounterKey) -> CounterKey | Digest:
-    """Return what a process keeps of checked keys: them, or the digest of long ones, so that memory is bounded."""
-    if isinstance(counted, str):
-        return counted if len(counted) <= _LONGEST else Digest(hashlib.sha256(counted.encode()).digest())
-    if sum(map(len, counted)) <= _LONGEST:
-        return counted
-    return Digest(hashlib.sha256(key_bytes(counted)).digest())
+def memory_key(counter_key: CounterKey) -> CounterKey | Digest:
+    """Return what a process stores of a checked key: the key itself, or its digest if it is long, to bound memory."""
+    if isinstance(counter_key, str):
+        return counter_key if len(counter_key) <= _LONGEST else Digest(hashlib.sha256(counter_key.encode()).digest())
+    if sum(map(len, counter_key)) <= _LONGEST:
+        return counter_key
+    return Digest(hashlib.sha256(key_bytes(counter_key)).digest())
 
 
-def key_bytes(counted: CounterKey | Digest) -> bytes:
-    """Return bytes that are different for each counter."""
-    if isinstance(counted, Digest):
-        return counted.value
-    if isinstance(counted, str):
-        return counted.encode()
-    # After a byte that no text begins with, each with its length before it: they can be taken apart in one way only.
-    return b"\xff" + b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, counted))
+def key_bytes(counter_key: CounterKey | Digest) -> bytes:
+    """Return bytes that are different for every counter key."""
+    if isinstance(counter_key, Digest):
+        return counter_key.value
+    if isinstance(counter_key, str):
+        return counter_key.encode()
+    # A byte that no UTF-8 text begins with, then each part after its length: there is only one way to take it apart.
+    return b"\xff" + b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, counter_key))
 
 
 def subject(key: str) -> str:
-    """Write a checked key as a Redis hash tag's content: printable ASCII, bounded, a different one for each key.
+    """Return a checked key as the content of a Redis hash tag: printable ASCII, bounded, and unique to the key.
 
-    Bytes outside ``[A-Za-z0-9._@:/+=-]`` become ``%XX``. What would be longer than 256 characters becomes ``~`` and
-    the SHA-256 of the whole key: neither ``~`` nor a bare ``%`` is ever written otherwise, so no two forms meet.
+    Bytes outside ``[A-Za-z0-9._@:/+=-]`` become ``%XX``. A key that would be longer than 256 characters becomes ``~``
+    and the SHA-256 of the whole key. Neither ``~`` nor a bare ``%`` is written otherwise, so two keys never collide.
     """
     if _PLAIN.match(key):
         return key
     if not key:
-        return "%"  # an empty hash tag is none, and Redis would spread one subject over the cluster
+        return "%"  # an empty hash tag does not count, and a cluster would spread the subject's keys over its nodes
     raw = key.encode()
     if len(raw) <= _LONGEST:
         escaped = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
@@ -93,28 +90,28 @@ def subject(key: str) -> str:
     return "~" + hashlib.sha256(raw).hexdigest()
 
 
-def stored_key(prefix: str, namespace: str, counted: CounterKey) -> str:
-    """Name the Redis key of one counter.
+def stored_key(prefix: str, namespace: str, counter_key: CounterKey) -> str:
+    """Return the Redis key of one counter.
 
-    The subject is the hash tag, so that all policies of one subject lie in one slot of a cluster: it is the first of
-    several values, and those after it follow at the end. ``*`` and ``,`` are in no subject.
+    The subject is the hash tag, so that all policies of one subject lie in one slot of a cluster. Of several values the
+    first is the subject, and the others follow at the end. No subject contains ``*`` or ``,``.
     """
-    if isinstance(counted, str):
-        return f"{prefix}{{{subject(counted)}}}:{namespace}"
-    if not counted:
+    if isinstance(counter_key, str):
+        return f"{prefix}{{{subject(counter_key)}}}:{namespace}"
+    if not counter_key:
         return f"{prefix}{{*}}:{namespace}"
-    first, *rest = map(subject, counted)
+    first, *rest = map(subject, counter_key)
     return f"{prefix}{{{first}}}:{','.join([namespace, *rest])}"
 
 
 def stored_keys(prefix: str, namespace: str, keys: Sequence[CounterKey]) -> list[bytes]:
-    """Name the Redis keys of one policy's counters, one at least, as `stored_key` does; plain ones cost a fifth.
+    """Return the Redis keys of one policy's counters, at least one; for plain keys in a fifth of the time.
 
-    The text of a prefix and of a namespace has no line break.
+    A prefix and a namespace contain no line break.
     """
     try:
         lines = "\n".join(keys)  # type: ignore[arg-type]
-    except TypeError:  # of several values, or of none
+    except TypeError:  # keys of several values, or shared ones
         lines = ""
     if _PLAIN_LINES.match(lines) and lines.count("\n") == len(keys) - 1:
         return f"{prefix}{{{lines}}}:{namespace}".replace("\n", f"}}:{namespace}\n{prefix}{{").encode().split(b"\n")

@@ -127,8 +127,8 @@ class Policies:
         """Raise `InvalidKey` unless the mapping is empty and all policies are shared, so that no policy needs a key."""
         if self._plain is not None:
             raise InvalidKey(
-                f"key must be a str, got {short_repr(key)}: policy {self._plain.name} counts by a plain key; for a mapping "
-                f"give it a per=",
+                f"key must be a str, got {short_repr(key)}: policy {self._plain.name} counts by a plain key; for a "
+                f"mapping give it a per=",
                 policy=self._plain.name,
             )
         if key:
@@ -164,8 +164,8 @@ class Policies:
 
     def _unknown(self, attribute: object) -> InvalidKey:
         return InvalidKey(
-            f"no policy of this limiter counts by attribute {short_repr(attribute)}: expected {self._expected or 'none'}"
-            f"{meant(attribute, self.attributes)}",
+            f"no policy of this limiter counts by attribute {short_repr(attribute)}: expected "
+            f"{self._expected or 'none'}{meant(attribute, self.attributes)}",
             attribute=attribute if isinstance(attribute, str) else None,
         )
 

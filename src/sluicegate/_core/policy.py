@@ -1,9 +1,9 @@
-"""Policies: named, immutable limits. Values only; what they do is in ``algorithms``.
+"""Policies: named, immutable limits. Values only; their rules are in ``_algorithms``.
 
-Policy               what all have: limit, window, name, and whose units they count
+Policy               what all have: limit, window, name, and what they count by
   SlidingWindow      exact, in every window
   TokenBucket        a steady flow and a burst
-  FixedWindow        windows that begin at multiples of their span
+  FixedWindow        windows that start at multiples of their length
   CalendarWindow     hours, days, weeks, months or years of a time zone
 """
 
@@ -26,19 +26,19 @@ MAX_WINDOW_US = 10 * 366 * 24 * 3600 * 1_000_000
 """Ten years, leap days included, in microseconds."""
 
 MAX_ATTRIBUTES = 8
-"""The most attributes that one policy counts by: each lengthens the stored key."""
+"""The most attributes that one policy can count by: each lengthens the stored key."""
 
 _EXACT = 2**53  # whole numbers up to this are exact in Lua, whose numbers are doubles
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 def is_whole(number: object) -> bool:
-    """Tell whether ``number`` counts units: an int that is no bool, from 1 to 10^11."""
+    """Return whether ``number`` is a number of units: an int from 1 to 10^11, and not a bool."""
     return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MAX_UNITS
 
 
 def checked_cost(cost: int, policy: str | None = None) -> int:
-    """Return ``cost``; raise `InvalidCost` unless it is a whole number from 1 to 10^11. ``policy``: what it is for."""
+    """Return ``cost``; raise `InvalidCost` unless it is a whole number from 1 to 10^11. ``policy``: whose it is."""
     if not is_whole(cost):
         raise InvalidCost(cost, policy=policy)
     return int(cost)
@@ -46,19 +46,19 @@ def checked_cost(cost: int, policy: str | None = None) -> int:
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Policy(ABC):
-    """What every policy has. Build one of the kinds below.
+    """What every policy has. Build one of its subclasses.
 
     Attributes:
         limit: Units per window, in the long run; the exact bound is ``worst_case``.
-        window: The span they are counted over, seconds.
-        burst: The most units allowed at one instant; a cost above it never is.
-        name: What decisions, response fields and metrics call it.
-        per: The attributes of a key that it counts by, in this order; () for the whole of a plain key.
+        window: The span that units are counted over, seconds.
+        burst: The most units allowed at one instant; a higher cost never is.
+        name: Its name in decisions, response fields and metrics.
+        per: The attributes of a key that it counts by, in order; () for plain keys.
         shared: Whether all keys share one counter.
         window_us: The window in microseconds.
         window_ns: The window in nanoseconds, in which memory counts.
-        namespace: What a stored key is under: algorithm, name and window; not the limit (G10).
-        named: Whether the name is one of its own.
+        namespace: What all its stored keys share: algorithm, name and window; not the limit (G10).
+        named: Whether it was given a name, rather than a derived one.
     """
 
     algorithm: ClassVar[str]
@@ -77,17 +77,17 @@ class Policy(ABC):
     @property
     @abstractmethod
     def worst_case(self) -> int:
-        """The most units allowed in any span as long as the window, wherever it begins."""
+        """The most units allowed in any span as long as the window, wherever it starts."""
 
     def with_limit(self, limit: int) -> Self:
         """Return the same policy, on the same counters, with another limit.
 
         Raises:
-            InvalidPolicy: See the policy itself.
+            InvalidPolicy: The limit is outside the policy's range.
         """
         return self if limit == self.limit else replace(self, limit=limit)
 
-    def _settle(
+    def _init(
         self,
         limit: int,
         window_us: int,
@@ -98,15 +98,17 @@ class Policy(ABC):
         span: str = "",
         in_key: str = "",
     ) -> None:
-        """Set what all policies have. ``span`` names the window in a derived name, ``in_key`` in a stored key."""
+        """Check and set what all policies have. ``span``: the window in a derived name; ``in_key``: in a stored key."""
         if not is_whole(limit):
             raise InvalidPolicy(f"limit must be a whole number from 1 to {MAX_UNITS}, got {short_repr(limit)}")
         attributes = _checked_attributes(per)
         if not isinstance(shared, bool):
             raise InvalidPolicy(f"shared must be True or False, got {short_repr(shared)}")
         if attributes and shared:
-            raise InvalidPolicy(f"a shared policy counts all keys together: it has no per=, got {short_repr(per)}")
-        derived = f"{self.algorithm}-{span or f'{seconds(window_us)}s'}{_whose(attributes, shared)}"
+            raise InvalidPolicy(
+                f"per must not be given for a shared policy, which counts all keys together, got {short_repr(per)}"
+            )
+        derived = f"{self.algorithm}-{span or f'{seconds(window_us)}s'}{_suffix(attributes, shared)}"
         set_ = object.__setattr__
         set_(self, "limit", int(limit))
         set_(self, "burst", int(limit))
@@ -120,10 +122,10 @@ class Policy(ABC):
         set_(self, "named", self.name != derived)
 
     def __repr__(self) -> str:
-        unsaid: dict[str, Any] = {"per": (), "shared": False, "buckets": None}
-        own = [each.name for each in fields(self) if each.init and each.name != "limit"]
-        said = [f"{name}={getattr(self, name)!r}" for name in own if getattr(self, name) != unsaid.get(name, self)]
-        return f"{type(self).__name__}({', '.join([str(self.limit), *said])})"
+        defaults: dict[str, Any] = {"per": (), "shared": False, "buckets": None}
+        names = [each.name for each in fields(self) if each.init and each.name != "limit"]
+        given = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) != defaults.get(name, self)]
+        return f"{type(self).__name__}({', '.join([str(self.limit), *given])})"
 
 
 class _Options(TypedDict, total=False):
@@ -135,22 +137,22 @@ class _Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class SlidingWindow(Policy):
-    """At most ``limit`` units in every window, wherever it starts: exact, with no edge to wait for.
+    """Allow at most ``limit`` units in any window, wherever it starts: exact, with no edge to wait for.
 
-    For every instant t of the store's clock, what was allowed in (t - window, t] is at most ``limit`` (G1), and a
-    request is denied only where allowing it would break that (G2).
+    For every instant t of the store's clock, at most ``limit`` units were allowed in (t - window, t] (G1), and a
+    request is denied only if allowing it would break that (G2).
 
     Args:
         limit: Units per window, a whole number from 1 to 10^11.
-        window: The span they are counted over, seconds or a ``timedelta``; 1 µs to 10 years, kept in microseconds.
+        window: The span that units are counted over, seconds or a ``timedelta``; 1 µs to 10 years, in whole µs.
         buckets: None keeps one entry for each allowed request. A whole number B from 1 to 10^6 rounds the time of
-            each entry up to a multiple of window/B instead: at most B + 1 entries however large the limit, never over
-            it, and a unit is held at most window/B longer.
+            each entry up to a multiple of window/B instead: at most B + 1 entries, however large the limit. The limit
+            is never exceeded, and a unit is held at most window/B longer.
         name: ``[A-Za-z0-9._-]{1,64}``. Without one: ``sliding-window-60s`` for a window of 60 seconds, with
-            ``-per-user`` or ``-shared`` after it where that is so; never the limit, so that changing it keeps the
-            history. One name with one window is one counter wherever it is used.
-        per: The attribute of a key, or up to 8 of them, that it counts by: the limiter is then asked with a mapping
-            of attributes in place of a plain key.
+            ``-per-user`` or ``-shared`` appended if it applies; never the limit, so that changing it keeps the history.
+            The same name with the same window is the same counter wherever it is used.
+        per: The attribute of a key, or up to 8 of them, to count by: keys are then mappings from attributes to values
+            instead of plain text.
         shared: One counter for all keys.
 
     Raises:
@@ -174,7 +176,7 @@ class SlidingWindow(Policy):
         shared: bool = False,
     ) -> None:
         window_us = _microseconds(window)
-        self._settle(limit, window_us, name, per, shared)
+        self._init(limit, window_us, name, per, shared)
         if buckets is not None and not (is_whole(buckets) and buckets <= 1_000_000):
             raise InvalidPolicy(f"buckets must be None or a whole number from 1 to 1000000, got {short_repr(buckets)}")
         object.__setattr__(self, "buckets", buckets)
@@ -185,7 +187,7 @@ class SlidingWindow(Policy):
 
     @property
     def worst_case(self) -> int:
-        """The limit: there is no window in which it is more."""
+        """The limit: no window holds more."""
         return self.limit
 
     @classmethod
@@ -211,18 +213,18 @@ class SlidingWindow(Policy):
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class TokenBucket(Policy):
-    """A steady flow of ``limit`` units per window, and up to ``burst`` at once after a silence.
+    """Allow a steady flow of ``limit`` units per window, and up to ``burst`` at once after a silence.
 
     In any window at most burst + limit - 1 units are allowed. A key takes 15 bytes, whatever its traffic.
 
     Args:
         limit: Units that come back in one window, a whole number from 1 to 10^11.
-        window: The span in which they come back, evenly; see `SlidingWindow`.
+        window: The span in which they come back, evenly; seconds or a ``timedelta``, 1 µs to 10 years.
         burst: The most units allowed at one instant, a whole number from 1 to 10^11; the limit by default. Limit
             times window and burst times window, in microseconds, are at most 2^53, so that no unit is rounded away.
-        name: See `SlidingWindow`; ``token-bucket-60s`` without one.
-        per: See there.
-        shared: See there.
+        name: As for `SlidingWindow`; ``token-bucket-60s`` by default.
+        per: As for `SlidingWindow`.
+        shared: One counter for all keys.
 
     Raises:
         InvalidPolicy: An argument is outside its range, or a product is.
@@ -243,7 +245,7 @@ class TokenBucket(Policy):
         shared: bool = False,
     ) -> None:
         window_us = _microseconds(window)
-        self._settle(limit, window_us, name, per, shared)
+        self._init(limit, window_us, name, per, shared)
         if burst is not None and not is_whole(burst):
             raise InvalidPolicy(f"burst must be a whole number from 1 to {MAX_UNITS}, got {short_repr(burst)}")
         for what, units in (("limit", limit), ("burst", burst or limit)):
@@ -256,11 +258,11 @@ class TokenBucket(Policy):
 
     @property
     def worst_case(self) -> int:
-        """A whole burst, and what flows in until just before the window has passed."""
+        """A whole burst, and what comes back until just before the window is over."""
         return self.burst + self.limit - 1
 
     def with_limit(self, limit: int) -> Self:
-        """See `Policy.with_limit`. A burst that was the limit follows it."""
+        """Return the same policy with another limit. A burst that equals the limit follows it."""
         if limit == self.limit:
             return self
         return replace(self, limit=limit, burst=limit if self.burst == self.limit else self.burst)
@@ -268,17 +270,17 @@ class TokenBucket(Policy):
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class FixedWindow(Policy):
-    """At most ``limit`` units in each window, which begin at multiples of its span on the store's clock.
+    """Allow at most ``limit`` units in each window; windows start at multiples of their length on the store's clock.
 
-    The cheapest to count, and the least that is promised: around an edge up to 2 x limit units pass within one span,
-    so that 100 a minute may be 200 in two seconds. A key takes 19 bytes, whatever its traffic.
+    The cheapest to count, with the weakest promise: around an edge up to 2 x limit units pass within one window's
+    length, so 100 a minute may be 200 in two seconds. A key takes 19 bytes, whatever its traffic.
 
     Args:
         limit: Units per window, a whole number from 1 to 10^11.
-        window: The span of each window; see `SlidingWindow`. A minute begins on the minute, as clocks count from 1970.
-        name: See `SlidingWindow`; ``fixed-window-60s`` without one.
-        per: See there.
-        shared: See there.
+        window: The length of each window, seconds or a ``timedelta``, 1 µs to 10 years. A minute starts on the minute.
+        name: As for `SlidingWindow`; ``fixed-window-60s`` by default.
+        per: As for `SlidingWindow`.
+        shared: One counter for all keys.
 
     Raises:
         InvalidPolicy: An argument is outside its range.
@@ -296,39 +298,39 @@ class FixedWindow(Policy):
         shared: bool = False,
     ) -> None:
         window_us = _microseconds(window)
-        self._settle(limit, window_us, name, per, shared)
+        self._init(limit, window_us, name, per, shared)
 
     @property
     def worst_case(self) -> int:
-        """All of one window at its end, and all of the next one at its start."""
+        """All of one window at its end, and all of the next at its start."""
         return 2 * self.limit
 
     def edges(self, at_us: int) -> tuple[int, int]:
-        """Return where the window of an instant begins and ends, µs since 1970."""
+        """Return the start and the end of the window that an instant is in, µs since 1970."""
         start = at_us - at_us % self.window_us
         return start, start + self.window_us
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class CalendarWindow(Policy):
-    """At most ``limit`` units in each hour, day, week, month or year of a time zone: for quotas.
+    """Allow at most ``limit`` units in each hour, day, week, month or year of a time zone: for quotas.
 
-    A window begins when the zone's own clocks first show its start: a day of a change of clocks has 23 or 25 hours.
-    Around an edge up to 2 x limit units pass within a short while. A key takes 19 bytes, whatever its traffic.
+    A window starts when clocks in the zone first show its start, so a day on which clocks change has 23 or 25 hours.
+    Around an edge up to 2 x limit units pass within a short time. A key takes 19 bytes, whatever its traffic.
 
     Args:
         limit: Units per window, a whole number from 1 to 10^11.
         every: ``hour``, ``day``, ``week`` (from Monday), ``month`` or ``year``.
         timezone: The IANA name of the zone, such as ``Europe/Paris``; ``UTC`` by default.
-        name: See `SlidingWindow`; ``calendar-window-month-Europe-Paris`` without one.
-        per: See there.
-        shared: See there.
+        name: As for `SlidingWindow`; ``calendar-window-month-Europe-Paris`` by default.
+        per: As for `SlidingWindow`.
+        shared: One counter for all keys.
 
     Attributes:
-        window: The longest that a window usually is, seconds: 31 days for a month.
+        window: The longest usual length of a window, seconds: 31 days for a month.
 
     Raises:
-        InvalidPolicy: An argument is outside its range, or the zone is not known on this machine.
+        InvalidPolicy: An argument is outside its range, or this machine has no data for the zone.
     """
 
     algorithm: ClassVar[str] = "calendar-window"
@@ -351,21 +353,21 @@ class CalendarWindow(Policy):
         object.__setattr__(self, "every", every)
         object.__setattr__(self, "timezone", timezone)
         span = f"{every}-{timezone.replace('/', '-')}"
-        self._settle(limit, calendar.span_us(every), name, per, shared, span=span, in_key=f"{every}@{timezone}")
+        self._init(limit, calendar.span_us(every), name, per, shared, span=span, in_key=f"{every}@{timezone}")
 
     @property
     def worst_case(self) -> int:
-        """All of one window at its end, all of a short one, and all of the next one at its start."""
+        """All of one window at its end, all of a short one, and all of the next at its start."""
         return 3 * self.limit
 
     def edges(self, at_us: int) -> tuple[int, int]:
-        """Return where the window of an instant begins and ends, µs since 1970."""
+        """Return the start and the end of the window that an instant is in, µs since 1970."""
         _, start, end, _ = calendar.edges(self.every, self.timezone, at_us)
         return start, end
 
 
 def seconds(window_us: int) -> str:
-    """Write microseconds as seconds, without zeros that say nothing."""
+    """Return microseconds as text in seconds, without trailing zeros."""
     whole, rest = divmod(window_us, 1_000_000)
     return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
 
@@ -373,7 +375,7 @@ def seconds(window_us: int) -> str:
 def _microseconds(window: float | timedelta) -> int:
     seconds = window.total_seconds() if isinstance(window, timedelta) else window
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    # Compared before it is multiplied: NaN fails it, and an int too large for a float is no matter.
+    # Compared before it is multiplied: NaN fails the comparison, and an int too large for a float does no harm.
     window_us = round(seconds * 1_000_000) if is_number and 0 < seconds <= MAX_WINDOW_US else 0
     if not 1 <= window_us <= MAX_WINDOW_US:
         raise InvalidPolicy(
@@ -386,11 +388,11 @@ def _microseconds(window: float | timedelta) -> int:
 def _checked_name(name: str | None, derived: str) -> str:
     if name is None:
         if not _NAME.match(derived):
-            raise InvalidPolicy(f"the name would be {derived}, which is not 1 to 64 of A-Z a-z 0-9 . _ -: give a name=")
+            raise InvalidPolicy(f"the derived name {derived} is not 1 to 64 of A-Z a-z 0-9 . _ -: give a name=")
         return derived
     if not isinstance(name, str) or not _NAME.match(name):
         raise InvalidPolicy(f"name must be 1 to 64 of A-Z a-z 0-9 . _ -, got {short_repr(name)}")
-    return str.__str__(name)  # and not what a class of its own makes of it where it is written
+    return str.__str__(name)  # a subclass of str becomes plain str
 
 
 def _checked_attributes(per: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -408,5 +410,5 @@ def _checked_attributes(per: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(map(str.__str__, attributes))
 
 
-def _whose(per: tuple[str, ...], shared: bool) -> str:
+def _suffix(per: tuple[str, ...], shared: bool) -> str:
     return "-shared" if shared else "".join(f"-{word}" for word in ("per", *per)) if per else ""

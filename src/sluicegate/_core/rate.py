@@ -1,4 +1,4 @@
-"""Rate strings: "100/minute", "10 per 30s", "100/hour; 3/minute". They say sliding windows in short.
+"""Rate strings: "100/minute", "10 per 30s", "100/hour; 3/minute". Short for sliding windows.
 
     text      = rate *( ( ";" / "," / "|" ) rate )    ; up to 16, each with a window of its own
     rate      = limit ( "/" / "per" ) [ multiple ] unit
@@ -7,8 +7,8 @@
     digits    = 1*DIGIT *( "_" 1*DIGIT )              ; 0-9 of ASCII
     unit      = one of the words in _UNITS, in any case
 
-Spaces, tabs and line ends are free between these. The text may be hostile: it is read once from left to right, so the
-time is linear in its length, and an error quotes a short, escaped piece of it.
+Spaces, tabs and line ends are allowed between these. The text may be hostile: it is read once from left to right, so
+the time is linear in its length, and an error quotes a short, escaped piece of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sluicegate._core.errors import InvalidRate, nearest, short_repr
 from sluicegate._core.policy import MAX_UNITS, MAX_WINDOW_US, SlidingWindow, seconds
 
 MAX_RATES = 16
-"""The most rates in one text."""
+"""The most rates in one rate string."""
 
 _SPELLINGS = {
     1_000: "ms millisecond milliseconds",
@@ -41,7 +41,7 @@ _PER = re.compile(rf"(?:/|per(?![^\W\d_])){_BLANK}", re.IGNORECASE)
 _MULTIPLE = re.compile(rf"([0-9]+(?:_[0-9]+)*)(?:\.([0-9]+(?:_[0-9]+)*))?{_BLANK}")
 _UNIT = re.compile(rf"([^\W\d_]+){_BLANK}")
 _SEPARATOR = re.compile(rf"[;,|]{_BLANK}")
-_PIECE = re.compile(r"[^\W\d_]+|[-+.]?\d[\d_.]*|.", re.DOTALL)  # what an error says it got
+_PIECE = re.compile(r"[^\W\d_]+|[-+.]?\d[\d_.]*|.", re.DOTALL)  # the piece that an error quotes
 
 _A_LIMIT = f"a limit from 1 to {MAX_UNITS}"
 _A_UNIT = "a unit of time (ms, s, m, h, d, w or second, minute, hour, day, week)"
@@ -76,14 +76,14 @@ def parse_rates(
     Args:
         text: Such as ``100/minute``, ``10 per 30s`` or ``100/hour; 3/minute``. A limit is from 1 to 10^11, a window
             whole microseconds up to 10 years. Up to 16 rates, each with a window of its own.
-        per: See `SlidingWindow`; the same for each.
-        shared: See there.
-        stem: What each name begins with: ``ping`` makes ``ping-60s`` of a window of 60 seconds. Without one they are
-            named as `SlidingWindow` names them.
+        per: The attributes to count by, for all of them; as for `SlidingWindow`.
+        shared: One counter for all keys.
+        stem: The beginning of each name: ``ping`` makes ``ping-60s`` for a window of 60 seconds. By default they have
+            the names that `SlidingWindow` derives.
 
     Raises:
-        InvalidRate: The text does not parse, or is none.
-        InvalidPolicy: ``per``, ``shared`` or the name is not what `SlidingWindow` takes.
+        InvalidRate: The text does not parse, or is not text.
+        InvalidPolicy: ``per``, ``shared`` or ``stem`` is invalid.
     """
     return tuple(
         SlidingWindow(
@@ -101,11 +101,11 @@ def rates(text: str) -> list[tuple[int, int]]:
     """Return (limit, window in microseconds) for each rate in the text, in its order.
 
     Raises:
-        InvalidRate: See `parse_rates`.
+        InvalidRate: The text does not parse, or is not text.
     """
     if not isinstance(text, str):
-        came = short_repr(text)
-        raise InvalidRate(f'a rate must be text such as "100/minute", got {came}', text=came, position=0)
+        got = short_repr(text)
+        raise InvalidRate(f'rate must be text such as "100/minute", got {got}', text=got, position=0)
     reader = _Reader(text)
     limits: dict[int, int] = {}
     while True:
@@ -124,7 +124,7 @@ def rates(text: str) -> list[tuple[int, int]]:
 
 
 class _Reader:
-    """The text, and how far it has been read."""
+    """A rate string, and how far it has been read."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -132,20 +132,20 @@ class _Reader:
         self.take(_START)
 
     def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """Move behind the pattern if it comes next."""
+        """Move past the pattern if it comes next."""
         match = pattern.match(self.text, self.at)
         self.at = match.end() if match else self.at
         return match
 
     def need(self, pattern: re.Pattern[str], expected: str, hints: Mapping[str, str] | None = None) -> re.Match[str]:
-        """Move behind the pattern, which must come next. ``hints`` help by the character that came instead."""
+        """Move past the pattern, which must come next. ``hints`` are for the character found instead."""
         match = self.take(pattern)
         if match is None:
             raise self.wrong(expected, hint=(hints or {}).get(self.text[self.at : self.at + 1], ""))
         return match
 
     def wrong(self, expected: str, at: int | None = None, *, got: str = "", hint: str = "") -> InvalidRate:
-        """Make the error that points at ``at``, or at what comes next."""
+        """Return an error that points at ``at``, or at what comes next."""
         at = self.at if at is None else at
         said = f"expected {expected} at character {at + 1}, got {got or _piece(self.text, at)}"
         message = f"{said}{hint and f'; {hint}'}\n{_picture(self.text, at)}"
@@ -173,10 +173,10 @@ def _window(reader: _Reader) -> int:
 
 
 def _times(whole: str, fraction: str, unit_us: int) -> int | None:
-    """Multiply exactly; None when what comes out is no window."""
+    """Multiply exactly. Returns None if the product is not a valid window."""
     whole, fraction = _plain(whole).lstrip("0"), _plain(fraction).rstrip("0")
-    # More digits are too long before the point, and behind it too fine: a week, 2^13 x 5^8 x 189 µs, is no whole number
-    # of microseconds with more than 13.
+    # More digits are too long before the point, and too fine after it: a week, 2^13 x 5^8 x 189 µs, is not a whole
+    # number of microseconds with more than 13.
     if max(len(whole), len(fraction)) > len(str(MAX_WINDOW_US)):
         return None
     window_us, rest = divmod(int(whole + fraction or "0") * unit_us, 10 ** len(fraction))
@@ -191,7 +191,7 @@ def _unit(reader: _Reader) -> int:
     start = reader.at
     commas = f"{_COMMA}, and for 0,5 write 0.5"
     word = reader.need(_UNIT, _A_UNIT, {".": "a fraction begins with a digit: 0.5", ",": commas})[1]
-    # Only ASCII: the Kelvin sign is a small k in lower case, and would end a week.
+    # Only ASCII: in lower case the Kelvin sign is a k, and would end "week".
     unit_us = _UNITS.get(word.lower()) if word.isascii() else None
     if unit_us is None:
         raise reader.wrong(_A_UNIT, start, hint=_advice(word))
@@ -199,7 +199,7 @@ def _unit(reader: _Reader) -> int:
 
 
 def _advice(word: str) -> str:
-    # A short word is close to too many, and a very long one takes long to compare.
+    # A short word is close to too many others, and a very long one takes long to compare.
     if word.lower() in _NO_UNITS or not 4 <= len(word) <= 20:
         return _NO_UNITS.get(word.lower(), "")
     near = nearest(word, _UNITS)
@@ -215,7 +215,7 @@ def _piece(text: str, at: int) -> str:
 
 
 def _picture(text: str, at: int) -> str:
-    """Return the text around the place on a line, and on the next one a caret below the place."""
+    """Return a line with the text around the place, and a line with a caret below it."""
     before = _fitting(reversed(text[max(0, at - _SIDE) : at]))
     behind = _fitting(text[at : at + _SIDE])
     left = ("..." if len(before) < at else "") + "".join(reversed(before))
@@ -225,7 +225,7 @@ def _picture(text: str, at: int) -> str:
 
 def _fitting(characters: Iterable[str]) -> list[str]:
     """Escape as many of the characters as fit on one side."""
-    # All but printable ASCII: what is wide, combines or runs from right to left would move the caret, and a letter that
-    # only looks like a Latin one would not be seen.
+    # Everything but printable ASCII: wide, combining or right-to-left characters would move the caret, and letters that
+    # only look Latin would go unnoticed.
     escaped = [ascii(character)[1:-1] for character in characters]
     return [each for each, columns in zip(escaped, accumulate(map(len, escaped)), strict=True) if columns <= _SIDE]

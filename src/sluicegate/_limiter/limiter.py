@@ -207,7 +207,7 @@ class Limiter(_Base[Store]):
         Raises:
             InvalidSpan: ``seconds`` is not from 0 to ten years. Nothing was changed.
             InvalidKey: The key is not text, or no policy counts by its attributes alone. Nothing was changed.
-            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or one counter's key holds
+            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or a counter's key holds
                 something else on the server: the other counters are blocked.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """
@@ -374,7 +374,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         Raises:
             InvalidSpan: ``seconds`` is not from 0 to ten years. Nothing was changed.
             InvalidKey: The key is not text, or no policy counts by its attributes alone. Nothing was changed.
-            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or one counter's key holds
+            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or a counter's key holds
                 something else on the server: the other counters are blocked.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """

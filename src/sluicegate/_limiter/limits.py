@@ -154,12 +154,13 @@ class Limits:
         if not isinstance(answer, Mapping):
             if not isinstance(answer, int):
                 raise InvalidPolicy(
-                    f"limits(...) must return an int, a mapping of policy name to int, or None, got {_described(answer)}"
+                    "limits(...) must return an int, a mapping of policy name to int, or None, got "
+                    f"{_described(answer)}"
                 )
             if len(self._names) != 1:
                 raise InvalidPolicy(
-                    f"limits(...) must return a mapping of policy name to int, got {_described(answer)}: there are several "
-                    f"policies, {names}"
+                    f"limits(...) must return a mapping of policy name to int, got {_described(answer)}: there are "
+                    f"several policies, {names}"
                 )
             answer = {self._names[0]: answer}
         limits: dict[str, int] = {}
@@ -168,7 +169,8 @@ class Limits:
                 raise InvalidPolicy(f"limits(...) must return only policy names ({names}), got another name")
             if not is_whole(limit):
                 raise InvalidPolicy(
-                    f"limits(...) must return an int from 1 to {MAX_UNITS} for the policy {name}, got {_described(limit)}"
+                    f"limits(...) must return an int from 1 to {MAX_UNITS} for the policy {name}, got "
+                    f"{_described(limit)}"
                 )
             limits[name] = int(limit)
         return limits

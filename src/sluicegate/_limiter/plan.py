@@ -82,9 +82,10 @@ class Plan:
         return request._replace(charges=self.policies.with_limits(request.charges, limits))
 
     def outcome(self, request: Request, verdicts: list[Verdict]) -> bool:
-        """Return whether a store's answer allows a request, and count it."""
+        """Return whether a store's answer allows a request, and count it; `decision` without a `Decision`."""
         allowed = all(verdict[0] for verdict in verdicts)
-        self.counts.count("store" if type(verdicts) is list else _source(verdicts), allowed)
+        if request.commit:
+            self.counts.count("store" if type(verdicts) is list else _source(verdicts), allowed)
         return allowed
 
     def decision(self, request: Request, verdicts: list[Verdict]) -> Decision:

@@ -13,7 +13,7 @@ from sluicegate._stores.process_local import renew_after_fork
 
 
 class _InUse:
-    """The policies of all open limiters, by where they count. Counters outlive a limiter, so closing it removes them."""
+    """The policies of all open limiters, by where they count."""
 
     def __init__(self) -> None:
         self.by_place: WeakKeyDictionary[object, Counter[Policy]] = WeakKeyDictionary()

@@ -1,7 +1,7 @@
 """What a store is: one verb that decides a request, a set of charges taken all or not at all.
 
-These are not errors: a denial (a verdict says so), a key that was never seen, forgetting what is not there. A store that
-cannot answer raises `StoreUnavailable` if nothing was taken, and `StoreTimeout` if it cannot know.
+These are not errors: a denial (a verdict says so), a key that was never seen, forgetting a key that is not there. A
+store that cannot answer raises `StoreUnavailable` if nothing was taken, and `StoreTimeout` if it cannot know.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ Why not `threading.Lock` or `RLock`, which say what they are (measured in docs/a
   one. (CPython 3.12 compiles the end of an ``except`` that falls through as a backward jump, so the ``finally`` that
   gives the token back stands inside that ``except``'s ``try``.)
 
-What it promises: mutual exclusion between threads. A call from a signal handler or a finalizer that interrupts a section
-of its own thread does not deadlock: it runs inside that section. An exception that a signal handler raises never loses
-the token. A forked child finds the lock free, unless the forking thread holds it itself.
+What it promises: mutual exclusion between threads. A call from a signal handler or a finalizer that interrupts a
+section of its own thread does not deadlock: it runs inside that section. An exception raised by a signal handler never
+loses the token. A forked child finds the lock free, unless the forking thread holds it itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Counters in this process's memory: thread-safe, bounded, without a thread of their own.
 
-Every call holds the lock for a few microseconds, and never across I/O. (Longer, once, by some 200 ns an entry when a log
-of single units meets its first dearer request or a stepped clock, and by 0.1 to 0.2 ms when a fresh key looks for room
-in a full store.) Idle keys are freed a few at a time by the calls that come anyway, so there is no pause and no
+Every call holds the lock for a few microseconds, and never across I/O. (Longer, once, by some 200 ns an entry when a
+log of single units meets its first dearer request or a stepped clock, and by 0.1 to 0.2 ms when a fresh key looks for
+room in a full store.) Idle keys are freed a few at a time by the calls that come anyway, so there is no pause and no
 background thread.
 
 A store that holds ``max_keys`` live keys counts fresh keys in a fixed set of shared states, chosen by a keyed hash:
@@ -98,7 +98,7 @@ class MemoryStore(ProcessLocal):
         self._lock.run_locked(self._forget, counters)
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
-        """Block counters; see `sluicegate.stores.Store.block`. A blocked key has a state of its own even in a full store."""
+        """Block counters; see `sluicegate.stores.Store.block`. A blocked key has its own state, also in a full store."""
         self._lock.run_locked(self._block, (counters, span_us * 1000))
 
     def close(self) -> None:
