@@ -10,6 +10,7 @@ from itertools import count
 
 import limits
 import redis
+from batches import one
 from contenders import sorted_set
 from contenders.contender import MANY, Contender
 from contenders.memory import MOVING, OURS, pyrate
@@ -104,7 +105,7 @@ def on_a_server(trial: Trial, server: Server) -> None:
     with asking(RedisStore, url, timeout=60) as store, redis.Redis.from_url(url, socket_timeout=60) as client:
         storage = RedisStorage(url, socket_timeout=60)
         calls: dict[str, Priced] = {
-            ALONE: lambda key, cost: store.decide([((policy, key, cost),)]),
+            ALONE: lambda key, cost: store.decide(one(policy, key, cost)),
             MOVING: lambda key, cost: MovingWindowRateLimiter(storage).hit(item, key, cost=cost),
             sorted_set.NAME: sorted_set.decide(client, MANY, WINDOW),
         }

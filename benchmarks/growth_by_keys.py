@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+from batches import charges, decide_together
 from contenders import sorted_set
 from contenders.contender import MANY
 from contenders.floors import DEQUE
@@ -78,7 +79,7 @@ def _fill(server: Server, keys: Sequence[str]) -> None:
     )
     with RedisStore.from_url(server.url, timeout=60) as store:
         for some in pieces(keys, 500):
-            store.decide([((policy, key, 1),) for key in some])
+            decide_together(store, charges(policy, *some))
             members(keys=some, args=[WINDOW * 1000])
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import limits
 import redis
+from batches import charges, decide_together
 from contenders import replay, sorted_set
 from contenders.contender import Contender
 from contenders.floors import DEQUE, BareDeque
@@ -156,9 +157,9 @@ def _policy(limit: int) -> SlidingWindow:
 
 def _batches(server: Server, store: RedisStore, limit: int, keys: list[str], size: int) -> Run:
     policy, calls = _policy(limit), CALLS if size > 1 else 100
-    asked = [((policy, keys[n % len(keys)], 1),) for n in range((ROUNDS + 1) * calls * size)]
+    asked = charges(policy, *(keys[n % len(keys)] for n in range((ROUNDS + 1) * calls * size)))
     batches = iter(pieces(asked, size))
-    return spent(server, lambda: store.decide(next(batches)), calls, size)
+    return spent(server, lambda: decide_together(store, next(batches)), calls, size)
 
 
 def _one_by_one(server: Server, log: Log, limit: int) -> Run:

@@ -79,7 +79,7 @@ class Home:
         self.client.set(self._now, now_us)
 
     def key(self, policy: SlidingWindow, name: str) -> Any:
-        return decide_arguments(self._prefix, [((policy, name, 1),)], ServerClockEstimate())[1]
+        return decide_arguments(self._prefix, [(Charge(policy, name, 1),)], ServerClockEstimate())[1]
 
     def command(self, charges: Sequence[Charge], step_us: int) -> list[Any]:
         """Return the call that decides a batch."""
@@ -97,7 +97,7 @@ class Home:
 
     def traffic(self, policy: SlidingWindow, name: str, costs: Iterable[int]) -> None:
         """Charge one log with one cost after the other, at the pace."""
-        calls = {cost: self.command([(policy, name, cost)], PACE_US) for cost in {1, *MIX}}
+        calls = {cost: self.command([Charge(policy, name, cost)], PACE_US) for cost in {1, *MIX}}
         pending = iter(costs)
         while some := list(islice(pending, 1000)):
             pipe = self.client.pipeline(transaction=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batches import Charges, decide_together
 from contenders.on_redis import asking
 from rounds import Run, loop, sized
 from server_time import spent
@@ -15,7 +16,7 @@ from trial import Trial
 
 from sluicegate import CalendarWindow, FixedWindow, Limiter, RedisStore, SlidingWindow, TokenBucket
 from sluicegate._core.policy import Policy
-from sluicegate._stores.base import Request
+from sluicegate._core.request import Charge
 from sluicegate.proof import servers
 from sluicegate.proof.servers import Server
 
@@ -91,11 +92,11 @@ def on_a_server(trial: Trial, server: Server) -> None:
         growth(trial, f"{where}, allowed", allowed)
         growth(trial, f"{where}, denied", takes(trial, 1, 0.04, store))
 
-        def request(policies: list[Policy], key: str = "alice") -> Request:
-            return tuple((policy, key, 1) for policy in policies)
+        def request(policies: list[Policy], key: str = "alice") -> Charges:
+            return tuple(Charge(policy, key, 1) for policy in policies)
 
-        def of(requests: list[Request], calls: int) -> Run:
-            return spent(server, lambda: store.decide(requests), calls, len(requests))
+        def of(requests: list[Charges], calls: int) -> Run:
+            return spent(server, lambda: decide_together(store, requests), calls, len(requests))
 
         title = f"server time, one decision a call, allowed, {server.version}"
         growth(trial, title, {counted(n): of([request(several(MANY, n))], 200) for n in COUNTS})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batches import charges, decide_together, one
 from contenders import sorted_set
 from contenders.on_redis import asking
 from rounds import Run
@@ -29,18 +30,18 @@ def run(trial: Trial, server: Server) -> None:
     with asking(RedisStore, server.url) as store, trial.entered(asking(AsyncRedisStore, server.url)) as tasks:
         runs = {FLOOR: spent(server, lambda: client.evalsha(trivial, 0), 200, 1)}
         for outcome, (policy, limit, window) in outcomes.items():
-            batch = [((policy, key, 1),) for key in keys]
-            runs[OURS.format(outcome)] = spent(server, lambda batch=batch: store.decide(batch), 20, BATCH)
+            batch = charges(policy, *keys)
+            runs[OURS.format(outcome)] = spent(server, lambda batch=batch: decide_together(store, batch), 20, BATCH)
             limiter = AsyncLimiter(policy, store=tasks)
             at_once = trial.tasks(limiter.allow, keys, BATCH, 20 * BATCH)
             runs[f"sluicegate, {outcome}, {BATCH} tasks"] = spent(server, at_once, 1, 20 * BATCH)
-            one = [((policy, "alice", 1),)]
-            runs[f"sluicegate, {outcome}, one a call"] = spent(server, lambda one=one: store.decide(one), 200, 1)
+            alone = one(policy, "alice")
+            runs[f"sluicegate, {outcome}, one a call"] = spent(server, lambda alone=alone: store.decide(alone), 200, 1)
             log = sorted_set.decide(client, limit, window)
             key = f"z:{outcome}"
             runs[SORTED.format(outcome)] = spent(server, lambda log=log, key=key: log(key), 200, 1)
         for _ in range(10):  # denied from the first turn on
-            store.decide([((denied, key, 1),) for key in (*keys, "alice")])
+            decide_together(store, charges(denied, *keys, "alice"))
             log("z:denied")
         spreads = trial.measured(title, runs)
     trial.report.table(title, FLOOR, spreads)

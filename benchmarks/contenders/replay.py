@@ -10,6 +10,7 @@ from typing import Any
 
 import hiredis
 import redis
+from batches import one
 
 from sluicegate import RedisStore, SlidingWindow
 from sluicegate.proof.servers import Server
@@ -33,8 +34,8 @@ def requests(server: Server, database: int, policy: SlidingWindow, key: str, cou
         return
     pool = redis.ConnectionPool(connection_class=_Keeping, port=server.port, db=database, protocol=2, socket_timeout=60)
     with redis.Redis(connection_pool=pool) as client, RedisStore(client, timeout=60) as store:
-        store.decide([((policy, key, 1),)], charging=False)  # so that the server has the script
-        store.decide([((policy, key, 1),)])
+        store.decide(one(policy, key, commit=False))  # so that the server has the script
+        store.decide(one(policy, key))
         call = _Keeping.sent
     pool.disconnect()
     with socket.create_connection(("127.0.0.1", server.port)) as wire:

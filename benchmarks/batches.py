@@ -1,0 +1,31 @@
+"""Decide many requests in one call of the script, as callers that come at once are, without the threads to do so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sluicegate import RedisStore
+from sluicegate._core.policy import Policy
+from sluicegate._core.request import Charge, Request
+
+Charges = tuple[Charge, ...]
+
+
+def charges(policy: Policy, *keys: str, cost: int = 1) -> list[Charges]:
+    """Return a request of one charge for each key."""
+    return [(Charge(policy, key, cost),) for key in keys]
+
+
+def one(policy: Policy, key: str, cost: int = 1, *, commit: bool = True) -> Request:
+    return Request((Charge(policy, key, cost),), commit)
+
+
+def decide_together(store: RedisStore, requests: Sequence[Charges]) -> None:
+    """Carry the commands of the store's own verb to the server and back."""
+    steps, reply = store._decide(list(requests), commit=True), None
+    while True:
+        try:
+            command = steps.send(reply)
+        except StopIteration:
+            return
+        reply = store._client.execute_command(*command)
