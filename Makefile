@@ -56,7 +56,7 @@ build: .venv/.installed-dev
 	    RedisStore.from_url('redis://localhost')._scripts.decide.source.index('fixed_window.lua')") && \
 	  (cd build && ! empty/bin/sluicegate cases 2>needs && grep -q "pip install 'sluicegate.proof.'" needs) && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[proof]" && \
-	  (cd build && empty/bin/sluicegate grade ../tests/proof/planted/correct_memory.py:SlidingWindow --html page.html \
+	  (cd build && empty/bin/sluicegate grade ../tests/proof/seeded/correct_memory.py:SlidingWindow --html page.html \
 	    --case correctness/limit && grep -q "<style" page.html) >/dev/null && \
 	  echo "$$archive installs and runs" || exit 1; done
 
@@ -64,7 +64,7 @@ build: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
-## soak: the proof kit on all planted faults and 100 times on each correct limiter, with a core kept busy; takes hours
+## soak: the proof kit on all seeded faults and 100 times on each correct limiter, with a core kept busy; takes hours
 soak: .venv/.installed-dev
 	$(BIN)/python tools/soak.py --busy
 

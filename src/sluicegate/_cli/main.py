@@ -1,4 +1,4 @@
-"""The command ``sluicegate``. Each verb reads its options, calls the package, and says what came of it.
+"""The command ``sluicegate``: each subcommand reads its options, calls the package and prints the result.
 
 Exit codes: 0 every case passed, 1 one failed, 2 it could not run, 3 none failed but some stayed undecided, or none
 could be tried.
@@ -27,25 +27,25 @@ except ImportError as error:  # pragma: no cover - seen by the test of the bare 
 from sluicegate import __version__
 from sluicegate.proof.case import Case
 from sluicegate.proof.cases import cases
-from sluicegate.proof.grading import CouldNotRun, Told, choose, grade
+from sluicegate.proof.environment import GradeSettings
+from sluicegate.proof.grading import CouldNotRun, OnResult, choose, grade
 from sluicegate.proof.history import History, InvalidHistory
 from sluicegate.proof.judge import judge
-from sluicegate.proof.report import Report, Result, data, html, junit, terminal
-from sluicegate.proof.report.text import counted, plain
-from sluicegate.proof.rig import Settings
+from sluicegate.proof.report import CaseResult, Report, data, html, junit, terminal
 from sluicegate.proof.target import InvalidTarget, Target, parse, service
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.text import counted, plain
+from sluicegate.proof.verdict import CaseVerdict
 
 COULD_NOT_RUN = 2
 
-_NO_SANDBOX = (
-    "The target's code runs on this machine, as you. Its time and memory are bounded, but this is no sandbox: grade "
+_NOT_A_SANDBOX = (
+    "The target's code runs on this machine, as you. Its time and memory are bounded, but this is not a sandbox: grade "
     "code that you do not trust on a machine that you can throw away."
 )
 
 
 class _Group(click.Group):
-    """Whatever goes wrong is one line and exit code 2: 1 is kept for a limiter that failed."""
+    """Reports any error in one line and exits with 2, for 1 means that a limiter failed."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -60,13 +60,13 @@ class _Group(click.Group):
 
 
 class _Seconds(click.FloatRange):
-    """A span: nan is in every range, and is none."""
+    """A span of time. ``nan`` lies in every range, and is rejected."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the number."""
         seconds = super().convert(value, param, ctx)
         if not math.isfinite(seconds):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
+            self.fail(f"{value} is not a finite number of seconds.", param, ctx)
         return seconds
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     """Sluicegate: an exact rate limiter, and a proof kit that grades any limiter."""
 
 
-@main.command("grade", epilog=_NO_SANDBOX)
+@main.command("grade", epilog=_NOT_A_SANDBOX)
 @click.argument("target", required=False)
 @click.option("--http", "url", metavar="URL", help="Grade a running service: its URL, with {key} for the key.")
 @click.option("--limit", type=click.IntRange(1, 10_000), help="N: units per window.  [default: 5; needed with --http]")
@@ -112,7 +112,7 @@ def main() -> None:
     type=click.IntRange(64, 65536),
     default=1024,
     show_default=True,
-    help="MiB that a process of the target may hold.",
+    help="MiB that a process of the target may use.",
 )
 def grade_command(  # noqa: PLR0917 - click passes each by its name
     target: str | None,
@@ -134,8 +134,8 @@ def grade_command(  # noqa: PLR0917 - click passes each by its name
     """Grade a rate limiter, case by case, with the evidence.
 
     TARGET is file.py:Name or package.module:name, a class or factory that is called as Name(limit, window_seconds),
-    with the URL of a Redis as third argument where it takes one. Its allow(user_id) answers True or False; it may be
-    async. cost, take, wait, peek and retry_after are used where they exist.
+    with a Redis URL as third argument if it takes one. Its allow(user_id) returns True or False; it may be async. cost,
+    take, wait, peek and retry_after are used if they exist.
 
     \b
       sluicegate grade limiter.py:SlidingWindow --limit 5 --window 1
@@ -143,9 +143,9 @@ def grade_command(  # noqa: PLR0917 - click passes each by its name
 
     Exit codes: 0 passed, 1 failed, 2 could not run, 3 undecided, or nothing could be tried.
     """  # noqa: D301 - the mark of click for lines to keep
-    what = _target(target, url, limit, window)
+    chosen_target = _target(target, url, limit, window)
     wanted = _wanted(only, strict=strict)
-    settings = Settings(limit or 5, window or 1.0, deadline, python, memory, server=server, save=save)
+    settings = GradeSettings(limit or 5, window or 1.0, deadline, python, memory, server=server, save=save)
     _make_folder(save)
     forms: list[tuple[Path | None, Callable[[Report], str]]]
     forms = [(json_to, data.text), (html_to, html.page), (junit_to, junit.text)]
@@ -153,12 +153,12 @@ def grade_command(  # noqa: PLR0917 - click passes each by its name
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     console = Console()
     _stop_on_signals()
-    with _progress(len(wanted)) as told:
+    with _progress(len(wanted)) as on_result:
         try:
-            report = grade(what, settings, wanted, told)
+            report = grade(chosen_target, settings, wanted, on_result)
         except CouldNotRun as why:
             _stop(str(why))
-    report = replace(_named_as_given(report), questions=questions)
+    report = replace(_with_relative_path(report), questions=questions)
     terminal.render(report, console)
     if left_out := len(choose(only, strict=True)) - len(wanted):
         console.print(f"{counted(left_out, 'recommendation')} not run: --strict", highlight=False)
@@ -173,7 +173,7 @@ def _target(target: str | None, url: str | None, limit: int | None, window: floa
     if (target is None) == (url is None):
         _stop("name one target: file.py:Name, package.module:name, or --http URL")
     if url is not None and (limit is None or window is None):
-        _stop("a service's limit and window are its own: name them with --limit and --window")
+        _stop("--http needs --limit and --window, the limit and the window that the service has")
     try:
         return service(url) if url is not None else parse(target or "")
     except InvalidTarget as why:
@@ -183,11 +183,11 @@ def _target(target: str | None, url: str | None, limit: int | None, window: floa
 def _wanted(only: tuple[str, ...], *, strict: bool) -> list[Case]:
     for name in only:
         if not choose([name], strict=True):
-            _stop(f"--case must be the id of a case, or its beginning; there is no {name!r}. See: sluicegate cases")
+            _stop(f"--case must be the id of a case or its beginning, got {name!r}; sluicegate cases lists them")
     return choose(only, strict=strict)
 
 
-# Both are tried before the minutes of work whose result they are for.
+# Files are opened and folders made before the minutes of grading, so that a wrong path fails at once.
 def _opened(path: Path) -> TextIO:
     try:
         return path.open("w", encoding="utf-8")
@@ -200,18 +200,18 @@ def _make_folder(path: Path | None) -> None:
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
     except OSError as why:
-        _stop(f"{path} is no folder to save to: {why.strerror}")
+        _stop(f"{path} is not a folder that can be written: {why.strerror}")
 
 
 def _stop_on_signals() -> None:
-    """Let what ends a process end it as Ctrl-C does: so that servers and workers are ended, too."""
+    """Make the signals that end a process act as Ctrl-C does, so that servers and workers are ended as well."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under nohup it stays ignored
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP: keep that
             signal.signal(number, signal.default_int_handler)
 
 
-def _named_as_given(report: Report) -> Report:
+def _with_relative_path(report: Report) -> Report:
     facts, here = report.facts, Path.cwd()
     if facts is None or not Path(facts.path).is_relative_to(here):
         return report
@@ -225,7 +225,7 @@ def _stop(why: str) -> NoReturn:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Told]:
+def _progress(total: int) -> Iterator[OnResult]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -237,12 +237,12 @@ def _progress(total: int) -> Iterator[Told]:
         task = progress.add_task("grading", total=total)
         failed = 0
 
-        def told(result: Result) -> None:
+        def on_result(result: CaseResult) -> None:
             nonlocal failed
-            failed += result.finding.verdict is Verdict.FAILED
+            failed += result.finding.verdict is CaseVerdict.FAILED
             progress.update(task, advance=1, description=f"grading, {failed} failed" if failed else "grading")
 
-        yield told
+        yield on_result
 
 
 @main.command("judge")
@@ -253,8 +253,9 @@ def _progress(total: int) -> Iterator[Told]:
 def judge_command(history: Path, limit: int | None, window: float | None, as_json: bool) -> None:
     """Judge recorded answers again: whether more than N were allowed in any T seconds, and whether a denial had room.
 
-    HISTORY is a file that sluicegate grade --save wrote, or one of your own; - reads standard input. Its first line holds
-    the limit and the window in seconds, each other line one answer: when it was asked for and when it came, in seconds.
+    HISTORY is a file that sluicegate grade --save wrote, or one of your own; - reads standard input. Its first line
+    holds the limit and the window in seconds. Each other line is one answer, with the times in seconds at which the
+    request was sent and the answer arrived.
 
     \b
       {"sluicegate-history": 1, "limit": 5, "window": 1.0}
@@ -270,18 +271,18 @@ def judge_command(history: Path, limit: int | None, window: float | None, as_jso
         else:
             recorded = History.load(history)
     except (InvalidHistory, OSError) as why:
-        _stop(f"{'standard input' if piped else history} is no history: {why}")
-    held_to = replace(recorded, limit=limit or recorded.limit, window=window or recorded.window)
-    judgement = judge(held_to)
+        _stop(f"{'standard input' if piped else history} is not a valid history: {why}")
+    judged = replace(recorded, limit=limit or recorded.limit, window=window or recorded.window)
+    judgement = judge(judged)
     if as_json:
-        named = judgement._asdict().items()
-        found = {name: {"verdict": finding.verdict, "says": finding.says} for name, finding in named}
-        click.echo(json.dumps({"limit": held_to.limit, "window": held_to.window, **found}, indent=2))
+        findings = judgement._asdict().items()
+        found = {name: {"verdict": finding.verdict, "says": finding.says} for name, finding in findings}
+        click.echo(json.dumps({"limit": judged.limit, "window": judged.window, **found}, indent=2))
     else:
-        click.echo(f"{len(held_to.records)} answers, held to {held_to.limit} in any {held_to.window:g} s")
+        click.echo(f"{len(judged.records)} answers, held to {judged.limit} in any {judged.window:g} s")
         for name, finding in judgement._asdict().items():
             click.echo(f"{finding.verdict:<10} {name.replace('_', ' ')}: {plain(finding.says)}")
-    sys.exit({Verdict.FAILED: 1, Verdict.UNDECIDED: 3}.get(judgement.worst.verdict, 0))
+    sys.exit({CaseVerdict.FAILED: 1, CaseVerdict.UNDECIDED: 3}.get(judgement.worst.verdict, 0))
 
 
 @main.command("cases")
