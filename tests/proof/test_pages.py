@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proof import targets
-from sluicegate._cli.main import main
+from sluicegate._cli import cases as cases_command
+from sluicegate._cli import grade as grade_command
+from sluicegate._cli import judge as judge_command
 from sluicegate.proof import CaseVerdict, History, Record
 from sluicegate.proof.case import Case
 from sluicegate.proof.cases import cases, correctness
@@ -60,7 +62,8 @@ def test_every_case_that_is_named_exists(page: Path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_is_named_exists(page: Path):
-    known = {name for command in main.commands.values() for each in command.params for name in each.opts}
+    commands = (cases_command.main, grade_command.main, judge_command.main)
+    known = {name for command in commands for each in command.params for name in each.opts}
     assert "--strict" in known
     code = re.findall(r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
     ours = [piece for piece in sum(code, ()) if "redis-cli" not in piece]
