@@ -54,9 +54,10 @@ build: .venv/.installed-dev
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[redis]" && \
 	  (cd build && empty/bin/python -c "from sluicegate._stores.redis.store import RedisStore; \
 	    RedisStore.from_url('redis://localhost')._scripts.decide.source.index('fixed_window.lua')") && \
-	  (cd build && ! empty/bin/sluicegate cases 2>needs && grep -q "pip install 'sluicegate.proof.'" needs) && \
+	  (cd build && empty/bin/sluicegate --help >/dev/null && empty/bin/sluicegate --version >/dev/null && \
+	    { empty/bin/sluicegate grade 2>missing; test $$? -eq 2; } && grep -q "pip install 'sluicegate.proof.'" missing) && \
 	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$archive[proof]" && \
-	  (cd build && empty/bin/sluicegate grade ../tests/proof/planted/correct_memory.py:SlidingWindow --html page.html \
+	  (cd build && empty/bin/sluicegate grade ../tests/proof/seeded/correct_memory.py:SlidingWindow --html page.html \
 	    --case correctness/limit && grep -q "<style" page.html) >/dev/null && \
 	  echo "$$archive installs and runs" || exit 1; done
 

@@ -1,4 +1,4 @@
-"""The comparison of the peers: what a finding is counted as, and that the page says what was found and nothing else."""
+"""The comparison of the peers: how findings are counted, and that the page in the documents matches its data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sluicegate.proof.cases import cases
-from sluicegate.proof.need import Need
-from sluicegate.proof.report import Report, Result
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.report import CaseResult, Report
+from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.verdict import CaseVerdict, Finding
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from comparison import Graded, escaped, load, page, save, why
@@ -27,7 +27,7 @@ def peer(*meant: Meant) -> Peer:
 def graded(**findings: Finding) -> Graded:
     """Grade as a report with these findings would: by id of a case, with its slashes and dashes as underscores."""
     found = {name.replace("_", "/", 2): finding for name, finding in findings.items()}
-    results = tuple(Result(case, found[case.id], 0.1) for case in cases() if case.id in found)
+    results = tuple(CaseResult(case, found[case.id], 0.1) for case in cases() if case.id in found)
     report = Report(
         "bucket", 5, 1.0, results, "2026-01-02T03:04:05+00:00", 9.0, {"Python": "3.12.1", "sluicegate": "1.0"}
     )
@@ -35,7 +35,7 @@ def graded(**findings: Finding) -> Graded:
 
 
 def failed(says: str) -> Finding:
-    return Finding(Verdict.FAILED, says)
+    return Finding(CaseVerdict.FAILED, says)
 
 
 def shown(found: Graded, *meant: Meant) -> str:
@@ -48,7 +48,7 @@ def row(text: str) -> list[str]:
     return [cell.strip().replace("&nbsp;", " ") for cell in line.split("|")[3:-1]]
 
 
-def test_a_window_that_a_peer_does_not_have_is_not_offered_and_no_failure():
+def test_a_window_that_a_peer_does_not_offer_is_not_a_failure():
     found = graded(correctness_window_fractional=failed("the target raised ValueError: x: the window must be whole s"))
     assert not found.failed
     text = shown(found)
@@ -61,18 +61,18 @@ def test_another_error_that_a_peer_raises_is_a_failure():
     assert "✗ `correctness/window/fractional`" in shown(found)
 
 
-def test_what_a_peer_lacks_is_said_and_not_counted():
+def test_a_feature_that_a_peer_lacks_is_listed_and_not_counted():
     found = graded(
-        correctness_limit_exact=Finding(Verdict.PASSED, "5 allowed"),
-        honesty_peek_free=Finding(Verdict.SKIPPED, Need.PEEK.value),
+        correctness_limit_exact=Finding(CaseVerdict.PASSED, "5 allowed"),
+        honesty_peek_free=Finding(CaseVerdict.SKIPPED, Requirement.PEEK.value),
     )
     text = shown(found)
     assert "Passed 1 of 1 case." in text
-    assert "Not offered: a look that takes nothing." in text
+    assert "Not offered: a peek that takes nothing." in text
     assert row(text)[4] == ""
 
 
-def test_a_failure_is_meant_only_for_the_cases_and_the_evidence_that_are_named():
+def test_a_failure_is_intended_only_for_the_cases_and_the_evidence_of_its_entry():
     bucket = peer(BUCKET)
     assert why(bucket, EDGE, "8 units were allowed to 'a'") == BUCKET.why
     assert why(bucket, "correctness/edges/before", "8 units were allowed to 'a'") is None
@@ -80,7 +80,7 @@ def test_a_failure_is_meant_only_for_the_cases_and_the_evidence_that_are_named()
     assert why(bucket, EDGE, "'a' was denied though its window held 0 of 5 units") is None
 
 
-def test_more_than_twice_the_limit_is_never_meant():
+def test_more_than_twice_the_limit_is_never_intended():
     bucket = peer(BUCKET)
     assert why(bucket, EDGE, "10 units were allowed to 'a; the limit is 99' within 0.9 s, less; the limit is 5")
     assert why(bucket, EDGE, "11 units were allowed to 'a; the limit is 99' within 0.9 s, less; the limit is 5") is None
@@ -88,16 +88,16 @@ def test_more_than_twice_the_limit_is_never_meant():
 
 def test_the_table_counts_each_verdict_of_a_section_and_recommendations_apart():
     found = graded(
-        correctness_limit_exact=Finding(Verdict.PASSED, "as it should be"),
+        correctness_limit_exact=Finding(CaseVerdict.PASSED, "as it should be"),
         correctness_edge_before=failed("8 units were allowed to 'a'"),
         correctness_edge_after=failed("'a' was denied"),
         **{"performance_redis_round-trips": failed("2.00 round trips a decision")},
-        honesty_wait_enough=Finding(Verdict.UNDECIDED, "no denial told a wait"),
+        honesty_wait_enough=Finding(CaseVerdict.UNDECIDED, "no denial reported a wait"),
     )
     assert row(shown(found, BUCKET)) == ["✓ 1 ✗ 1 ≈ 1", "", "", "", "? 1", "✗ 1"]
 
 
-def test_each_failure_stands_with_its_sentence_and_its_evidence_and_a_meant_one_under_its_reason():
+def test_each_failure_has_its_sentence_and_its_evidence_and_an_intended_one_its_reason():
     found = graded(correctness_edge_before=failed("8 units were allowed"), correctness_limit_exact=failed("6 of 5"))
     text = shown(found, BUCKET)
     sentence = next(case.sentence for case in cases() if case.id == EXACT)
@@ -118,36 +118,36 @@ def test_each_failure_stands_with_its_sentence_and_its_evidence_and_a_meant_one_
         "$x$",
     ],
 )
-def test_evidence_is_shown_as_it_is_whatever_it_quotes(text):
+def test_evidence_is_shown_literally(text):
     marks = set("\\`*_{}[]<>#|~$&@:")
     shown_as = escaped(text)
     assert shown_as.replace("\\", "") == text
     assert all(before == "\\" for before, mark in zip(f" {shown_as}", shown_as, strict=False) if mark in marks - {"\\"})
 
 
-def test_evidence_of_many_lines_is_one():
+def test_evidence_of_many_lines_becomes_one_line():
     assert escaped("a\nb\x1b[31m") == "a\\\\nb\\\\x1b\\[31m"
 
 
-def test_what_was_found_is_read_as_it_was_written(tmp_path):
+def test_saved_results_are_loaded_unchanged(tmp_path):
     found = {"bucket-memory": graded(correctness_edge_before=failed("8 units"), honesty_peek_free=failed("took 1"))}
     save(found, tmp_path / "found.json")
     assert load(tmp_path / "found.json") == found
     assert load(tmp_path / "missing.json") == {}
 
 
-def test_data_of_another_version_are_refused(tmp_path):
+def test_data_of_another_version_are_rejected(tmp_path):
     (tmp_path / "found.json").write_text('{"sluicegate-comparison": 0, "limiters": {}}')
     with pytest.raises(ValueError, match='expected "sluicegate-comparison": 1'):
         load(tmp_path / "found.json")
 
 
-def test_a_case_that_is_no_more_is_left_out():
+def test_a_case_that_no_longer_exists_is_left_out():
     found = graded(correctness_edge_before=failed("8 units"))
     assert "gone/for/ever" not in shown(Graded(**{**vars(found), "failed": {"gone/for/ever": "says"}}))
 
 
-def test_whatever_is_said_to_be_meant_is_said_of_cases_that_there_are():
+def test_every_intended_failure_names_existing_cases():
     ids = [case.id for case in cases()]
     for each in PEERS:
         for meant in each.meant:
@@ -155,13 +155,13 @@ def test_whatever_is_said_to_be_meant_is_said_of_cases_that_there_are():
                 assert any(id_ == begins or id_.startswith(f"{begins}/") for id_ in ids), (each.name, begins)
 
 
-def test_every_row_has_a_name_of_its_own_and_an_adapter_that_is_there():
+def test_every_row_has_a_unique_name_and_an_existing_adapter():
     assert len({each.name for each in PEERS}) == len(PEERS)
     for each in PEERS:
         assert (ROOT / each.adapter).is_file(), each.name
 
 
-def test_the_page_in_the_documents_says_what_its_data_say():
+def test_the_page_in_the_documents_matches_its_data():
     found = load(ROOT / "docs" / "comparison.json")
     text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
     assert text == page(PEERS, found), "run tools/compare.py --from-json"

@@ -71,8 +71,8 @@ ROOMS = {
 }
 
 # And in the proof kit each room may import those that stand before it.
-BASE = "rubric need history growth facts target servers proxy faketime verdict judge"
-REST = "worker child replies crew rig case cases report grading"
+BASE = "text rubric requirement history growth facts target servers proxy faketime verdict judge"
+REST = "worker child replies workers environment case cases report grading"
 KIT_ROOMS = [*BASE.split(), *REST.split()]
 
 

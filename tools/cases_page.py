@@ -1,6 +1,6 @@
-"""Write docs/reference/cases.md from the cases themselves and from the faults that are planted for them.
+"""Write docs/reference/cases.md from the cases and from the faults seeded for them.
 
-A case that nobody has described below stops it, and so does a description of a case that is gone.
+It stops if a case has no description below, or a description no case.
 """
 
 import ast
@@ -10,103 +10,115 @@ from pathlib import Path
 
 from sluicegate.proof.case import Case
 from sluicegate.proof.cases import cases
-from sluicegate.proof.need import Need
+from sluicegate.proof.requirement import Requirement
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/reference/cases.md"
-PLANTED = ROOT / "tests/proof/planted"
+SEEDED = ROOT / "tests/proof/seeded"
 
 DOES = {
-    "correctness/answer/bool": "Asks N + 2 times and looks at the type of each answer.",
-    "correctness/limit/exact": "Asks each of three fresh keys N + 3 times in a row.",
-    "correctness/limit/one": "Asks each of three fresh keys twice, with N = 1.",
-    "correctness/limit/large": "Asks one key 1010 times in a row, with N = 1000.",
-    "correctness/edge/before": "Fills five keys at five phases of the clock, and asks again at 80, 90 and 96 % of T.",
-    "correctness/edge/after": "Fills five keys at five phases of the clock, and asks again just after T.",
-    "correctness/edge/at": "On a moved clock, asks an eighth of a second before each unit is due, and when it is.",
-    "correctness/window/any-phase": "Fills eight keys, begun an eighth of T apart, and keeps asking until 97 % of T.",
+    "correctness/answer/bool": "Calls N + 2 times and checks the type of each answer.",
+    "correctness/limit/exact": "Calls for each of three fresh keys N + 3 times in a row.",
+    "correctness/limit/one": "Calls for each of three fresh keys twice, with N = 1.",
+    "correctness/limit/large": "Calls for one key 1010 times in a row, with N = 1000.",
+    "correctness/edge/before": "Fills five keys at five phases of the clock, and calls again at 80, 90 and 96 % of T.",
+    "correctness/edge/after": "Fills five keys at five phases of the clock, and calls again just after T.",
+    "correctness/edge/at": "With a manual clock, calls an eighth of a second before each unit is free, and when it is.",
+    "correctness/window/any-phase": "Fills eight keys, an eighth of T apart, and keeps calling until 97 % of T.",
     "correctness/window/late-burst": (
-        "Asks once, then for the rest of N at 85 % of T, and then without a pause until those leave."
+        "Calls once, then for the rest of N at 85 % of T, and then without a pause until those units are free."
     ),
-    "correctness/window/model": "On a moved clock, asks 1500 times at random for three keys; a model has every answer.",
-    "correctness/window/random": "Asks six keys at random for some three windows, singly and in bursts.",
-    "correctness/window/fractional": "Fills four keys with T = 0.25 s, and asks again at 0.18, 0.22 and 0.29 s.",
+    "correctness/window/model": (
+        "With a manual clock, calls 1500 times at random for three keys, and compares each answer with a model."
+    ),
+    "correctness/window/random": "Calls for six keys at random for about three windows, singly and in bursts.",
+    "correctness/window/fractional": "Fills four keys with T = 0.25 s, and calls again at 0.18, 0.22 and 0.29 s.",
     "correctness/window/long": (
-        "With T = 1 h, on a moved clock, asks at ten moments up to T and after it; without one, for 2.5 s."
+        "With T = 1 h and a manual clock, calls at ten moments up to T and after it; without one, for 2.5 s."
     ),
-    "correctness/denied/free": "Fills three keys, keeps asking for 1.2 T, and judges every denial.",
+    "correctness/denied/free": "Fills three keys, keeps calling for 1.2 T, and judges every denial.",
     "correctness/keys/apart": (
-        "Asks for ids that a careless join, cut, pattern or lower case would mix up, each past its limit."
+        "Calls past the limit for ids that a careless join, cut, pattern or lower case would confuse."
     ),
-    "correctness/keys/sprayed": "Fills one key, asks once for each of 5000 others, and asks again for the first.",
-    "correctness/rate/steady": "Asks three keys for three windows, faster than the limit, and judges every denial.",
-    "correctness/cost/counted": "Of 10 units, asks for 3, 3, 3, 3, 2, 1 and 1.",
-    "correctness/cost/denied-free": "Of 10 units, asks for 6, three times for 5, then for 4 and for 1.",
-    "correctness/cost/above-limit": "Of 5 units, asks for 6 and for 1000, then for 5 and for 1.",
-    "correctness/cost/invalid": "On a full key, asks for less than nothing and for nothing, then for single units.",
-    "concurrency/threads/one-key": "Lets 16 threads ask at once for more than the limit, for one key after another.",
-    "concurrency/threads/new-keys": "Lets threads meet at fresh keys, and holds them up between lines of the code.",
-    "concurrency/threads/interleaved": "Holds threads up at random between any two lines of the file.",
-    "concurrency/tasks/one-key": "Lets 64 tasks ask at once for more than the limit, for one key after another.",
-    "concurrency/processes/one-key": "Lets four processes with four threads each do the same.",
-    "concurrency/processes/fleet": "Lets three processes with two threads each press on three keys for 2.5 T.",
+    "correctness/keys/sprayed": "Fills one key, calls once for each of 5000 others, and calls again for the first.",
+    "correctness/rate/steady": "Calls for three keys for three windows, faster than the limit; judges every denial.",
+    "correctness/cost/counted": "Requests 3, 3, 3, 3, 2, 1 and 1 of 10 units.",
+    "correctness/cost/denied-free": "Requests 6, three times 5, then 4 and 1 of 10 units.",
+    "correctness/cost/above-limit": "Requests 6 and 1000, then 5 and 1 of 5 units.",
+    "correctness/cost/invalid": "Requests negative costs and a cost of 0 on a full key, then single units.",
+    "concurrency/threads/one-key": "Runs 16 threads that call at once past the limit, for one key after another.",
+    "concurrency/threads/new-keys": "Runs threads that use the same fresh keys, preempted between lines of the code.",
+    "concurrency/threads/interleaved": "Preempts threads at random between any two lines of the file.",
+    "concurrency/tasks/one-key": "Runs 64 tasks that call at once past the limit, for one key after another.",
+    "concurrency/processes/one-key": "Runs four processes with four threads each that do the same.",
+    "concurrency/processes/fleet": "Runs three processes with two threads each that keep three keys full for 2.5 T.",
     "concurrency/keys/apart": "Delays every reply of Redis by 40 ms, and times eight keys at once against one alone.",
-    "concurrency/loop/free": "Delays every reply of Redis by 0.3 s, and measures how long the event loop stood still.",
-    "concurrency/wait/apart": "Lets one caller wait for a full key, and meanwhile asks for another.",
+    "concurrency/loop/free": "Delays every reply of Redis by 0.3 s, and measures how long the event loop is blocked.",
+    "concurrency/wait/apart": "Lets one caller wait for a full key, and meanwhile calls for another.",
     "performance/time/limit": "Fills a key with N = 10 to 8000, and times a denial.",
     "performance/time/requests": "Times a decision after 50 to 12 000 requests of one key in the window.",
     "performance/time/keys": "Times a decision among 10 to 8000 keys.",
-    "performance/memory/limit": "Fills keys with N = 10 to 4000, and counts what each takes.",
-    "performance/memory/denied": "Denies 4000 requests, and counts what they left in the process and on Redis.",
-    "performance/memory/requests": "Fills 24 windows more of one key, in real time two, and counts what they left.",
-    "performance/memory/idle-keys": "Asks for 3000 keys, then five others for an hour (real time: 4 T), and counts.",
-    "performance/redis/round-trips": "Counts the replies that pass a proxy before Redis, for 200 decisions.",
+    "performance/memory/limit": "Fills keys with N = 10 to 4000, and measures the memory of each.",
+    "performance/memory/denied": "Measures the memory that 4000 denied requests leave in the process and on Redis.",
+    "performance/memory/requests": "Measures the memory that 24 more windows of one key leave (in real time: two).",
+    "performance/memory/idle-keys": (
+        "Calls for 3000 keys, then for five others for an hour (in real time: 4 T), and measures the memory."
+    ),
+    "performance/redis/round-trips": "Counts the replies that pass a proxy in front of Redis, for 200 decisions.",
     "performance/redis/connections": "Counts the connections that the server accepted, for 100 decisions.",
-    "resilience/ttl/set": "Asks for four keys, and reads the TTL of every key on the server.",
-    "resilience/ttl/long-enough": "Asks early and late in T = 1 and 2 s, and on until the late ones leave.",
-    "resilience/script/flush": "Runs SCRIPT FLUSH with half the limit taken, and asks on.",
-    "resilience/restart/recovers": "Kills Redis, asks, starts it again, and asks for two seconds more.",
-    "resilience/outage/killed": "Kills Redis, and asks three keys three times each.",
-    "resilience/outage/paused": "Stops Redis where it is, connections open, and asks three keys three times each.",
+    "resilience/ttl/set": "Calls for four keys, and reads the TTL of every key on the server.",
+    "resilience/ttl/long-enough": (
+        "With T = 1 and 2 s, calls early and late in a window, and on until the late units are free."
+    ),
+    "resilience/script/flush": "Runs SCRIPT FLUSH with half the limit taken, and calls again.",
+    "resilience/restart/recovers": "Kills Redis, calls, restarts it, and calls for two more seconds.",
+    "resilience/outage/killed": "Kills Redis, and calls for three keys three times each.",
+    "resilience/outage/paused": "Suspends Redis with its connections open, and calls for three keys three times each.",
     "resilience/reply/lost": "Cuts three replies on their way back, then takes what is left of the limit.",
-    "resilience/clock/clients": "Lets three processes ask at once, the wall clocks of two of them an hour off.",
-    "resilience/clock/wall": "Fills keys, steps the wall clock of the process by an hour either way, and asks on.",
-    "resilience/clock/server-back": "Steps the server's clock back by 0.9 T while a process asks without a pause.",
-    "resilience/clock/server-forward": "Steps the server's clock on by 30 s while a process asks without a pause.",
-    "resilience/clock/server-glitch": "Fills a key while the server's clock is a year ahead, sets it right, asks on.",
-    "honesty/wait/enough": "Fills four keys in two steps, is told to wait at T / 2, and asks on past the wait.",
-    "honesty/wait/not-too-long": "The same, from the other side: not allowed earlier, but for the unit it is told in.",
-    "honesty/wait/exact": "On a moved clock, asks 1 µs before three waits end (whole seconds: 1 s), and at it.",
-    "honesty/wait/cost": "On a moved clock, asks a full key for 3 units, again just before the wait ends, and at it.",
-    "honesty/wait/header": "Asks a fresh key N + 3 times and looks at the Retry-After of each 429.",
-    "honesty/remaining/true": "Asks a fresh key N + 2 times and counts down beside it.",
-    "honesty/peek/free": "Peeks at a fresh key N + 2 times, takes N, peeks again, and asks once more.",
+    "resilience/clock/clients": "Runs three processes at once, two of them with a wall clock that is an hour off.",
+    "resilience/clock/wall": "Fills keys, steps the wall clock of the process by an hour either way, and calls again.",
+    "resilience/clock/server-back": "Steps the server's clock back by 0.9 T while a process calls without a pause.",
+    "resilience/clock/server-forward": "Steps the server's clock 30 s ahead while a process calls without a pause.",
+    "resilience/clock/server-glitch": (
+        "Fills a key while the server's clock is a year ahead, sets the clock right, and keeps calling."
+    ),
+    "honesty/wait/enough": "Fills four keys in two steps, gets a wait at T / 2, and keeps calling past its end.",
+    "honesty/wait/not-too-long": "Does the same, and checks that no call is allowed before the wait ends.",
+    "honesty/wait/exact": (
+        "With a manual clock, calls 1 µs before each of three waits ends (whole seconds: 1 s), then at its end."
+    ),
+    "honesty/wait/cost": (
+        "With a manual clock, requests 3 units of a full key, again just before the wait ends, and at its end."
+    ),
+    "honesty/wait/header": "Calls for a fresh key N + 3 times and checks the Retry-After of each 429.",
+    "honesty/remaining/true": "Calls for a fresh key N + 2 times and compares the remaining units with a count.",
+    "honesty/peek/free": "Peeks at a fresh key N + 2 times, takes N, peeks again, and calls once more.",
 }
 
 COVERS = {
-    "correctness/window/model": "Whatever errs by a step of the clock, at an edge that no other case comes to.",
-    "correctness/window/random": "What the model catches, where the clock cannot be moved.",
+    "correctness/window/model": "A limiter that errs by a tick of the clock, at an edge that no other case reaches.",
+    "correctness/window/random": "The faults that the model catches, for limiters without a manual clock.",
     "correctness/rate/steady": "Units that come back late, or in lumps: a bucket that is too slow.",
-    "concurrency/processes/fleet": "Instances that agree while they rest and not while units come and go.",
-    "resilience/clock/server-forward": "State that a step forward spoils for good, rather than ages.",
-    "honesty/wait/not-too-long": "A wait that is always the window, or that of the newest request.",
+    "concurrency/processes/fleet": "Instances that agree while they are idle, but not while units come and go.",
+    "resilience/clock/server-forward": "State that a step forward corrupts for good instead of letting it expire.",
+    "honesty/wait/not-too-long": "A wait that is always the window, or that is computed from the newest request.",
 }
-"""What a case catches for which no fault of its own is planted."""
+"""The faults that a case catches if none is seeded for it."""
 
 HEAD = """\
 # Cases
 
-What the kit tries, case by case, with the fault that each is there to catch. [Verdicts](../explanation/verdicts.md) \
-says when a case passes; [Add a case](../how-to/add-a-case.md) how one is written.
+The cases of the proof kit, each with the faults that it is there to catch. [Verdicts](../explanation/verdicts.md) \
+explains when a case passes, [Add a case](../how-to/add-a-case.md) how to write one.
 
-This page is written by `python tools/cases_page.py` from the cases and from the limiters in \
-[tests/proof/planted](../../tests/proof/planted), each with one fault, on which the kit is tried: do not edit it.
+Do not edit this page: `python tools/cases_page.py` writes it from the cases and from the limiters in \
+[tests/proof/seeded](../../tests/proof/seeded), which have one fault each and on which the kit is tested.
 
-- The id runs a case by itself: `sluicegate grade TARGET --case correctness/limit/one`. Its beginning runs all of a topic.
-- **MUST** is run always. **SHOULD** is a recommendation, run with `--strict` or by its id.
-- N is the limit and T the window: `--limit` and `--window`, unless the case names its own.
-- *Alone* means that no other case runs beside it, for it measures time or loads the machine.
-- What a case needs of a target is named as in [the table at the end](#needs); where that is missing it is skipped.
+- The id runs one case: `sluicegate grade TARGET --case correctness/limit/one`. Its beginning runs all cases of a topic.
+- **MUST** cases always run. **SHOULD** cases are recommendations: they run with `--strict`, or by their id.
+- N is the limit and T the window: `--limit` and `--window`, unless the case sets its own.
+- *Alone* means that no other case runs beside it, as it measures time or loads the machine.
+- [The table at the end](#requirements) explains what a case requires. A target that lacks it skips the case.
 """
 
 
@@ -117,32 +129,32 @@ def main() -> None:
 
 
 def page() -> str:
-    """Return the page as it should be."""
-    known, faults = cases(), planted_faults()
+    """Return the page."""
+    known, faults = cases(), seeded_faults()
     ids = {case.id for case in known}
     if set(DOES) != ids:
-        raise SystemExit(f"described in DOES, or a case, but not both: {sorted(set(DOES) ^ ids)}")
+        raise SystemExit(f"in DOES or a case, but not both: {sorted(set(DOES) ^ ids)}")
     bare = ids - set(faults)
     if bare != set(COVERS):
-        raise SystemExit(f"in COVERS, or without a planted fault, but not both: {sorted(set(COVERS) ^ bare)}")
+        raise SystemExit(f"in COVERS or without a seeded fault, but not both: {sorted(set(COVERS) ^ bare)}")
     parts = [HEAD, _summary(known)]
     for section, in_section in groupby(known, key=lambda case: case.section):
         parts.append(f"## {section.capitalize()}\n")
         parts += [_entry(case, faults.get(case.id) or [COVERS[case.id]]) for case in in_section]
-    return "\n".join([*parts, _needs()])
+    return "\n".join([*parts, _requirements()])
 
 
-def planted_faults() -> dict[str, list[str]]:
-    """Return what is planted for each case, in words: the first paragraph of each file."""
+def seeded_faults() -> dict[str, list[str]]:
+    """Return the faults that are seeded for each case: the first paragraph of each file."""
     if str(ROOT / "tests") not in sys.path:
         sys.path.insert(0, str(ROOT / "tests"))
-    from proof.planted.table import PLANTED as TABLE  # noqa: PLC0415 - it lies with the tests
+    from proof.seeded.table import SEEDED_FAULTS  # noqa: PLC0415 - it is in the folder of tests
 
     found: dict[str, list[str]] = {}
-    for planted in TABLE:
-        source = (PLANTED / planted.target.partition(":")[0]).read_text(encoding="utf-8")
+    for seeded in SEEDED_FAULTS:
+        source = (SEEDED / seeded.target.partition(":")[0]).read_text(encoding="utf-8")
         says = " ".join((ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0].split())
-        found.setdefault(planted.caught_by, []).append(says)
+        found.setdefault(seeded.caught_by, []).append(says)
     return found
 
 
@@ -156,10 +168,10 @@ def _summary(known: list[Case]) -> str:
 
 
 def _entry(case: Case, catches: list[str]) -> str:
-    needs = ", ".join(f"`{need.name}`" for need in Need if need in case.needs)
+    requires = ", ".join(f"`{requirement.name}`" for requirement in Requirement if requirement in case.requires)
     notes = [
         f"Rubric: {case.line}." if case.line != case.section else "",
-        f"Needs {needs}." if needs else "Needs nothing.",
+        f"Requires {requires}." if requires else "Requires nothing.",
         "Alone." if case.alone else "",
     ]
     lines = [
@@ -175,9 +187,9 @@ def _entry(case: Case, catches: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _needs() -> str:
-    rows = ["## Needs", "", "| need | where it is missing, the report says |", "| --- | --- |"]
-    return "\n".join([*rows, *(f"| `{need.name}` | {need.value} |" for need in Need), ""])
+def _requirements() -> str:
+    rows = ["## Requirements", "", "| requirement | the reason in the report if it is missing |", "| --- | --- |"]
+    return "\n".join([*rows, *(f"| `{requirement.name}` | {requirement.value} |" for requirement in Requirement), ""])
 
 
 if __name__ == "__main__":

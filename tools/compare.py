@@ -1,10 +1,10 @@
-"""Grade Sluicegate and its peers, one after the other, and write what was found: docs/comparison.json and .md.
+"""Grade Sluicegate and its peers one after the other, and write docs/comparison.json and docs/comparison.md.
 
     make compare                                         all of them
     .venv/bin/python tools/compare.py --only NAME        one of them; the others stay as they were
-    .venv/bin/python tools/compare.py --from-json        the page again, from what was found before
+    .venv/bin/python tools/compare.py --from-json        only write the page again, from the last results
 
-All of them take half an hour. Much of it is measured in milliseconds: nothing else should run meanwhile.
+All of them take half an hour. Many cases measure milliseconds: nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from table import PEERS, Peer, url
 
 from sluicegate.proof import servers
 from sluicegate.proof.case import Case
-from sluicegate.proof.grading import CouldNotRun, Told, choose, grade
-from sluicegate.proof.need import Need
-from sluicegate.proof.rig import Settings
+from sluicegate.proof.environment import GradeSettings
+from sluicegate.proof.grading import CouldNotRun, OnResult, choose, grade
+from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.target import Target, parse, service
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, PAGE = ROOT / "docs" / "comparison.json", ROOT / "docs" / "comparison.md"
 LIMIT, WINDOW = 5, 1.0
 SERVICE_WINDOW = 2.0
-"""Seconds: a service tells its waits in whole ones, and in a window of one second any such wait is true."""
+"""Seconds. A service reports its waits in whole seconds, so with a window of one second every wait would be right."""
 
 
 def main() -> None:
@@ -43,39 +43,39 @@ def main() -> None:
     graded = load(DATA)
     console = Console(stderr=True)
     for number, peer in enumerate(chosen, 1):
-        with _progress(f"{number}/{len(chosen)} {peer.name}", console) as told:
-            graded[peer.name] = _graded(peer, told)
-        save(graded, DATA)  # after each: what was found outlives a run that is broken off
+        with _progress(f"{number}/{len(chosen)} {peer.name}", console) as on_result:
+            graded[peer.name] = _graded(peer, on_result)
+        save(graded, DATA)  # after each one, so that an aborted run keeps its results
     PAGE.write_text(page(PEERS, graded), encoding="utf-8")
     console.print(f"written: {DATA.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
 
 
 def _arguments() -> Sequence[Peer]:
     parser = argparse.ArgumentParser(
-        description="Grade Sluicegate and its peers, and write docs/comparison.json and docs/comparison.md. All of them "
-        "take half an hour, one of them a quarter of a minute to two minutes. Nothing else should run meanwhile."
+        description="Grade Sluicegate and its peers, and write docs/comparison.json and docs/comparison.md. All of "
+        "them take half an hour, one of them 15 seconds to two minutes. Nothing else should run meanwhile."
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only this one; may be repeated")
-    parser.add_argument("--from-json", action="store_true", help="write the page again, and grade nothing")
+    parser.add_argument("--from-json", action="store_true", help="only write the page again")
     given = parser.parse_args()
     if given.from_json:
         return ()
     by_name = {peer.name: peer for peer in PEERS}
     for name in given.only or ():
         if name not in by_name:
-            parser.error(f"there is no {name!r}. There are: {', '.join(by_name)}")
+            parser.error(f"--only must be one of {', '.join(by_name)}, got {name!r}")
     return [by_name[name] for name in given.only] if given.only else PEERS
 
 
 def _cases() -> list[Case]:
-    # What is done between the lines of the target's own file says nothing here: that file is an adapter.
-    return [case for case in choose(strict=True) if Need.FILE not in case.needs]
+    # Switching threads between the lines of the target's file shows nothing here: that file is an adapter.
+    return [case for case in choose(strict=True) if Requirement.FILE not in case.requires]
 
 
-def _graded(peer: Peer, told: Told) -> Graded:
+def _graded(peer: Peer, on_result: OnResult) -> Graded:
     with _target(peer) as (target, window):
         try:
-            report = grade(target, Settings(LIMIT, window, python=peer.python), _cases(), told)
+            report = grade(target, GradeSettings(LIMIT, window, python=peer.python), _cases(), on_result)
         except CouldNotRun as why:
             raise SystemExit(str(why)) from None
     versions = {**_installed(peer), **report.versions}
@@ -100,7 +100,7 @@ def _target(peer: Peer) -> Iterator[tuple[Target, float]]:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    # Connected to, and asked nothing: a limiter that all share would count it.
+    # Connect but send no request: a limiter that all users share would count it.
     end_at = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < end_at:
         try:
@@ -113,7 +113,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def _installed(peer: Peer) -> dict[str, str]:
-    """Return the versions of a peer's package, and of its client of Redis, in its environment."""
+    """Return the versions of a peer's package and of its Redis client in its environment."""
     names = peer.installed
     script = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
     found = subprocess.run([peer.python, "-c", script, *names], check=True, capture_output=True, text=True).stdout
@@ -121,7 +121,7 @@ def _installed(peer: Peer) -> dict[str, str]:
 
 
 @contextmanager
-def _progress(name: str, console: Console) -> Iterator[Told]:
+def _progress(name: str, console: Console) -> Iterator[OnResult]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(name, total=len(_cases()))

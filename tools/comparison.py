@@ -14,10 +14,10 @@ from typing import Self
 
 from sluicegate.proof.case import Case
 from sluicegate.proof.cases import cases
-from sluicegate.proof.need import Need
 from sluicegate.proof.report import Report
-from sluicegate.proof.report.text import counted, plain
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.text import counted, plain
+from sluicegate.proof.verdict import CaseVerdict, Finding
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "peers"))
 from table import Peer
@@ -25,29 +25,29 @@ from table import Peer
 VERSION = 1
 
 _LONGEST = 300  # characters of one piece of evidence
-_REFUSED_WINDOW = re.compile(r"raised ValueError: .*window must be")  # by an adapter: its peer has no such window
+_REFUSED_WINDOW = re.compile(r"raised ValueError: .*window must be")  # raised by an adapter: its peer lacks the window
 _UNITS = re.compile(r"^(\d+) units were allowed .*; the limit is (\d+)$", re.DOTALL)
-_MOST = 2  # limits in a window: what is beyond that no peer's algorithm means
+_MOST = 2  # no peer's algorithm intends more than so many limits in a window
 _SYMBOLS = {"passed": "✓", "failed": "✗", "meant": "≈", "undecided": "?"}
 
 _OFFERS = {
-    Need.COST: "a cost",
-    Need.WAIT_TOLD: "a wait that is told",
-    Need.REMAINING_TOLD: "the units that remain",
-    Need.PEEK: "a look that takes nothing",
-    Need.WAIT: "a call that waits",
+    Requirement.COST: "a cost",
+    Requirement.REPORTS_WAIT: "the time to wait",
+    Requirement.REPORTS_REMAINING: "the remaining units",
+    Requirement.PEEK: "a peek that takes nothing",
+    Requirement.WAIT: "a call that waits",
 }
-"""What a limiter may offer and need not: a case that needs it is skipped without it."""
+"""Optional features: a case that requires one is skipped without it."""
 
 STORES = {"memory": "in memory", "redis": "on Redis"}
 
 _HEAD = """\
 # Sluicegate and its peers, case by case
 
-<!-- Written by `make compare`. Change tools/comparison.py or benchmarks/peers/table.py, and not this. -->
+<!-- Written by `make compare`. Do not edit this page, but tools/comparison.py or benchmarks/peers/table.py. -->
 
-Every limiter here was put to the cases of the proof kit, one after the other, as `sluicegate grade --strict` does it.
-`make compare` does it again and writes this page anew.
+The proof kit graded every limiter here, one after the other, as `sluicegate grade --strict` does. `make compare` grades
+them again and rewrites this page.
 
 {ran}
 
@@ -57,25 +57,25 @@ Every limiter here was put to the cases of the proof kit, one after the other, a
 | --- | --- |
 | ✓ | passed: the case would have shown the fault, and did not |
 | ✗ | failed: the evidence is certain, whatever the delays were |
-| ≈ | failed as meant: its documentation or its maintainers say that it is so, because it keeps another window, say |
-| ? | undecided: the evidence is too weak to say either |
+| ≈ | failed by design: its documentation or its maintainers say that it behaves so, for example with another window |
+| ? | undecided: the evidence is too weak for either verdict |
 
-- The cases hold each to "at most N in any T seconds, and no denial where there is room", and to what follows from it.
-  A limiter that promises something else is not broken for keeping to that. What each promises stands with it.
-- What a limiter does not offer, such as a cost or a window of half a second, is not counted, and is no fault. Nor is
-  what cannot be tried on it: one in memory has no Redis to restart.
-- "Advice" holds the recommendations (SHOULD), such as one round trip a decision; the other columns what a limiter must
-  do. An empty cell: nothing there could be tried.
+- The cases check for "at most N in any T seconds, and no denial while there is room", and for what follows from that.
+  A limiter that promises something else, and keeps it, is not broken. Its promise is stated with it.
+- A feature that a limiter does not offer, such as a cost or a window of half a second, is not counted and is not a
+  fault. Nor is a case that cannot be tried on it: a limiter in memory has no Redis to restart.
+- "Advice" holds the recommendations (SHOULD), such as one round trip a decision; the other columns hold the
+  requirements (MUST). An empty cell means that nothing there could be tried.
 
-## What it cannot say
+## What it cannot show
 
-- **A pass is no proof.** Each case ran once, on one shared machine. A race that did not show may show tomorrow.
-- **The kit is Sluicegate's own.** Its cases are the faults that its authors knew, and Sluicegate was mended until it passed
-  nearly all of them. Nobody did so for the others. Read the evidence; the counts are no ranking.
-- **The adapters are Sluicegate's own, too.** Where one misreads its limiter, it is at fault first. Each is linked.
-- **Defaults were graded.** Time-outs, retries and fallbacks that a peer has as options were left as they were. With a
-  time-out, some of those that hang while Redis is frozen would raise an error instead.
-- Speed is [another page](performance.md). Documentation, users and years in production are on none.
+- **A pass is not a proof.** Each case ran once, on one shared machine. A race that did not show may show tomorrow.
+- **The kit is Sluicegate's own.** Its cases are faults that its authors knew, and Sluicegate was fixed until it passed
+  nearly all of them. Nobody did that for the others. Read the evidence; the counts are not a ranking.
+- **The adapters are Sluicegate's own, too.** If one misuses its limiter, blame the adapter first. Each is linked.
+- **Defaults were graded.** Time-outs, retries and fallbacks that a peer has as options were left at their defaults.
+  With a time-out, some of those that hang while Redis is frozen would raise an error instead.
+- Speed has [its own page](performance.md). Documentation, users and years in production are not compared.
 
 ## At a glance
 """
@@ -83,19 +83,19 @@ Every limiter here was put to the cases of the proof kit, one after the other, a
 
 @dataclass(frozen=True)
 class Graded:
-    """What was found of one limiter.
+    """The results of one limiter.
 
     Attributes:
-        made_at: When, ISO 8601.
+        made_at: The time of the grading, ISO 8601.
         limit: N, units per window.
         window: T, seconds.
-        machine: Where, in a line.
-        versions: Of the package and of what it ran on, by name.
-        passed: Ids of cases.
-        failed: The evidence, by id of a case.
-        undecided: Likewise.
-        refused: The same, where the limiter has no window such as the case needs.
-        skipped: Why, by id of a case.
+        machine: The machine, in one line.
+        versions: The versions of the package and of the software it ran on, by name.
+        passed: The ids of the cases that passed.
+        failed: The evidence of the failed cases, by id.
+        undecided: The evidence of the undecided cases, by id.
+        refused: The evidence of the cases whose window the limiter does not offer, by id.
+        skipped: The reasons of the skipped cases, by id.
     """
 
     made_at: str
@@ -111,7 +111,7 @@ class Graded:
 
     @classmethod
     def of(cls, report: Report, versions: Mapping[str, str], machine: str) -> Self:
-        """Sort the results of a report by what they come to."""
+        """Sort the results of a report by their verdicts."""
         found: dict[str, dict[str, str]] = defaultdict(dict)
         for result in report.results:
             found[_kind(result.finding)][result.case.id] = result.finding.says
@@ -130,12 +130,12 @@ class Graded:
 
 
 def _kind(finding: Finding) -> str:
-    failed = finding.verdict is Verdict.FAILED
+    failed = finding.verdict is CaseVerdict.FAILED
     return "refused" if failed and _REFUSED_WINDOW.search(finding.says) else finding.verdict.value
 
 
 def load(path: Path) -> dict[str, Graded]:
-    """Read what `save` wrote; nothing, where there is no such file.
+    """Read the results that `save` wrote; empty if there is no such file.
 
     Raises:
         ValueError: The file is of another version.
@@ -144,19 +144,19 @@ def load(path: Path) -> dict[str, Graded]:
         return {}
     data = json.loads(path.read_text(encoding="utf-8"))
     if data.get("sluicegate-comparison") != VERSION:
-        raise ValueError(f'expected "sluicegate-comparison": {VERSION} in {path}: remove it, and run make compare')
+        raise ValueError(f'expected "sluicegate-comparison": {VERSION} in {path}; remove it and run make compare')
     return {name: Graded(**fields) for name, fields in data["limiters"].items()}
 
 
 def save(graded: Mapping[str, Graded], path: Path) -> None:
-    """Write what was found, sorted, so that two runs can be compared line by line."""
+    """Write the results, sorted, so that two runs can be compared line by line."""
     limiters = {name: asdict(each) for name, each in graded.items()}
     text = json.dumps({"sluicegate-comparison": VERSION, "limiters": limiters}, indent=1, sort_keys=True)
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def page(peers: Iterable[Peer], graded: Mapping[str, Graded]) -> str:
-    """Return the page, in Markdown. Peers that were not graded are left out."""
+    """Return the page in Markdown. Peers that were not graded are left out."""
     known = [peer for peer in peers if peer.name in graded]
     lines = [_HEAD.format(ran=_ran([graded[peer.name] for peer in known])), *_table(known, graded), ""]
     for package, group in groupby(known, key=lambda peer: peer.package):
@@ -167,7 +167,7 @@ def page(peers: Iterable[Peer], graded: Mapping[str, Graded]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text as one line that Markdown shows as it is: it may quote any key, and any message."""
+    """Return text as one line that Markdown shows literally: evidence may quote any key and any message."""
     return re.sub(r"([\\`*_{}\[\]<>#|~$&@:])", r"\\\1", plain(text, _LONGEST))
 
 
@@ -213,7 +213,7 @@ def _cell(peer: Peer, found: Graded, these: Iterable[Case]) -> str:
 
 
 def why(peer: Peer, id_: str, says: str) -> str | None:
-    """Return why a failure is none, where the peer means it so."""
+    """Return the reason why the peer intends a failure; None if it does not."""
     units = _UNITS.search(says)
     if units and int(units[1]) > _MOST * int(units[2]):
         return None
@@ -243,7 +243,7 @@ def _section(peer: Peer, found: Graded) -> Iterator[str]:
             groups[None].append(_item("undecided", case, found.undecided[case.id]))
     for reason, items in groups.items():
         yield from (f"{text}\n" for text in (reason, "\n".join(items)) if text)
-    missing = [text for need, text in _OFFERS.items() if need.value in found.skipped.values()]
+    missing = [text for requirement, text in _OFFERS.items() if requirement.value in found.skipped.values()]
     missing += ["windows of less than a second, or of parts of one"] if found.refused else []
     if missing:
         yield f"Not offered: {', '.join(missing)}.\n"

@@ -1,11 +1,12 @@
 """fastapi-limiter as a service: ``/ping?user_id=...``.
 
-PEER_LIMIT and PEER_WINDOW (seconds) say the limit; PEER_REDIS_URL where it counts, in memory if it is not set.
+PEER_LIMIT and PEER_WINDOW (seconds) set the limit. PEER_REDIS_URL sets the server to count on; without it the service
+counts in memory.
 
-PEER_FORM=readme is the form of its README, ``Depends(RateLimiter(limiter=Limiter(Rate(...))))``, with an ``identifier``
-"such as userid". PyrateLimiter has one bucket for all names there, so that the identifier decides nothing. Without
-PEER_FORM each name has a bucket, by the factory that PyrateLimiter's README shows, and fastapi-limiter's does not.
-Where this file and those two may differ, this file is at fault first.
+PEER_FORM=readme is the form in its README, ``Depends(RateLimiter(limiter=Limiter(Rate(...))))``, with an ``identifier``
+"such as userid". There PyrateLimiter has one bucket for all names, so the identifier has no effect. Without PEER_FORM
+each name has its own bucket, by the factory in PyrateLimiter's README; fastapi-limiter's README does not show it.
+If this file and those two differ, suspect this file first.
 """
 
 from __future__ import annotations

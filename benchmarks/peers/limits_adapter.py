@@ -1,6 +1,6 @@
-"""`limits` as the proof kit asks: its strategies, in memory and on Redis, in the form of its README ("Dive right in").
+"""`limits` with the interface of the proof kit: its strategies, in memory and on Redis, used as in its README.
 
-Where this file and the documentation of `limits` may differ, this file is at fault first.
+If this file and the documentation of `limits` ("Dive right in") differ, suspect this file first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Limits:
     def allow(self, user_id: str, cost: int = 1) -> bool:
         return self._strategy.hit(self._item, NAMESPACE, user_id, cost=cost)
 
-    # README: "time.sleep(window.reset_time - time.time())", and then hit() is True. It knows no cost.
+    # README: "time.sleep(window.reset_time - time.time())", and then hit() is True. It takes no cost.
     def retry_after(self, user_id: str) -> float:
         stats = self._strategy.get_window_stats(self._item, NAMESPACE, user_id)
         return max(0.0, stats.reset_time - time.time())
@@ -53,7 +53,7 @@ class LimitsAio:
 
 
 def per_window(limit: int, window_seconds: float) -> RateLimitItemPerSecond:
-    # `limits` itself would cut the fraction off: 1.5 to 1 second, and 0.5 to 0.
+    # `limits` itself would drop the fraction: 1.5 seconds become 1, and 0.5 become 0.
     if window_seconds < 1 or window_seconds != int(window_seconds):
         raise ValueError(f"limits: the window must be whole seconds, 1 or more, got {window_seconds}")
     return RateLimitItemPerSecond(limit, int(window_seconds))

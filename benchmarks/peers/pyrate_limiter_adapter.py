@@ -1,8 +1,8 @@
-"""PyrateLimiter as the proof kit asks: a bucket for each key, in memory and on Redis.
+"""PyrateLimiter with the interface of the proof kit: a bucket for each key, in memory and on Redis.
 
-``Limiter(Rate(...))`` has one bucket for all names. The README says under "Custom routing with BucketFactory" what to
-do "when items must be routed to different buckets (per user, ...)"; its ``PerNameFactory`` is the one below, and like
-that one it keeps every bucket that it made. Where this file and that README may differ, this file is at fault first.
+``Limiter(Rate(...))`` has one bucket for all names. Its README, under "Custom routing with BucketFactory", says what to
+do "when items must be routed to different buckets (per user, ...)"; the factory below is its ``PerNameFactory``, which
+keeps every bucket that it made. If this file and that README differ, suspect this file first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PerNameFactory(BucketFactory):
     def get(self, item: RateItem) -> AbstractBucket:
         if item.name not in self._buckets:
             bucket = self._buckets[item.name] = self._make(item.name)
-            self.schedule_leak(bucket)  # as BucketFactory.create() does; that one cannot call RedisBucket.init()
+            self.schedule_leak(bucket)  # as BucketFactory.create() does, which cannot call RedisBucket.init()
         return self._buckets[item.name]
 
 
@@ -45,9 +45,9 @@ class Pyrate:
     def __init__(self, factory: PerNameFactory) -> None:
         self._limiter = Limiter(factory)
 
-    # README, "Quickstart": "Non-blocking: returns False immediately when the bucket is full". It is False, too, where
-    # another thread holds the limiter's lock: intended, says vutran1710/PyrateLimiter#234. There is no third form: with
-    # a time-out it waits for the bucket as well.
+    # README, "Quickstart": "Non-blocking: returns False immediately when the bucket is full". It also returns False
+    # when another thread holds the limiter's lock; vutran1710/PyrateLimiter#234 says that this is intended. There is no
+    # third form: with a time-out it waits for the bucket as well.
     def allow(self, user_id: str, cost: int = 1) -> bool:
         return self._limiter.try_acquire(user_id, weight=cost, blocking=False)
 
@@ -70,7 +70,7 @@ def log_memory(limit: int, window_seconds: float) -> Pyrate:
     return Pyrate(PerNameFactory(MonotonicClock(), lambda _: InMemoryBucket(own)))
 
 
-# WallClock: "Use it for any bucket whose state is shared through Redis", says its docstring.
+# The docstring of WallClock: "Use it for any bucket whose state is shared through Redis".
 def log_redis(limit: int, window_seconds: float, redis_url: str) -> Pyrate:
     own, redis = rates(limit, window_seconds), Redis.from_url(redis_url)
     return Pyrate(PerNameFactory(WallClock(), lambda name: RedisBucket.init(own, redis, f"peer:log:{name}")))

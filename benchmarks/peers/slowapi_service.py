@@ -1,8 +1,8 @@
 """slowapi as a service, in the form of its documentation ("FastAPI"): ``/ping?user_id=...``.
 
-PEER_LIMIT and PEER_WINDOW (whole seconds) say the limit; PEER_REDIS_URL where it counts, in memory if it is not set;
-PEER_STRATEGY how, ``fixed-window`` (slowapi's default) or another one that `limits` has.
-Where this file and that documentation may differ, this file is at fault first.
+PEER_LIMIT and PEER_WINDOW (whole seconds) set the limit. PEER_REDIS_URL sets the server to count on; without it the
+service counts in memory. PEER_STRATEGY sets the strategy of `limits`; slowapi's default is ``fixed-window``.
+If this file and that documentation differ, suspect this file first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def user_id(request: Request) -> str:
     return request.query_params.get("user_id", "")
 
 
-# headers_enabled is off by default, and there is no Retry-After then: on, so that there is one to judge.
+# headers_enabled is off by default, and then there is no Retry-After to judge.
 limiter = Limiter(
     key_func=user_id,
     headers_enabled=True,
@@ -34,8 +34,8 @@ app.state.limiter = limiter
 app.add_exception_handler(RateLimitExceeded, _rate_limit_exceeded_handler)
 
 
-# Without the response as an argument slowapi has no headers to write to ("Response type").
+# slowapi adds its headers to the response, which must be an argument ("Response type").
 @app.get("/ping")
 @limiter.limit(f"{LIMIT} per {int(WINDOW)} second")
-async def ping(request: Request, response: Response) -> dict[str, str]:  # noqa: ARG001 - slowapi asks for both
+async def ping(request: Request, response: Response) -> dict[str, str]:  # noqa: ARG001 - slowapi requires both
     return {"message": "pong"}

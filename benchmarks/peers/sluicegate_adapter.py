@@ -1,4 +1,4 @@
-"""Sluicegate as the proof kit asks: the limiter itself, whose methods have the names that the kit knows."""
+"""Sluicegate for the proof kit: the limiter itself, whose methods have the names that the kit calls."""
 
 from __future__ import annotations
 

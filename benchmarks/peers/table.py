@@ -1,9 +1,9 @@
-"""Sluicegate and its peers, one row for each way to use one: what the proof kit grades, and how it is started.
+"""The limiters that the comparison grades, Sluicegate and its peers, and how each is started.
 
     .venv/bin/python benchmarks/peers/table.py    prints the rows
 
-The peers have an environment of their own: most of them declare a redis-py older than the one that Sluicegate needs.
-aiolimiter is not here: it limits one thing for each instance and knows no keys.
+The peers have their own environment, as most of them require a redis-py older than the one that Sluicegate needs.
+aiolimiter is left out: an instance has a single limit, and no keys.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 @dataclass(frozen=True, slots=True)
 class Meant:
-    """Failures that are no fault of a peer: its own documentation, or its maintainers, say that it is so.
+    """Failures that a peer intends: its documentation or its maintainers say that it behaves so.
 
     Attributes:
-        why: And where that is said, in Markdown.
-        ids: Of cases, or the beginnings of ids.
-        says: A pattern that is in the evidence: what else the same cases may find is not meant.
+        why: The reason, and where the peer states it, in Markdown.
+        ids: The ids of the cases, or the beginnings of ids.
+        says: A pattern that the evidence must match; other failures of the same cases are not intended.
     """
 
     why: str
@@ -39,16 +39,16 @@ class Peer:
     """One way to use one package.
 
     Attributes:
-        name: Of this row, unique; good for a file name and for a heading.
-        package: As PyPI spells it.
-        algorithm: As the package's own documentation calls it.
+        name: The unique name of this row; fit for a file name and a heading.
+        package: The name of the package on PyPI.
+        algorithm: The algorithm, as the package's own documentation calls it.
         store: Where it counts.
-        target: ``file.py:name`` for the kit, in this folder; or ``module:app`` of a service, for uvicorn.
-        note: What to know before its verdicts are read, in Markdown.
-        meant: What of its failures is none.
-        settings: Of a service, in its environment; {limit}, {window} and {redis_url} stand for what it is graded with.
-        folder: Where the module of a service is.
-        client: The package of its client of Redis.
+        target: ``file.py:name`` in this folder for the kit; or ``module:app`` of a service for uvicorn.
+        note: What to know before reading its verdicts, in Markdown.
+        meant: The failures that it intends.
+        settings: The environment of a service; {limit}, {window} and {redis_url} are filled in.
+        folder: The folder with the module of a service.
+        client: The package of its Redis client.
     """
 
     name: str
@@ -69,18 +69,18 @@ class Peer:
 
     @property
     def spec(self) -> str:
-        """What ``sluicegate grade`` is given; for a service that is its URL, see `url`."""
+        """The target for ``sluicegate grade``; for a service use `url`."""
         return str(HERE / self.target)
 
     @property
     def adapter(self) -> Path:
-        """The file in which it is put to use, from the root of the repository."""
+        """The file that uses it, relative to the root of the repository."""
         place = self.target.partition(":")[0]
         return (self.folder / (place if place.endswith(".py") else f"{place.replace('.', '/')}.py")).relative_to(ROOT)
 
     @property
     def installed(self) -> list[str]:
-        """The packages whose versions say most: its own, and its client of Redis."""
+        """The packages whose versions matter most: its own, and that of its Redis client."""
         return [self.package, self.client] if self.store == "redis" else [self.package]
 
     @property
@@ -89,13 +89,13 @@ class Peer:
         return sys.executable if self.package == "sluicegate" else str(PEERS_PYTHON)
 
     def command(self, port: int) -> list[str]:
-        """Return what starts the service on a port of loopback."""
+        """Return the command that starts the service on a port of loopback."""
         assert self.is_service
         uvicorn = [self.python, "-m", "uvicorn", "--app-dir", str(self.folder), "--log-level", "warning"]
         return [*uvicorn, "--no-access-log", "--host", "127.0.0.1", "--port", str(port), self.target]
 
     def environment(self, limit: int, window_seconds: float, redis_url: str) -> dict[str, str]:
-        """Return what the service reads from the environment, beside what is there already."""
+        """Return the environment variables for the service, in addition to those that are set already."""
         assert self.is_service
         values = {"limit": limit, "window": window_seconds, "redis_url": redis_url}
         return {name: text.format_map(values) for name, text in self.settings.items()}
@@ -115,7 +115,7 @@ def _both(
     memory: str = "",
     redis: str = "",
 ) -> tuple[Peer, Peer]:
-    """Return the rows of a package's adapter that has one form in memory and one on Redis."""
+    """Return two rows of a package's adapter: one in memory and one on Redis."""
     name, target = f"{package}-{function.replace('_', '-')}", f"{ADAPTERS[package]}:{function}"
     return (
         Peer(f"{name}-memory", package, algorithm, "memory", f"{target}_memory", f"{note} {memory}".strip(), meant),
@@ -142,43 +142,45 @@ _EDGES = (
     "resilience/clock/server-back",
     "resilience/clock/server-forward",
 )
-"""What shows that a window is not the exact one. None here means to let more than twice the limit through."""
+"""The cases that fail if a window is not exact. No peer intends to let more than twice the limit through."""
 
 _OVER = r"units were allowed|was allowed; with \d+ in any"
 
 MOVING = (
-    'Promises an exact window: a request is allowed where the Nth last is "at least 60 seconds old" (its README, of a '
-    "limit a minute)."
+    'Promises an exact window: a request is allowed if the Nth last one is "at least 60 seconds old" (its README, on a '
+    "limit per minute)."
 )
-COST = "Its wait is asked for in a second call, which knows no cost."
+COST = "Its wait needs a second call, which takes no cost."
 FIXED = Meant(
     'Its README: "Burst traffic that bypasses the rate limit may occur at window boundaries".',
     _EDGES,
     _OVER,
 )
-FIXED_SERVICE = Meant(  # its window is a short one, so that a rush may meet an edge of it
+FIXED_SERVICE = Meant(  # its window is so short that a rush may cross an edge of it
     FIXED.why, (*_EDGES, "concurrency"), _OVER
 )
 COUNTS_ALL = Meant(
-    'Its README: "All requests in that window increment the counter", those that are denied among them.',
+    'Its README: "All requests in that window increment the counter", which includes denied ones.',
     ("correctness/cost/counted", "correctness/cost/denied-free", "correctness/cost/above-limit"),
     "was denied",
 )
 COUNTER = Meant(
-    'Its README: "approximates the moving window while using less memory". It errs either way.',
+    'Its README: "approximates the moving window while using less memory". It errs in both directions.',
     (*_EDGES, "correctness/rate", "correctness/denied/free"),
 )
 FADED = Meant(
-    "Its documentation (docs/basic, 2.2.4) calls it a compromise, which takes the requests of the window before for "
-    "evenly spread and misjudges where they are not. It errs either way.",
+    "Its documentation (docs/basic, 2.2.4) calls it a compromise. It assumes that the requests of the previous window "
+    "are evenly spread, and is wrong if they are not. It errs in both directions.",
     (*_EDGES, "correctness/rate", "correctness/denied/free"),
 )
 BUCKET = Meant(
-    "A bucket gives out its burst and what comes back meanwhile: more than N in a window is its nature.", _EDGES, _OVER
+    "A bucket allows its burst and the units that come back meanwhile: more than N in a window is by design.",
+    _EDGES,
+    _OVER,
 )
 LOCK = Meant(
-    "It answers False as well where another thread holds the limiter's one lock, for whatever key: \"This is "
-    'intentional, to align with the Python threading.Lock behavior" (vutran1710/PyrateLimiter#234).',
+    "It also returns False while another thread holds the limiter's only lock, for any key: \"This is intentional, to "
+    'align with the Python threading.Lock behavior" (vutran1710/PyrateLimiter#234).',
     (
         "correctness/edge/before",
         "correctness/edge/after",
@@ -191,18 +193,18 @@ LOCK = Meant(
     "was denied though",
 )
 LEAKS = Meant(
-    'Its README: what has expired is dropped "in the background (default interval **10 s**)".',
+    'Its README: expired items are dropped "in the background (default interval **10 s**)".',
     ("performance/memory/requests",),
 )
 KEEPS = Meant(
-    "The factory of its README, which the adapter follows, keeps every bucket that it has made.",
+    "The factory in its README, which the adapter follows, keeps every bucket that it has made.",
     ("performance/memory/idle-keys",),
 )
 TIMER = (
-    "Its `MemoryStorage` starts its timer, and drops a key's lock, without holding one. The kit lets Python switch "
-    "threads every 10 µs; at the usual 5 ms, 16 threads raised no RuntimeError in four million calls."
+    "Its `MemoryStorage` starts its timer, and drops a key's lock, without holding a lock. The kit makes Python switch "
+    "threads every 10 µs; at the default of 5 ms, 16 threads raised no RuntimeError in four million calls."
 )
-LRU = "Holds 1024 keys by default, and drops the one unused for longest."
+LRU = "Holds 1024 keys by default, and drops the one that was unused for longest."
 
 PEERS = (
     Peer(
@@ -211,7 +213,7 @@ PEERS = (
         "sliding window log, of PyrateLimiter",
         "memory",
         FASTAPI_LIMITER,
-        "As its README has it: one bucket for all users, whatever the `identifier` says.",
+        "As in its README: one bucket for all users, whatever the `identifier` returns.",
         settings={**IN_MEMORY, "PEER_FORM": "readme"},
     ),
     Peer(
@@ -220,7 +222,7 @@ PEERS = (
         "sliding window log, of PyrateLimiter",
         "memory",
         FASTAPI_LIMITER,
-        "A bucket for each user, by the factory of PyrateLimiter's README. Its 429 has no `Retry-After`.",
+        "A bucket for each user, by the factory in PyrateLimiter's README. Its 429 has no `Retry-After`.",
         settings=IN_MEMORY,
     ),
     Peer(
@@ -272,7 +274,12 @@ PEERS = (
         folder=ROOT,
     ),
     *_both(
-        "limits", "moving_window", "moving window", f"{MOVING} {COST}", memory=TIMER, redis="By the client's clock."
+        "limits",
+        "moving_window",
+        "moving window",
+        f"{MOVING} {COST}",
+        memory=TIMER,
+        redis="It counts by the client's clock.",
     ),
     Peer(
         "limits-moving-window-aio-redis",
@@ -280,7 +287,7 @@ PEERS = (
         "moving window, asyncio",
         "redis",
         f"{ADAPTERS['limits']}:moving_window_aio_redis",
-        f"{MOVING} {COST} By the client's clock; with coredis, its default client.",
+        f"{MOVING} {COST} It counts by the client's clock; with coredis, its default client.",
         client="coredis",
     ),
     *_both(
@@ -308,7 +315,7 @@ PEERS = (
         LOCK,
         LEAKS,
         KEEPS,
-        redis="By the client's clock.",
+        redis="It counts by the client's clock.",
     ),
     *_both(
         "pyrate-limiter",
@@ -318,7 +325,7 @@ PEERS = (
         BUCKET,
         LOCK,
         KEEPS,
-        redis="By the client's clock.",
+        redis="It counts by the client's clock.",
     ),
     Peer(
         "slowapi-memory",
@@ -326,7 +333,7 @@ PEERS = (
         "fixed window (default), of limits",
         "memory",
         SLOWAPI,
-        "With `headers_enabled`, which is off by default: there is no `Retry-After` then.",
+        "With `headers_enabled`, which is off by default: without it there is no `Retry-After`.",
         (FIXED_SERVICE,),
         settings=IN_MEMORY,
     ),
@@ -336,7 +343,7 @@ PEERS = (
         "fixed window (default), of limits",
         "redis",
         SLOWAPI,
-        "The same. Its client of Redis is synchronous, in asynchronous routes, too.",
+        "The same. Its Redis client is synchronous, even in asynchronous routes.",
         (FIXED_SERVICE,),
         settings=ON_REDIS,
     ),
@@ -364,7 +371,7 @@ PEERS = (
         "Two counters, the previous one faded.",
         FADED,
         memory=LRU,
-        redis="By the client's clock.",
+        redis="It counts by the client's clock.",
     ),
     *_both("throttled-py", "gcra", "GCRA", "Promises no exact window.", BUCKET, memory=LRU),
 )

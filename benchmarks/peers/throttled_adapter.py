@@ -1,6 +1,6 @@
-"""throttled-py as the proof kit asks: three of its algorithms, in memory and on Redis, as its README calls them.
+"""throttled-py with the interface of the proof kit: three of its algorithms, in memory and on Redis, as in its README.
 
-Where this file and that README may differ, this file is at fault first.
+If this file and that README differ, suspect this file first.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Peer:
         return not self._throttle.limit(user_id, timeout=timeout).limited
 
 
-# A string such as "100/s" knows windows of one second, minute, hour, day and week. For others the documentation has
-# Quota objects ("Custom Quota"). The burst is the limit in both, unless another one is asked for.
+# A string such as "100/s" can have windows of one second, minute, hour, day and week. For others the documentation has
+# Quota objects ("Custom Quota"). The burst defaults to the limit in both.
 def quota(limit: int, window_seconds: float) -> Quota:
-    # throttled-py itself would cut the fraction off: 1.5 to 1 second, and 0.5 to 0, by which it then divides.
+    # throttled-py itself would drop the fraction: 1.5 seconds become 1, and 0.5 become 0, by which it then divides.
     if window_seconds < 1 or window_seconds != int(window_seconds):
         raise ValueError(f"throttled-py: the window must be whole seconds, 1 or more, got {window_seconds}")
     return per_duration(timedelta(seconds=window_seconds), limit)
 
 
-# A store for each limiter: the default one is shared by all of a process, and by the limits that the kit tries.
+# A store for each limiter: the default one is shared by all limiters of a process, which the kit grades one by one.
 def _in_memory(using: RateLimiterType, limit: int, window_seconds: float) -> Peer:
     return Peer(Throttled(using=using.value, quota=quota(limit, window_seconds), store=MemoryStore()))
 

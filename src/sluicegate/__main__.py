@@ -1,5 +1,5 @@
-"""``python -m sluicegate`` is the command ``sluicegate``."""
+"""Run the command ``sluicegate`` as ``python -m sluicegate``."""
 
 from sluicegate._cli.main import main
 
-main(prog_name="sluicegate")
+main()

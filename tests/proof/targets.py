@@ -1,4 +1,4 @@
-"""Targets for the tests of the kit: planted ones, started where they are services, and small ones made on the spot."""
+"""Targets for the tests of the kit: those in the folder ``seeded``, and small ones that a test writes itself."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 from sluicegate.proof import servers
 from sluicegate.proof.target import Target, parse, service
 
-PLANTED = Path(__file__).parent / "planted"
+SEEDED = Path(__file__).parent / "seeded"
 
 
 @contextmanager
-def planted(name: str, limit: int, window: float) -> Iterator[Target]:
-    """Give the planted target of that name; a service is started, and ended afterwards."""
+def seeded(name: str, limit: int, window: float) -> Iterator[Target]:
+    """Yield a target from the folder ``seeded``. A service runs until the end of the block."""
     if ":" in name:
-        yield parse(f"{PLANTED / name}")
+        yield parse(f"{SEEDED / name}")
         return
     port = servers.free_port()
-    command = [sys.executable, str(PLANTED / name), str(port), str(limit), str(window)]
+    command = [sys.executable, str(SEEDED / name), str(port), str(limit), str(window)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout.readline().strip() == b"ready"
@@ -32,7 +32,7 @@ def planted(name: str, limit: int, window: float) -> Iterator[Target]:
 
 
 def written(folder: Path, source: str, name: str = "Limiter") -> Target:
-    """Write a file with a limiter in it, and give it as a target."""
+    """Write a file with a limiter in it, and return it as a target."""
     path = folder / "target.py"
     path.write_text(textwrap.dedent(source))
     return parse(f"{path}:{name}")

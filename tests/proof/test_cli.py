@@ -1,4 +1,4 @@
-"""The command, as it is run: what it prints, what it writes, and its exit codes."""
+"""The command ``sluicegate``, run as a process: its output, its files and its exit codes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from proof import targets
 from sluicegate.proof.cases import cases
 
-FIXED = f"{targets.PLANTED / 'fixed_window.py'}:FixedWindow"
-EXACT = f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"
+FIXED = f"{targets.SEEDED / 'fixed_window.py'}:FixedWindow"
+EXACT = f"{targets.SEEDED / 'correct_memory.py'}:SlidingWindow"
 
 pytestmark = pytest.mark.slow  # each runs the command once or twice
 
@@ -29,17 +29,17 @@ def sluicegate(*arguments: object, stdin: str = "", **environment: str) -> subpr
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120, env=variables)
 
 
-def test_0_when_every_case_passed():
+def test_exit_code_0_if_every_case_passed():
     done = sluicegate("grade", EXACT, "--case", "correctness/limit")
     assert done.returncode == 0, done.stderr
     assert "correctness/limit/exact" in done.stdout
     assert done.stdout.rstrip().endswith("passed: 3 of 3 cases")
 
 
-def test_1_when_one_failed_and_the_evidence_is_shown():
+def test_exit_code_1_and_the_evidence_if_a_case_failed():
     done = sluicegate("grade", FIXED, "--case", "correctness/edge/at", "--case", "correctness/limit/one")
     assert done.returncode == 1
-    assert "it is to be denied" in " ".join(done.stdout.split())
+    assert "it should be denied" in " ".join(done.stdout.split())
     assert done.stdout.rstrip().endswith("failed: 1 of 2 cases")
 
 
@@ -49,29 +49,29 @@ def test_1_when_one_failed_and_the_evidence_is_shown():
         ((), "name one target"),
         ((EXACT, "--http", "http://127.0.0.1:1/?id={key}"), "name one target"),
         (("limiter",), "target must be file.py:Name"),
-        (("missing.py:Limiter",), "there is no file missing.py"),
+        (("missing.py:Limiter",), "the file missing.py does not exist"),
         (("no.such.module:limiter",), "No module named 'no'"),
-        ((f"{targets.PLANTED / 'hostile_syntax.py'}:Limiter",), "SyntaxError"),
-        ((f"{targets.PLANTED / 'hostile_import_raises.py'}:Limiter",), "cannot be graded: the target raised"),
+        ((f"{targets.SEEDED / 'hostile_syntax.py'}:Limiter",), "SyntaxError"),
+        ((f"{targets.SEEDED / 'hostile_import_raises.py'}:Limiter",), "cannot be graded: the target raised"),
         (("--http", "ftp://127.0.0.1/{key}", "--limit", "5", "--window", "1"), "--http must be a URL"),
         (("--http", "http://127.0.0.1:1/{key}", "--limit", "5"), "--limit and --window"),
         (("--http", "http://127.0.0.1:1/{key}", "--limit", "5", "--window", "1"), "ConnectionRefusedError"),
-        ((EXACT, "--case", "correctness/nothing"), "there is no 'correctness/nothing'"),
+        ((EXACT, "--case", "correctness/nothing"), "got 'correctness/nothing'"),
         ((EXACT, "--json", "no/such/folder.json"), "no/such/folder.json cannot be written: No such file"),
-        ((EXACT, "--save", "/dev/null/folder"), "/dev/null/folder is no folder to save to"),
+        ((EXACT, "--save", "/dev/null/folder"), "/dev/null/folder is not a folder that can be written"),
         ((EXACT, "--limit", "0"), "0 is not in the range"),
-        ((EXACT, "--window", "nan"), "nan is no number of seconds"),
+        ((EXACT, "--window", "nan"), "nan is not a finite number of seconds"),
     ],
 )
-def test_2_when_it_could_not_run_with_a_line_that_says_why(arguments: tuple[str, ...], says: str):
+def test_exit_code_2_and_a_line_that_says_why_it_could_not_run(arguments: tuple[str, ...], says: str):
     done = sluicegate("grade", *arguments)
     assert done.returncode == 2
     assert says in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
-def test_3_when_none_failed_but_one_stayed_undecided(tmp_path: Path):
-    # Each answer takes so long that nothing can be held against it.
+def test_exit_code_3_if_none_failed_but_one_stayed_undecided(tmp_path: Path):
+    # Each answer takes so long that no verdict is certain.
     slow = targets.written(
         tmp_path,
         """
@@ -91,20 +91,20 @@ def test_3_when_none_failed_but_one_stayed_undecided(tmp_path: Path):
     assert "undecided" in done.stdout
 
 
-def test_3_when_nothing_could_be_tried():
+def test_exit_code_3_if_nothing_could_be_tried():
     done = sluicegate("grade", EXACT, "--case", "resilience/ttl")
     assert done.returncode == 3
     assert "nothing could be tried; skipped: " in done.stdout
 
 
-def test_2_and_one_line_when_something_went_wrong_that_nobody_thought_of(tmp_path: Path):
+def test_exit_code_2_and_one_line_after_an_unforeseen_error(tmp_path: Path):
     full = sluicegate("grade", EXACT, "--case", "correctness/limit/one", "--json", "/dev/full")
     assert full.returncode == 2
     assert full.stderr.strip() == "sluicegate: OSError: [Errno 28] No space left on device"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_2_when_it_is_told_to_stop_and_what_it_had_started_is_gone(tmp_path: Path, number: signal.Signals):
+def test_exit_code_2_after_a_signal_and_nothing_is_left_running(tmp_path: Path, number: signal.Signals):
     target = targets.written(
         tmp_path,
         """
@@ -120,7 +120,7 @@ def test_2_when_it_is_told_to_stop_and_what_it_had_started_is_gone(tmp_path: Pat
         """,
     )
     command = [sys.executable, "-m", "sluicegate", "grade", target.name, "--window", "1"]
-    # A shell that starts this suite in the background has interrupts ignored, which is inherited.
+    # A shell that runs this suite in the background ignores interrupts, and child processes inherit that.
     heeded = functools.partial(signal.signal, number, signal.SIG_DFL)
     with subprocess.Popen(
         command,
@@ -143,7 +143,7 @@ def test_2_when_it_is_told_to_stop_and_what_it_had_started_is_gone(tmp_path: Pat
     assert workers and not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
-def test_the_report_is_written_in_every_form_and_the_histories_can_be_judged_again(tmp_path: Path):
+def test_the_report_is_written_in_every_format_and_the_histories_can_be_judged_again(tmp_path: Path):
     made = {form: tmp_path / f"report.{form}" for form in ("json", "html", "junit")}
     options = [part for form, path in made.items() for part in (f"--{form}", path)]
     done = sluicegate("grade", FIXED, "--case", "correctness/window/any-phase", "--save", tmp_path / "kept", *options)
@@ -168,7 +168,7 @@ def test_the_report_is_written_in_every_form_and_the_histories_can_be_judged_aga
     assert found["never_under"]["verdict"] == "passed"
 
 
-def test_a_history_that_is_none_is_2_with_the_line_at_fault(tmp_path: Path):
+def test_exit_code_2_and_the_invalid_line_of_a_history(tmp_path: Path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"sluicegate-history": 1, "limit": 5, "window": 1}\n{"start": "now"}\n')
     done = sluicegate("judge", path)
@@ -176,7 +176,7 @@ def test_a_history_that_is_none_is_2_with_the_line_at_fault(tmp_path: Path):
     assert 'line 2: expected "start", seconds' in done.stderr
     piped = sluicegate("judge", "-", stdin="no history")
     assert piped.returncode == 2
-    assert "standard input is no history: line 1" in piped.stderr
+    assert "standard input is not a valid history: line 1" in piped.stderr
 
 
 def test_the_cases_are_listed_without_being_run():
@@ -187,7 +187,7 @@ def test_the_cases_are_listed_without_being_run():
     assert len(json.loads(sluicegate("cases", "--json").stdout)) == len(cases())
 
 
-def test_recommendations_are_run_only_when_asked_for():
+def test_recommendations_run_only_with_strict_or_by_their_id():
     normal = sluicegate("grade", EXACT, "--case", "resilience/clock", "--json", "/dev/null")
     assert "resilience/clock/wall" not in normal.stdout
     assert "2 recommendations not run: --strict" in normal.stdout
@@ -199,23 +199,23 @@ def test_recommendations_are_run_only_when_asked_for():
 
 
 @pytest.mark.parametrize("verb", ["grade", "judge"])
-def test_help_keeps_its_lines_and_says_the_exit_codes(verb: str):
+def test_help_keeps_its_lines_and_lists_the_exit_codes(verb: str):
     said = sluicegate(verb, "--help").stdout
     assert "\\b" not in said and "\b" not in said
     assert "Exit codes: 0 passed, 1 failed, 2 could not run, 3 undecided" in said
     assert {"grade": "    sluicegate grade --http ", "judge": '    {"sluicegate-history": 1, '}[verb] in said
 
 
-def test_questions_and_the_path_as_it_was_given():
+def test_the_report_has_questions_and_the_path_as_it_was_given():
     done = sluicegate("grade", os.path.relpath(FIXED), "--case", "correctness/limit/one", "--questions")
     assert "questions to ask" in done.stdout
-    assert f"\n{os.path.relpath(targets.PLANTED / 'fixed_window.py')}" in done.stdout
+    assert f"\n{os.path.relpath(targets.SEEDED / 'fixed_window.py')}" in done.stdout
 
 
-def test_help_says_that_it_is_no_sandbox():
-    assert "no sandbox" in " ".join(sluicegate("grade", "--help").stdout.split())
+def test_help_says_that_the_kit_is_not_a_sandbox():
+    assert "not a sandbox" in " ".join(sluicegate("grade", "--help").stdout.split())
 
 
-def test_output_that_is_no_utf_8_gets_escapes_and_no_traceback():
+def test_output_in_another_encoding_is_escaped():
     done = sluicegate("grade", FIXED, "--case", "correctness/limit/one", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr

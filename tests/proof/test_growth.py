@@ -1,4 +1,4 @@
-"""How a cost grows: what is linear is called so, and nothing else is, whatever the noise."""
+"""When a cost counts as linear: proportional costs do, bounded costs and noise do not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_cost_in_proportion_to_the_size_is_linear(constant: float, slope: floa
         (90, 91, 82, 189),  # one bad measurement, at the largest size
     ],
 )
-def test_what_is_bounded_or_noise_is_not(costs: tuple[float, ...]):
+def test_a_bounded_cost_or_noise_is_not_linear(costs: tuple[float, ...]):
     assert not growth(costs).linear
 
 
@@ -48,10 +48,10 @@ def test_noise_is_hardly_ever_called_linear_and_a_linear_cost_nearly_always():
 
     flat = sum(growth(50 * noise() for _ in SIZES).linear for _ in range(2000))
     steep = sum(growth((1 + 0.02 * size) * noise() for size in SIZES).linear for _ in range(2000))
-    assert flat < 40  # and a case asks twice
+    assert flat < 40  # and a case measures twice
     assert steep > 1800
 
 
-def test_it_says_each_size_with_its_cost():
+def test_factors_list_the_cost_at_each_size():
     assert growth((1, 2, 3, 4)).factors == "1 at 10, 2 at 100, 3 at 1000, 4 at 8000"
     assert growth((1, 2, 3, 4)).factor == 4

@@ -1,4 +1,4 @@
-"""Histories: what was recorded comes back from its file, and a file that is none says which line is at fault."""
+"""Histories: saving and loading, and errors that name the invalid line of a file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RECORDS = st.builds(
 
 
 @given(records=st.lists(_RECORDS, max_size=20), limit=st.integers(1, 10**11), window=st.floats(1e-6, 1e8))
-def test_what_was_saved_is_loaded_again(tmp_path_factory, records: list[Record], limit: int, window: float):
+def test_a_saved_history_is_loaded_unchanged(tmp_path_factory, records: list[Record], limit: int, window: float):
     path = tmp_path_factory.mktemp("history") / "a.jsonl"
     history = History(limit, window, records, {"target": "a\nb", "case": "\ud800"})
     history.save(path)
@@ -45,7 +45,7 @@ def load(tmp_path: Path, *lines: str) -> History:
     return History.load(path)
 
 
-def test_what_may_be_left_out_has_its_default_and_blank_lines_are_none(tmp_path: Path):
+def test_optional_fields_have_defaults_and_blank_lines_are_ignored(tmp_path: Path):
     assert load(tmp_path, HEAD, "", LINE, "  ").records == [Record(1.0, 1.5, "a", 1, True)]
     assert load(tmp_path, HEAD, LINE.replace("true", "null")).records[0].allowed is None
 
@@ -64,7 +64,7 @@ def test_what_may_be_left_out_has_its_default_and_blank_lines_are_none(tmp_path:
         (LINE.replace("1.0", "NaN"), '"start", seconds'),
         (LINE.replace("1.5", "Infinity"), '"end", seconds'),
         (LINE.replace("1.5", "0.5"), 'not before "start"'),
-        (LINE.replace('"a"', "7"), '"key", a text'),
+        (LINE.replace('"a"', "7"), '"key", a string'),
         (LINE.replace("true", "1"), "true, false or null"),
         (LINE.replace("}", ', "cost": 0}'), '"cost", a whole number'),
         (LINE.replace("}", ', "cost": true}'), '"cost", a whole number'),
@@ -73,7 +73,7 @@ def test_what_may_be_left_out_has_its_default_and_blank_lines_are_none(tmp_path:
         (LINE.replace("}", ', "remaining": 0.5}'), '"remaining", a whole number'),
     ],
 )
-def test_a_line_that_is_none_is_named_with_what_came_and_what_was_expected(tmp_path: Path, line: str, expected: str):
+def test_an_invalid_line_is_reported_with_its_value_and_the_expected_one(tmp_path: Path, line: str, expected: str):
     with pytest.raises(InvalidHistory) as caught:
         load(tmp_path, HEAD, LINE, line, LINE)
     assert caught.value.line == 3
@@ -92,13 +92,13 @@ def test_a_line_that_is_none_is_named_with_what_came_and_what_was_expected(tmp_p
         (HEAD.replace("1.0", "Infinity"), '"window", seconds above 0'),
     ],
 )
-def test_a_file_with_another_first_line_is_refused(tmp_path: Path, head: str, expected: str):
+def test_a_file_with_an_invalid_first_line_is_rejected(tmp_path: Path, head: str, expected: str):
     with pytest.raises(InvalidHistory, match="line 1") as caught:
         load(tmp_path, head, LINE)
     assert expected in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_refused_or_kept_but_never_crash(tmp_path: Path):
+def test_bytes_that_are_not_text_are_rejected(tmp_path: Path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(f"{HEAD}\n".encode() + b"\xff\xfe\x00")
     with pytest.raises(InvalidHistory):
@@ -118,5 +118,5 @@ def test_a_million_answers_are_read_and_judged_in_seconds(tmp_path: Path):
             print(json.dumps(fields), file=file)
     began = time.process_time()
     judge(History.load(path))
-    # Of this process, not of the clock: whatever else the machine does. Some 8 s; quadratic would be days.
+    # The time of this process alone, as the machine may be busy. It takes about 8 s; quadratic would take days.
     assert time.process_time() - began < 60

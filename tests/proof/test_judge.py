@@ -1,4 +1,4 @@
-"""The judge of recorded answers: what it must catch, what it must let pass, and the same by brute force."""
+"""The judge of recorded answers: the faults it must find, the answers it must accept, and a check by brute force."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.judge import Span, judge, never_over, never_under, over, owed, spans, unjustified
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.verdict import CaseVerdict
 
 
 def at(instant: float, *, allowed: bool = True, cost: int = 1, key: str = "a", took: float = 0.0) -> Record:
@@ -33,7 +33,7 @@ def test_one_unit_more_than_the_limit_is_over():
     assert not over(records, 6, 1)
 
 
-def test_one_dear_request_is_over_by_its_cost():
+def test_one_request_may_be_over_the_limit_by_its_cost():
     assert over([at(0, cost=11)], 10, 1) == [Span("a", 0, 11)]
     assert over([at(0, cost=6), at(0.5, cost=5)], 10, 1) == [Span("a", 0, 11)]
 
@@ -43,11 +43,11 @@ def test_exactly_at_the_edge_a_unit_is_free_again():
     assert over([at(0), at(0.999)], 1, 1)
 
 
-def test_each_key_has_a_limit_of_its_own_and_denials_are_not_counted():
+def test_each_key_has_its_own_limit_and_denials_are_not_counted():
     assert not over([at(0, key="a"), at(0, key="b"), at(0, allowed=False)], 1, 1)
 
 
-def test_what_may_have_fallen_outside_the_window_is_not_counted():
+def test_a_request_that_may_have_been_decided_outside_the_window_is_not_counted():
     # The first may have been decided at 0.0 and the second at 1.05: a window apart.
     assert not over([at(0, took=0.1), at(0.95, took=0.1)], 1, 1)
     assert over([at(0, took=0.1), at(0.85, took=0.1)], 1, 1)
@@ -58,7 +58,7 @@ def test_a_request_that_took_longer_than_the_window_proves_nothing():
     assert over([at(0, took=5, cost=10), at(2), at(2.1), at(2.2)], 2, 1) == [Span("a", 2, 3)]
 
 
-# Denied though there was room
+# Denied although there was room
 
 
 def test_a_denial_with_room_is_unjustified():
@@ -80,18 +80,18 @@ def test_a_denied_cost_needs_room_for_all_of_it():
     assert unjustified([at(0, cost=11, allowed=False)], 10, 1) == []
 
 
-def test_another_keys_units_justify_no_denial():
+def test_units_of_another_key_do_not_justify_a_denial():
     denied = at(0.5, allowed=False)
     assert unjustified([at(0, key="b"), denied], 1, 1) == [denied]
 
 
-def test_a_request_under_way_at_the_same_time_may_have_come_first():
+def test_a_request_in_flight_at_the_same_time_may_have_been_decided_first():
     assert unjustified([at(0.5, took=0.2), at(0.4, allowed=False, took=0.2)], 1, 1) == []
     # It ended within the window of the instant at which the denial began, wherever both were decided.
     assert unjustified([at(0, took=0.2), at(1.1, allowed=False, took=0.2)], 1, 1) == []
 
 
-# Answers that never came
+# Requests without an answer
 
 
 def test_a_request_without_an_answer_may_have_taken_its_units_and_may_not():
@@ -102,16 +102,16 @@ def test_a_request_without_an_answer_may_have_taken_its_units_and_may_not():
     assert unjustified([at(0), unknown, denied], 3, 1) == [denied]
 
 
-# What a request was owed
+# Answers that an exact limiter owes
 
 
-def test_a_request_is_owed_the_one_answer_that_is_right_wherever_the_decisions_fell():
+def test_an_answer_is_owed_if_it_is_right_wherever_in_their_intervals_the_decisions_fell():
     first, inside, after = at(0, took=0.1), at(0.5, allowed=False), at(1.2)
     assert [each.answer for each in owed([first, inside, after], 1, 1)] == [True, False, True]
 
 
 def test_near_the_edge_neither_answer_is_owed():
-    # It was decided between 1.0 and 1.2, when the first had perhaps left and perhaps not.
+    # It was decided between 1.0 and 1.2, when the first may or may not have left.
     assert owed([at(0, took=0.1), at(1.0, took=0.2)], 1, 1)[1].answer is None
 
 
@@ -124,42 +124,44 @@ def test_a_request_that_took_nearly_a_window_makes_the_certain_count_too_low_nev
 # Verdicts
 
 
-def held(records: list[Record], limit: int, window: float = 1) -> History:
+def history_of(records: list[Record], limit: int, window: float = 1) -> History:
     return History(limit, window, records)
 
 
 def test_a_full_window_and_a_right_denial_pass():
-    judgement = judge(held([at(0), at(0.1), at(0.5, allowed=False), at(1.05)], 2))
-    assert [finding.verdict for finding in judgement] == [Verdict.PASSED, Verdict.PASSED]
+    judgement = judge(history_of([at(0), at(0.1), at(0.5, allowed=False), at(1.05)], 2))
+    assert [finding.verdict for finding in judgement] == [CaseVerdict.PASSED, CaseVerdict.PASSED]
 
 
-def test_one_unit_more_fails_and_names_the_request_that_was_one_too_many():
-    finding = never_over(held([at(0), at(0.1), at(0.2)], 2))
-    assert finding.verdict is Verdict.FAILED
+def test_one_unit_too_many_fails_and_names_the_request():
+    finding = never_over(history_of([at(0), at(0.1), at(0.2)], 2))
+    assert finding.verdict is CaseVerdict.FAILED
     assert finding.at == at(0.2)
     assert "3 units were allowed to 'a' within 0.2 s" in finding.says
 
 
-def test_answers_that_took_too_long_to_tell_are_undecided_never_passed():
-    assert never_over(held([at(n * 0.4, took=0.9) for n in range(6)], 2)).verdict is Verdict.UNDECIDED
-    assert never_over(held([], 2)).verdict is Verdict.UNDECIDED
-    assert never_under(held([at(0, took=0.9), at(0.5, took=0.9, allowed=False)], 1)).verdict is Verdict.UNDECIDED
+def test_slow_answers_are_undecided_never_passed():
+    assert never_over(history_of([at(n * 0.4, took=0.9) for n in range(6)], 2)).verdict is CaseVerdict.UNDECIDED
+    assert never_over(history_of([], 2)).verdict is CaseVerdict.UNDECIDED
+    assert (
+        never_under(history_of([at(0, took=0.9), at(0.5, took=0.9, allowed=False)], 1)).verdict is CaseVerdict.UNDECIDED
+    )
 
 
 def test_a_denial_with_room_fails_and_says_how_much_room_there_was():
-    finding = never_under(held([at(0), at(0.5, allowed=False, cost=2)], 4))
-    assert finding.verdict is Verdict.FAILED
+    finding = never_under(history_of([at(0), at(0.5, allowed=False, cost=2)], 4))
+    assert finding.verdict is CaseVerdict.FAILED
     assert "was denied a cost of 2 though its window held at most 1 of 4 units" in finding.says
 
 
-def test_what_shows_nothing_is_undecided():
-    few = judge(held([at(0)], 2))
-    assert [finding.verdict for finding in few] == [Verdict.UNDECIDED, Verdict.UNDECIDED]
+def test_a_history_too_short_to_show_a_fault_is_undecided():
+    few = judge(history_of([at(0)], 2))
+    assert [finding.verdict for finding in few] == [CaseVerdict.UNDECIDED, CaseVerdict.UNDECIDED]
     assert "the fullest held 1 of 2 units" in few.never_over.says
 
 
-def test_a_span_is_written_with_as_many_digits_as_tell_it_from_the_window():
-    assert "within 0.99999 s, less than the window of 1 s" in never_over(held([at(0), at(0.99999)], 1)).says
+def test_a_span_is_written_with_enough_digits_to_differ_from_the_window():
+    assert "within 0.99999 s, less than the window of 1 s" in never_over(history_of([at(0), at(0.99999)], 1)).says
 
 
 # Against brute force, on a coarse grid so that edges meet
@@ -178,7 +180,7 @@ _RECORDS = st.lists(
 
 
 @given(_RECORDS, st.integers(1, 8), st.integers(1, 10))
-def test_it_agrees_with_brute_force(records: list[Record], limit: int, window: int):
+def test_the_judge_agrees_with_brute_force(records: list[Record], limit: int, window: int):
     found = {(span.key, span.start): span.units for span in over(records, limit, window)}
     worst: dict[str, int] = {}
     for first, last in itertools.product([record for record in records if record.allowed], repeat=2):
@@ -206,13 +208,13 @@ def test_it_agrees_with_brute_force(records: list[Record], limit: int, window: i
 
 
 @given(_RECORDS, st.integers(1, 8), st.integers(1, 10))
-def test_what_is_owed_agrees_with_every_way_in_which_the_decisions_may_have_fallen(records, limit: int, window: int):
+def test_owed_answers_agree_with_every_way_the_decisions_may_have_fallen(records, limit: int, window: int):
     for each in owed(records, limit, window):
         record = each.record
         others = [r for r in records if r.key == record.key and r.allowed is not False]
         if record.allowed is not False:
             others.remove(record)
-        # By the unit of the grid: whatever its own instant, some others may be in the window, and some must be.
+        # For each instant on the grid: the most units that may be in the window, and the fewest that must be.
         may, must = [], []
         for now in range(record.start, record.end + 1):
             in_window = range(now - window + 1, now + 1)
@@ -227,7 +229,7 @@ _TRAFFIC = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(
 
 
 def limited(traffic: list[tuple[int, int, int, int]], limit: int, window: int) -> list[Record]:
-    """An exact sliding window, seen from outside: each decision somewhere within its interval."""
+    """Return the answers of an exact sliding window, each decided somewhere within its interval."""
     now, log, records = 0, [], []
     for gap, before, after, cost in traffic:
         now += gap
@@ -239,14 +241,14 @@ def limited(traffic: list[tuple[int, int, int, int]], limit: int, window: int) -
 
 
 @given(_TRAFFIC, st.integers(1, 8), st.integers(1, 12))
-def test_of_an_exact_limiter_it_finds_nothing_whatever_the_delays(traffic, limit: int, window: int):
+def test_an_exact_limiter_never_fails_whatever_the_delays(traffic, limit: int, window: int):
     records = limited(traffic, limit, window)
     assert over(records, limit, window) == []
     assert unjustified(records, limit, window) == []
 
 
 @given(st.integers(1, 8), st.integers(2, 12), st.integers(0, 30))
-def test_of_a_limiter_that_is_off_by_one_it_finds_it_at_once(limit: int, window: int, began: int):
+def test_a_limiter_that_is_off_by_one_fails(limit: int, window: int, began: int):
     demand = [(began, 0, 0, 1), *[(0, 0, 0, 1)] * 10]
     assert over(limited(demand, limit + 1, window), limit, window)
     assert unjustified(limited(demand, limit, window), limit + 1, window)

@@ -1,4 +1,4 @@
-"""The pages on the proof kit say what it does: their examples run, and what they name exists."""
+"""The documents on the proof kit: their examples run, and the cases, options and fields that they name exist."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proof import targets
-from sluicegate._cli.main import main
-from sluicegate.proof import History, Record, Verdict
+from sluicegate._cli import cases as cases_command
+from sluicegate._cli import grade as grade_command
+from sluicegate._cli import judge as judge_command
+from sluicegate.proof import CaseVerdict, History, Record
 from sluicegate.proof.case import Case
 from sluicegate.proof.cases import cases, correctness
+from sluicegate.proof.environment import GradeSettings
 from sluicegate.proof.facts import facts
 from sluicegate.proof.grading import choose, grade
 from sluicegate.proof.growth import Growth
 from sluicegate.proof.judge import judge, never_over, never_under
-from sluicegate.proof.report import Report, Result, data
-from sluicegate.proof.rig import Settings
-from sluicegate.proof.rubric import Line
+from sluicegate.proof.report import CaseResult, Report, data
+from sluicegate.proof.rubric import RubricLine
 from sluicegate.proof.target import parse
 from sluicegate.proof.verdict import Finding
 
@@ -60,7 +62,8 @@ def test_every_case_that_is_named_exists(page: Path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_is_named_exists(page: Path):
-    known = {name for command in main.commands.values() for each in command.params for name in each.opts}
+    commands = (cases_command.main, grade_command.main, judge_command.main)
+    known = {name for command in commands for each in command.params for name in each.opts}
     assert "--strict" in known
     code = re.findall(r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
     ours = [piece for piece in sum(code, ()) if "redis-cli" not in piece]
@@ -69,7 +72,7 @@ def test_every_option_that_is_named_exists(page: Path):
 
 
 @pytest.mark.parametrize("picture", [*(DOCS / "explanation").glob("*.svg")], ids=lambda picture: picture.name)
-def test_a_picture_says_itself_in_words_and_knows_the_dark(picture: Path):
+def test_a_picture_has_a_description_and_a_dark_theme(picture: Path):
     svg = "{http://www.w3.org/2000/svg}"
     root = ET.fromstring(picture.read_text(encoding="utf-8"))
     assert root.findtext(f"{svg}title")
@@ -82,23 +85,23 @@ def test_a_picture_says_itself_in_words_and_knows_the_dark(picture: Path):
 
 
 @pytest.mark.slow
-def test_the_case_of_the_how_to_catches_the_fault_that_is_planted_for_it(tmp_path: Path, monkeypatch):
-    source, planted, entry = blocks("how-to/add-a-case.md", "python")
+def test_the_case_in_the_how_to_catches_the_fault_seeded_for_it(tmp_path: Path, monkeypatch):
+    source, seeded, entry = blocks("how-to/add-a-case.md", "python")
     new = entered(source, monkeypatch)
-    (tmp_path / "saves_up.py").write_text(planted)
+    (tmp_path / "saves_up.py").write_text(seeded)
     assert "saves_up.py:SavesUp" in entry
     assert new.id in entry
     faulty, exact = (
         parse(f"{tmp_path / 'saves_up.py'}:SavesUp"),
-        parse(f"{targets.PLANTED / 'correct_memory.py'}:SlidingWindow"),
+        parse(f"{targets.SEEDED / 'correct_memory.py'}:SlidingWindow"),
     )
-    for target, verdict in ((faulty, Verdict.FAILED), (exact, Verdict.PASSED)):
-        (result,) = grade(target, Settings(), [new]).results
+    for target, verdict in ((faulty, CaseVerdict.FAILED), (exact, CaseVerdict.PASSED)):
+        (result,) = grade(target, GradeSettings(), [new]).results
         assert result.finding.verdict is verdict, result.finding.says
 
 
 def entered(source: str, monkeypatch) -> Case:
-    """Run the source of a case as if it stood in its file, for this test alone."""
+    """Run the source of a case as if it were in its file, for this test alone."""
     monkeypatch.setattr("sluicegate.proof.case._cases", {})
     exec(compile(source, "add-a-case.md", "exec"), dict(vars(correctness)))
     (new,) = [case for case in cases() if case.run.__code__.co_filename == "add-a-case.md"]
@@ -108,7 +111,7 @@ def entered(source: str, monkeypatch) -> Case:
 # Histories
 
 
-def test_the_history_of_the_reference_is_one(tmp_path: Path):
+def test_the_history_in_the_reference_is_valid(tmp_path: Path):
     (example,) = blocks("reference/history.md", "jsonl")
     path = tmp_path / "history.jsonl"
     path.write_text(example)
@@ -122,9 +125,9 @@ def test_the_history_of_the_reference_is_one(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("node"), reason="there is no node on this machine")
-@pytest.mark.parametrize(("counts", "verdict"), [("Math.floor(now)", Verdict.FAILED), ("0", Verdict.PASSED)])
-def test_a_history_that_another_language_records_is_judged(tmp_path: Path, counts: str, verdict: Verdict):
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+@pytest.mark.parametrize(("counts", "verdict"), [("Math.floor(now)", CaseVerdict.FAILED), ("0", CaseVerdict.PASSED)])
+def test_a_history_that_another_language_records_is_judged(tmp_path: Path, counts: str, verdict: CaseVerdict):
     (script,) = blocks("how-to/grade-your-service.md", "js")
     (tmp_path / "record.mjs").write_text(script)
     (tmp_path / "limiter.mjs").write_text(JAVASCRIPT.replace("COUNTS", counts))
@@ -149,9 +152,9 @@ export function allow(key) {
 
 def test_the_reference_names_every_field_of_a_report():
     growth = Growth("bytes", "limit", [1, 2, 4], [1, 2, 4])
-    case = Case("a/b/c", "A sentence.", Line.CORRECTNESS, lambda rig: None)
-    found = Finding(Verdict.PASSED, "so it is", growth=growth)
-    report = Report("a", 5, 1.0, (Result(case, found, 0.1),), "2026-11-24", 1.0, facts=facts(Path(__file__)))
+    case = Case("a/b/c", "A sentence.", RubricLine.CORRECTNESS, lambda env: None)
+    found = Finding(CaseVerdict.PASSED, "so it is", growth=growth)
+    report = Report("a", 5, 1.0, (CaseResult(case, found, 0.1),), "2026-11-24", 1.0, facts=facts(Path(__file__)))
     plain = data.as_data(report)
     result = plain["results"][0]
     line = plain["rubric"]["correctness"]
@@ -174,9 +177,9 @@ def test_the_example_of_the_explanation_is_true():
     exec(compile(example, "verdicts.md", "exec"), {})
 
 
-def test_the_conflict_that_is_said_not_to_be_found_is_not():
+def test_the_conflict_that_the_explanation_says_is_missed_is_missed():
     records = [Record(0, 0, "a", 1, True), Record(0.9, 1.85, "a", 1, True), Record(1.95, 1.95, "a", 1, True)]
-    assert never_over(History(1, 1.0, records)).verdict is not Verdict.FAILED
+    assert never_over(History(1, 1.0, records)).verdict is not CaseVerdict.FAILED
 
 
 _WIDENED = st.lists(
@@ -199,30 +202,32 @@ _WIDENED = st.lists(
 
 @settings(max_examples=300)
 @given(_WIDENED, st.integers(1, 3), st.integers(2, 10))
-def test_delays_never_fail_a_limiter_nor_decide_for_it(pairs: list[tuple[Record, Record]], limit: int, window: int):
+def test_delays_never_fail_a_limiter_nor_pass_an_undecided_one(
+    pairs: list[tuple[Record, Record]], limit: int, window: int
+):
     short, long = (History(limit, window, [pair[which] for pair in pairs]) for which in (0, 1))
     for before, after in zip(judge(short), judge(long), strict=True):
-        if before.verdict is not Verdict.FAILED:
-            assert after.verdict is not Verdict.FAILED
-        if before.verdict is Verdict.UNDECIDED:
-            assert after.verdict is Verdict.UNDECIDED
+        if before.verdict is not CaseVerdict.FAILED:
+            assert after.verdict is not CaseVerdict.FAILED
+        if before.verdict is CaseVerdict.UNDECIDED:
+            assert after.verdict is CaseVerdict.UNDECIDED
 
 
 def test_a_fault_can_hide_in_long_intervals():
     full = [Record(n / 10, n / 10, "b", 1, True) for n in range(2)]
     over = [Record(0, 0, "a", 1, True), Record(0.1, 0.1, "a", 1, True), Record(0.2, 0.2, "a", 1, True)]
-    assert never_over(History(2, 1.0, [*over, *full])).verdict is Verdict.FAILED
+    assert never_over(History(2, 1.0, [*over, *full])).verdict is CaseVerdict.FAILED
     hidden = [*over[:2], over[2]._replace(end=1.5), *full, Record(0.2, 0.2, "b", 1, False)]
-    assert never_over(History(2, 1.0, hidden)).verdict is Verdict.PASSED
-    assert never_under(History(2, 1.0, hidden)).verdict is Verdict.PASSED
+    assert never_over(History(2, 1.0, hidden)).verdict is CaseVerdict.PASSED
+    assert never_under(History(2, 1.0, hidden)).verdict is CaseVerdict.PASSED
 
 
 def test_a_history_that_shows_nothing_is_undecided():
     for records in ([], [Record(0, 0, "a", 1, True)]):
-        assert {finding.verdict for finding in judge(History(2, 1.0, records))} == {Verdict.UNDECIDED}
+        assert {finding.verdict for finding in judge(History(2, 1.0, records))} == {CaseVerdict.UNDECIDED}
 
 
-def test_the_list_of_timed_cases_is_that_of_the_cases_marked_so():
+def test_the_list_of_timed_cases_names_all_cases_that_are_marked_timed():
     text = (DOCS / "explanation/verdicts.md").read_text(encoding="utf-8").partition("## Timed cases")[2]
     named = re.findall(r"^\| `([a-z/-]+)` \|", text, re.MULTILINE)
     assert {case.id for case in cases() if case.timed} == {case.id for case in choose(named, strict=True)}

@@ -1,4 +1,4 @@
-"""How a target is named, and what is said of one that cannot be graded."""
+"""Parsing targets: files, modules and URLs, and the errors for anything else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from sluicegate.proof.target import InvalidTarget, parse, service
 
 
-def test_a_file_and_a_module_are_told_apart(tmp_path: Path):
+def test_a_file_and_a_module_are_distinguished(tmp_path: Path):
     path = tmp_path / "limiter.py"
     path.touch()
     assert parse(f"{path}:Limiter").where == {"file": str(path), "name": "Limiter"}
@@ -21,20 +21,20 @@ def test_a_file_and_a_module_are_told_apart(tmp_path: Path):
 @pytest.mark.parametrize(
     "text", ["", "limiter", "limiter.py", "missing.py:Limiter", "a:b-c", "a b:c", "module:", ":name"]
 )
-def test_what_is_neither_is_refused_with_the_forms_that_there_are(text: str):
+def test_text_in_another_form_is_rejected_with_the_accepted_forms(text: str):
     with pytest.raises(InvalidTarget, match=r"file\.py:Name, package\.module:name, or --http"):
         parse(text)
 
 
 @pytest.mark.parametrize("text", ["limiter.mjs:allow", "limiter.go", "src/limiter.xyz:allow", "{folder}/limiter.py2:A"])
-def test_a_file_of_another_language_is_refused_with_what_there_is_for_it(tmp_path: Path, text: str):
+def test_a_file_in_another_language_is_rejected_with_advice(tmp_path: Path, text: str):
     (tmp_path / "limiter.py2").touch()
     text = text.format(folder=tmp_path)
     place = text.partition(":")[0]
     with pytest.raises(InvalidTarget) as refused:
         parse(text)
     assert str(refused.value) == (
-        f"{place!r} is no Python file: grade its service with --http, or record a history and judge that"
+        f"{place!r} is not a Python file: grade its service with --http, or record a history and judge it"
     )
 
 
@@ -60,6 +60,6 @@ def test_a_service_is_a_url_with_a_place_for_the_key(url: str):
         "file:///etc/{key}",
     ],
 )
-def test_any_other_url_is_refused(url: str):
+def test_any_other_url_is_rejected(url: str):
     with pytest.raises(InvalidTarget, match=r"--http must be a URL with \{key\} once"):
         service(url)

@@ -1,1 +1,1 @@
-"""The command ``sluicegate``."""
+"""The command ``sluicegate``: one file for each subcommand."""

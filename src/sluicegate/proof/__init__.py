@@ -1,6 +1,6 @@
-"""The proof kit: grades any rate limiter and shows the evidence. This file only re-exports."""
+"""The proof kit: grade any rate limiter, with evidence for every verdict. This file only re-exports."""
 
 from sluicegate.proof.history import History, InvalidHistory, Record
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.verdict import CaseVerdict, Finding
 
-__all__ = ["Finding", "History", "InvalidHistory", "Record", "Verdict"]
+__all__ = ["CaseVerdict", "Finding", "History", "InvalidHistory", "Record"]

@@ -1,12 +1,12 @@
-"""A case: one sentence that a limiter has to keep, and the function that finds out whether it does.
+"""`Case` and the `case` decorator: one sentence that a limiter must keep, and the function that checks it.
 
-Cases live in ``cases``, one file a section. Each is a function that is given a `Rig` and returns a `Finding`:
+The cases live in ``cases``, one file a section. Each is a function that takes an `Environment` and returns a `Finding`:
 
-    @case("correctness/limit/one", "With N = 1 the first request is allowed and the second is not.", Line.CORRECTNESS)
-    def one(rig: Rig) -> Finding: ...
+    @case("correctness/limit/one", "With N = 1 the first request is allowed and the second is denied.", ...)
+    def one(env: Environment) -> Finding: ...
 
-Its id runs it alone, so an id that was released keeps its meaning. A case finds `Verdict.FAILED` only on certain
-evidence, and `Verdict.PASSED` only on evidence that would have shown the fault.
+People name a case by its id, so an id keeps its meaning once it is released. A case may return `CaseVerdict.FAILED`
+only on certain evidence, and `CaseVerdict.PASSED` only on evidence that would have shown the fault.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sluicegate.proof.need import Need
-from sluicegate.proof.rig import Rig
-from sluicegate.proof.rubric import Line
+from sluicegate.proof.environment import Environment
+from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.rubric import RubricLine
 from sluicegate.proof.verdict import Finding
 
 _ID = re.compile(r"[a-z]+(/[a-z0-9-]+){2}")
@@ -25,24 +25,24 @@ _ID = re.compile(r"[a-z]+(/[a-z0-9-]+){2}")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One sentence and how it is checked.
+    """One sentence and how to check it.
 
     Attributes:
         id: ``section/topic/name``.
-        sentence: What a limiter has to keep.
-        line: The line of the rubric that it belongs to.
-        run: Checks it. Raises `sluicegate.proof.crew.TargetFailed` where the target itself went down.
-        needs: What it needs of a target; without one of these it is skipped.
-        should: Whether it is a recommendation: run only when asked for, with ``--strict``.
+        sentence: What a limiter must keep.
+        line: The line of the rubric it belongs to.
+        run: Checks it. Raises `sluicegate.proof.workers.TargetFailed` when the target itself goes down.
+        requires: What the target must offer; without all of these the case is skipped.
+        should: Whether it is a recommendation: run only with ``--strict``, or by its id.
         alone: Whether it measures time or loads the machine, so that nothing else may run beside it.
-        timed: Whether its verdict rests on how long something took, so that a machine that stood still may be to blame.
+        timed: Whether its verdict depends on how long something took, so that a stalled machine can fail it.
     """
 
     id: str
     sentence: str
-    line: Line
-    run: Callable[[Rig], Finding]
-    needs: frozenset[Need] = frozenset()
+    line: RubricLine
+    run: Callable[[Environment], Finding]
+    requires: frozenset[Requirement] = frozenset()
     should: bool = False
     alone: bool = False
     timed: bool = False
@@ -59,23 +59,23 @@ _cases: dict[str, Case] = {}
 def case(
     id_: str,
     sentence: str,
-    line: Line,
-    *needs: Need,
+    line: RubricLine,
+    *requires: Requirement,
     should: bool = False,
     alone: bool = False,
     timed: bool = False,
-) -> Callable[[Callable[[Rig], Finding]], Callable[[Rig], Finding]]:
-    """Enter a function as a case. See `Case` for the arguments."""
+) -> Callable[[Callable[[Environment], Finding]], Callable[[Environment], Finding]]:
+    """Register a function as a case. `Case` describes the arguments."""
     assert _ID.fullmatch(id_), id_
     assert id_ not in _cases, id_
 
-    def enter(run: Callable[[Rig], Finding]) -> Callable[[Rig], Finding]:
-        _cases[id_] = Case(id_, sentence, line, run, frozenset(needs), should, alone, timed)
+    def register(run: Callable[[Environment], Finding]) -> Callable[[Environment], Finding]:
+        _cases[id_] = Case(id_, sentence, line, run, frozenset(requires), should, alone, timed)
         return run
 
-    return enter
+    return register
 
 
-def entered() -> list[Case]:
-    """Return the cases entered so far, in their order; all of them are what `sluicegate.proof.cases.cases` returns."""
+def registered() -> list[Case]:
+    """Return the cases registered so far. Use `sluicegate.proof.cases.cases` to get all of them."""
     return list(_cases.values())

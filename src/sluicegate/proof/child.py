@@ -1,7 +1,7 @@
-"""A child: one process in a session of its own, two pipes to speak with it line by line, and what it prints.
+"""`Child`: a process in its own session, with two pipes that carry lines, and its captured output.
 
-Nothing that it does holds up this side for longer than was allowed: it may hang, die, flood its output, or leave
-processes behind that hold its pipes open.
+The child may hang, die, flood its output, or leave processes behind that hold its pipes open: no call here blocks for
+longer than its time-out.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from contextlib import ExitStack, suppress
 from sluicegate.proof.worker import PIPES_CLOSED
 
 FLOOD = 10_000_000
-"""Bytes that a child may print before it is stopped."""
+"""Bytes that a child may print before it is killed."""
 
-_SHOWN = 4000  # of what it printed
+_SHOWN = 4000  # bytes of its output that are kept
 _LARGEST_LINE = 1 << 27
-_TICK = 0.1  # seconds between two looks at whether there is still somebody to wait for
+_TICK = 0.1  # seconds between two checks that the process is still alive
 
 
-class Down(Exception):
-    """The child is no use any more. The text says how it went, without its subject: ``hung: no answer within 3 s``."""
+class ChildFailed(Exception):
+    """The child can no longer be used. The text says why, without a subject: ``hung: no answer within 3 s``."""
 
 
-class Hung(Down):
-    """It did not answer in time. Where it prints its stack on SIGUSR1, that is the last of its output."""
+class ChildHung(ChildFailed):
+    """The child did not answer in time. If it prints its stack on SIGUSR1, the stack is at the end of its output."""
 
 
 class Child:
     """One process.
 
     Args:
-        command: What to run. Two numbers are added to it: the descriptors to read lines from and to write lines to.
+        command: The command to run. Two arguments are appended: the file descriptors to read from and to write to.
 
     Raises:
-        OSError, ValueError: It cannot be started. Nothing is left of it.
+        OSError, ValueError: The process cannot be started. Nothing is left behind.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ class Child:
             self._replies, theirs_out = os.pipe()
             stack.callback(os.close, self._replies)
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - running what it is given is what this is for
+                self._process = subprocess.Popen(  # noqa: S603 - the caller chooses the command
                     [*command, str(theirs_in), str(theirs_out)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
@@ -79,11 +79,11 @@ class Child:
 
     @property
     def output(self) -> str:
-        """The last of what it printed."""
+        """The last of what the process printed."""
         return self._output.decode("utf-8", "backslashreplace")
 
     def send(self, line: bytes, within: float) -> None:
-        """Send a line, which has no end of its own. Raises `Down` where it is not read within so many seconds."""
+        """Send one line, given without its line feed. Raises `ChildFailed` if it is not read within so many seconds."""
         left, end_at = memoryview(line + b"\n"), time.monotonic() + within
         while left:
             if not select.select([], [self._commands], [], max(0.0, end_at - time.monotonic()))[1]:
@@ -96,12 +96,12 @@ class Child:
                 raise self._down(self._death()) from None
 
     def receive(self, within: float) -> bytes:
-        """Wait for one line. Raises `Down` where none comes within so many seconds, or none can come any more."""
+        """Return the next line. Raises `ChildFailed` if none arrives within so many seconds, or none can arrive."""
         end_at, searched = time.monotonic() + within, 0
         while (end := self._received.find(b"\n", searched)) < 0:
             searched = len(self._received)
             if searched > _LARGEST_LINE:
-                raise self._down("answered without an end")
+                raise self._down("answered with a line that is too long")
             self._received += self._more(end_at, within)
         if self._flooded:
             raise self._down(self._death())
@@ -111,8 +111,8 @@ class Child:
 
     def _more(self, end_at: float, within: float) -> bytes:
         while True:
-            # A process that it left behind may hold the pipe open: its end is not the end of the pipe. It is looked at
-            # first, so that what it wrote before is still read.
+            # A process that the child left behind may hold the pipe open, so the end of the child is not the end of
+            # the pipe. Poll before reading: then everything the child wrote before it ended is still read.
             ended = self._process.poll() is not None
             if select.select([self._replies], [], [], 0 if ended else _TICK)[0]:
                 data = os.read(self._replies, 1 << 20)
@@ -125,7 +125,7 @@ class Child:
                 raise self._hung(within)
 
     def close(self) -> None:
-        """Kill the process and all that it started. Again: nothing happens."""
+        """Kill the process and everything it started. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -135,40 +135,41 @@ class Child:
         self._left.close()
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # the latter is how macOS says that all of them have ended
+        with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter when all of them have ended
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _death(self) -> str:
         if self._flooded:
-            return f"printed more than {FLOOD // 1_000_000} MB, and was stopped"
+            return f"printed more than {FLOOD // 1_000_000} MB and was stopped"
         try:
             code = self._process.wait(1)
         except subprocess.TimeoutExpired:
-            return "closed the kit's own pipes"
+            return "closed the kit's pipes"
         if code == PIPES_CLOSED:
-            return "closed the kit's own pipes"
+            return "closed the kit's pipes"
         if code < 0:
             return f"died of signal {-code} ({signal.strsignal(-code)})"
         return f"ended its process with exit code {code}"
 
-    def _hung(self, within: float) -> Hung:
+    def _hung(self, within: float) -> ChildHung:
         printed = self._printed
-        self._process.send_signal(signal.SIGUSR1)  # it prints where it hangs
+        self._process.send_signal(signal.SIGUSR1)  # makes it print where it hangs
         for _ in range(20):
             time.sleep(0.05)
             if self._printed > printed:
                 break
-        self._reader.join(0.1)  # for the last that it printed
-        return Hung(f"hung: no answer within {within:.3g} s")
+        self._reader.join(0.1)  # for the end of that output
+        return ChildHung(f"hung: no answer within {within:.3g} s")
 
-    def _down(self, how: str) -> Down:
+    def _down(self, how: str) -> ChildFailed:
         self._reader.join(0.1)
-        return Down(how)
+        return ChildFailed(how)
 
     def _drain(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as pipe:
-            # Not to the end of the pipe: who holds it open may be in a session of its own, where no signal reaches it.
+            # Do not read to the end of the pipe: a process in another session, out of reach of our signals, may hold it
+            # open.
             while not self._closed:
                 if not select.select([pipe], [], [], _TICK)[0]:
                     continue
@@ -184,7 +185,7 @@ class Child:
 
 
 def _environment(home: str) -> dict[str, str]:
-    # What an interpreter needs, and nothing else: whoever runs the kit may have secrets in the environment.
+    # Only what an interpreter needs: the environment of the user who runs the kit may hold secrets.
     kept = (
         *("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYENV_VERSION", "VIRTUAL_ENV"),
         *("LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_DIR", "SSL_CERT_FILE"),

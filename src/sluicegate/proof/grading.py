@@ -1,7 +1,7 @@
-"""Grade a target: see what it is, run the cases that fit, and make the report.
+"""`grade`: find out what a target offers, run the cases that apply to it, and return the report.
 
-Cases that only wait and look run side by side; those that measure time or load the machine run alone. A case that stays
-undecided is run again, alone: on a busy machine the second look is often the clear one.
+Cases that mostly wait run side by side; those that measure time or load the machine run alone. A case that ends
+undecided is run again, alone: on a busy machine the second run is often the clear one.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ import redis
 from sluicegate.proof import faketime, servers
 from sluicegate.proof.case import Case
 from sluicegate.proof.cases import cases
-from sluicegate.proof.crew import Abilities, NoInterpreter, TargetFailed, Worker, ask
+from sluicegate.proof.environment import Environment, GradeSettings, Survey
 from sluicegate.proof.facts import facts
-from sluicegate.proof.need import Need
-from sluicegate.proof.report import Report, Result
-from sluicegate.proof.rig import Rig, Settings, Survey
+from sluicegate.proof.report import CaseResult, Report
+from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.target import Target
-from sluicegate.proof.verdict import Decided, Finding, Verdict
+from sluicegate.proof.verdict import CaseVerdict, EndCase, Finding
+from sluicegate.proof.workers import Abilities, NoInterpreter, TargetFailed, Worker, call
 
 RUNS = 3
-"""How often a case is run at the most, while it stays undecided."""
+"""The most runs of a case that keeps ending undecided."""
 
 _SIDE_BY_SIDE = 6
-_LONG = 5.0  # seconds: in windows from here on cases do little but wait, so that all of them can do it at once
+_LONG = 5.0  # seconds; with windows from here on, cases do little but wait, so all of them can run at once
 
-Told = Callable[[Result], None]
-"""Called with each result as it comes."""
+OnResult = Callable[[CaseResult], None]
+"""Called with each result as soon as it is known."""
 
 
 class CouldNotRun(Exception):
-    """The target could not be graded at all: it cannot be loaded or asked, or a server is missing."""
+    """The target could not be graded at all: it does not load, does not answer, or needs a server that is missing."""
 
 
-def survey(target: Target, settings: Settings) -> Survey:
-    """Load the target once and see what it is.
+def survey(target: Target, settings: GradeSettings) -> Survey:
+    """Load the target once and find out what it offers.
 
     Raises:
-        CouldNotRun: It cannot be loaded, or does not answer.
+        CouldNotRun: It does not load, or does not answer.
     """
     try:
         return _survey(target, settings)
     except TargetFailed as failure:
-        output = f"\nIt had printed:\n{failure.output}" if failure.output else ""
+        output = f"\nIts output was:\n{failure.output}" if failure.output else ""
         raise CouldNotRun(f"{target.name} cannot be graded: {failure}{output}") from None
     except servers.NoServer as missing:
-        raise CouldNotRun(f"{target.name} takes the URL of a Redis, and {missing}") from None
+        raise CouldNotRun(f"{target.name} takes a Redis URL, but {missing}") from None
 
 
-def _survey(target: Target, settings: Settings) -> Survey:
+def _survey(target: Target, settings: GradeSettings) -> Survey:
     versions = {"sluicegate": version("sluicegate"), "Python": platform.python_version()}
     with ExitStack() as stack:
         worker = stack.enter_context(_worker(target, settings))
-        # Without a URL a target that takes one is only looked at.
+        # Without a URL, a target that takes one is inspected but not constructed.
         abilities, url = worker.load(settings.limit, settings.window), None
         if abilities.takes_redis:
             server = stack.enter_context(servers.running(settings.kind))
@@ -73,77 +73,79 @@ def _survey(target: Target, settings: Settings) -> Survey:
             worker = stack.enter_context(_worker(target, settings))
             abilities = worker.load(settings.limit, settings.window, redis_url=url)
         key = f"survey-{time.monotonic_ns()}"
-        played = worker.play([ask(0, key, settings.limit + 1)], lasts=30)
-        if not played.records or all(record.allowed is None for record in played.records):
-            raise TargetFailed(f"did not answer: {'; '.join(map(str, played.errors))}", worker.output)
-        told = worker.play([ask(0, key, 2, verb="take")], lasts=10).records
-        abilities = replace(abilities, asynchronous=abilities.asynchronous or played.asynchronous)
+        result = worker.run([call(0, key, settings.limit + 1)], lasts=30)
+        if not result.records or all(record.allowed is None for record in result.records):
+            raise TargetFailed(f"did not answer: {'; '.join(map(str, result.errors))}", worker.output)
+        taken = worker.run([call(0, key, 2, verb="take")], lasts=10).records
+        abilities = replace(abilities, asynchronous=abilities.asynchronous or result.asynchronous)
         versions["Python"] = worker.version
         met = _met(target, abilities)
-        # Where nothing was denied, slow as it may have been, it may tell a wait all the same: the cases will see.
-        tells = abilities.take or abilities.retry_after or target.is_service
-        denied = [record for record in told if record.allowed is False]
-        if any(record.retry_after is not None for record in denied) or (tells and not denied):
-            met.add(Need.WAIT_TOLD)
-        if any(record.remaining is not None for record in told):
-            met.add(Need.REMAINING_TOLD)
-        if not target.is_service and not abilities.takes_redis and _clock_can_be_moved(target, abilities, settings):
-            met.add(Need.MOVED_CLOCK)
+        # If the target was so slow that no call was denied, it may still report waits: the cases will find out.
+        may_report = abilities.take or abilities.retry_after or target.is_service
+        denied = [record for record in taken if record.allowed is False]
+        if any(record.retry_after is not None for record in denied) or (may_report and not denied):
+            met.add(Requirement.REPORTS_WAIT)
+        if any(record.remaining is not None for record in taken):
+            met.add(Requirement.REPORTS_REMAINING)
+        if not target.is_service and not abilities.takes_redis and _reads_manual_clock(target, abilities, settings):
+            met.add(Requirement.MANUAL_CLOCK)
     return Survey(abilities, frozenset(met), versions)
 
 
-def _met(target: Target, abilities: Abilities) -> set[Need]:
-    met = {Need.HTTP, Need.SHARED, Need.SYNC} if target.is_service else {Need.MADE_HERE}
+def _met(target: Target, abilities: Abilities) -> set[Requirement]:
+    met = {Requirement.HTTP, Requirement.SHARED, Requirement.SYNC} if target.is_service else {Requirement.CONSTRUCTOR}
     if not target.is_service:
-        met |= {Need.REDIS, Need.SHARED} if abilities.takes_redis else {Need.MEMORY}
-        met.add(Need.ASYNC if abilities.asynchronous else Need.SYNC)
+        met |= {Requirement.REDIS, Requirement.SHARED} if abilities.takes_redis else {Requirement.MEMORY}
+        met.add(Requirement.ASYNC if abilities.asynchronous else Requirement.SYNC)
     if target.file is not None:
-        met.add(Need.FILE)
+        met.add(Requirement.FILE)
     if abilities.takes_redis and not faketime.why_not():
-        met.add(Need.FAKETIME)
-    verbs = {Need.COST: abilities.cost, Need.TAKE_COST: abilities.take_cost}
-    verbs |= {Need.PEEK: abilities.peek, Need.WAIT: abilities.wait}
-    met |= {need for need, has in verbs.items() if has}
+        met.add(Requirement.FAKETIME)
+    verbs = {Requirement.COST: abilities.cost, Requirement.TAKE_COST: abilities.take_cost}
+    verbs |= {Requirement.PEEK: abilities.peek, Requirement.WAIT: abilities.wait}
+    met |= {requirement for requirement, has in verbs.items() if has}
     return met
 
 
-def _clock_can_be_moved(target: Target, abilities: Abilities, settings: Settings) -> bool:
-    """Tell whether the target keeps the limit by a clock of Python's: full, then full again a window later."""
+def _reads_manual_clock(target: Target, abilities: Abilities, settings: GradeSettings) -> bool:
+    """Tell whether the target counts by a Python clock: it must fill up, and be free again two windows later."""
     limit, window, tries = 3, 64.0, 6
-    # On a clock that stands still nobody has to wait; a target that does so all the same is asked in real time.
+    # With a manual clock no call needs to wait. A target that waits all the same is graded in real time only.
     with _worker(target, replace(settings, patience=min(settings.patience, 10))) as worker:
         try:
-            worker.load(limit, window, clock="moved", asynchronous=abilities.asynchronous)
-            answers = [r.allowed for r in worker.play([ask(at, "survey", tries) for at in (0.0, 2 * window)]).records]
+            worker.load(limit, window, clock="manual", asynchronous=abilities.asynchronous)
+            answers = [r.allowed for r in worker.run([call(at, "survey", tries) for at in (0.0, 2 * window)]).records]
         except TargetFailed:
             return False
     return answers[tries - 1] is False and answers[tries] is True
 
 
-def _worker(target: Target, settings: Settings) -> Worker:
+def _worker(target: Target, settings: GradeSettings) -> Worker:
     return Worker(target, python=settings.python, memory=settings.memory, patience=settings.patience)
 
 
-def grade(target: Target, settings: Settings, wanted: Iterable[Case], told: Told = lambda _: None) -> Report:
-    """Run the wanted cases on a target.
+def grade(
+    target: Target, settings: GradeSettings, wanted: Iterable[Case], on_result: OnResult = lambda _: None
+) -> Report:
+    """Run cases on a target and return the report.
 
     Args:
-        target: What is graded.
-        settings: What it is held to.
-        wanted: The cases.
-        told: Called with each result as it comes, in this thread.
+        target: The limiter to grade.
+        settings: The limit and window to hold it to, and the means to do it.
+        wanted: The cases to run.
+        on_result: Called in this thread with each result as soon as it is known.
 
     Raises:
-        CouldNotRun: The target cannot be loaded or asked.
+        CouldNotRun: The target does not load, does not answer, or needs a server that is missing.
     """
     began, made_at = time.monotonic(), datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     seen = survey(target, settings)
     with _Grading(target, seen, settings) as grading:
-        found: dict[str, Result] = {}
+        found: dict[str, CaseResult] = {}
         chosen = list(wanted)
         for result in grading.results(chosen):
             found[result.case.id] = result
-            told(result)
+            on_result(result)
     return Report(
         target=target.name,
         limit=settings.limit,
@@ -157,7 +159,7 @@ def grade(target: Target, settings: Settings, wanted: Iterable[Case], told: Told
 
 
 def choose(only: Sequence[str] = (), *, strict: bool = False) -> list[Case]:
-    """Return the cases whose id is, or begins with, one of ``only``; without it all. SHOULDs if ``strict`` or named."""
+    """Return the cases whose id is or begins with one of ``only``; all by default. SHOULDs if ``strict`` or named."""
     found = [
         case
         for case in cases()
@@ -167,33 +169,34 @@ def choose(only: Sequence[str] = (), *, strict: bool = False) -> list[Case]:
 
 
 class _Grading:
-    """The cases of one target as they run, and the rigs that are open meanwhile."""
+    """Runs the cases of one target, and keeps track of the environments that are open."""
 
-    def __init__(self, target: Target, seen: Survey, settings: Settings) -> None:
+    def __init__(self, target: Target, seen: Survey, settings: GradeSettings) -> None:
         self._target, self._seen, self._settings = target, seen, settings
-        self._open: set[Rig] = set()
+        self._open: set[Environment] = set()
 
-    def results(self, chosen: Sequence[Case]) -> Iterator[Result]:
-        """Yield the result of each case as it comes."""
-        runnable = [case for case in chosen if not case.needs - self._seen.met]
+    def results(self, chosen: Sequence[Case]) -> Iterator[CaseResult]:
+        """Yield the result of each case as soon as it is known."""
+        runnable = [case for case in chosen if not case.requires - self._seen.met]
         yield from (self._skipped(case) for case in chosen if case not in runnable)
         unsure = []
         for result in self._side_by_side([case for case in runnable if not case.alone]):
-            if result.finding.verdict is Verdict.UNDECIDED:
+            if result.finding.verdict is CaseVerdict.UNDECIDED:
                 unsure.append(result)
             else:
                 yield result
         for case in runnable:
             if case.alone:
-                yield self._settled(self._run(case))
-        yield from map(self._settled, unsure)
+                yield self._rerun_while_undecided(self._run(case))
+        yield from map(self._rerun_while_undecided, unsure)
 
-    def _skipped(self, case: Case) -> Result:
-        missing = [need for need in Need if need in case.needs - self._seen.met]  # the most telling comes first
-        why = Need.MADE_HERE if self._target.is_service else missing[0]
-        return Result(case, Finding(Verdict.SKIPPED, why.value), 0.0, 0)
+    def _skipped(self, case: Case) -> CaseResult:
+        # Requirement lists the most telling reasons first.
+        missing = next(each for each in Requirement if each in case.requires - self._seen.met)
+        why = Requirement.CONSTRUCTOR if self._target.is_service else missing
+        return CaseResult(case, Finding(CaseVerdict.SKIPPED, why.value), 0.0, 0)
 
-    def _side_by_side(self, quiet: Sequence[Case]) -> Iterator[Result]:
+    def _side_by_side(self, quiet: Sequence[Case]) -> Iterator[CaseResult]:
         many = _SIDE_BY_SIDE if self._settings.window < _LONG else max(1, len(quiet))
         with ThreadPoolExecutor(many) as pool:
             running = [pool.submit(self._run, case) for case in quiet]
@@ -201,31 +204,31 @@ class _Grading:
                 for each in as_completed(running):
                     yield each.result()
             except BaseException:
-                # Whoever interrupts is not to wait for windows to end: without their rigs the cases end at once.
+                # Do not make an interrupt wait for windows to end: without their environments the cases end at once.
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._close()
                 raise
 
-    def _settled(self, result: Result) -> Result:
-        while result.finding.verdict is Verdict.UNDECIDED and result.runs < RUNS:
+    def _rerun_while_undecided(self, result: CaseResult) -> CaseResult:
+        while result.finding.verdict is CaseVerdict.UNDECIDED and result.runs < RUNS:
             again = self._run(result.case)
-            result = Result(result.case, again.finding, result.seconds + again.seconds, result.runs + 1)
+            result = CaseResult(result.case, again.finding, result.seconds + again.seconds, result.runs + 1)
         return result
 
-    def _run(self, case: Case) -> Result:
+    def _run(self, case: Case) -> CaseResult:
         began = time.monotonic()
-        rig = Rig(case.id, self._target, self._seen, self._settings)
-        self._open.add(rig)
+        env = Environment(case.id, self._target, self._seen, self._settings)
+        self._open.add(env)
         try:
-            with rig:
-                finding = _found(case, rig)
+            with env:
+                finding = _found(case, env)
         finally:
-            self._open.discard(rig)
-        return Result(case, finding, time.monotonic() - began)
+            self._open.discard(env)
+        return CaseResult(case, finding, time.monotonic() - began)
 
     def _close(self) -> None:
-        for rig in list(self._open):
-            rig.close()
+        for env in list(self._open):
+            env.close()
 
     def __enter__(self) -> Self:
         return self
@@ -236,16 +239,16 @@ class _Grading:
         self._close()
 
 
-def _found(case: Case, rig: Rig) -> Finding:
+def _found(case: Case, env: Environment) -> Finding:
     try:
-        return case.run(rig)
-    except Decided as decided:
-        return decided.finding
+        return case.run(env)
+    except EndCase as early:
+        return early.finding
     except (servers.NoServer, faketime.NoFaketime, NoInterpreter, redis.RedisError) as missing:
-        return Finding(Verdict.UNDECIDED, f"the kit could not do its part: {missing}")
+        return Finding(CaseVerdict.UNDECIDED, f"the kit could not run the case: {missing}")
     except TargetFailed as failure:
-        return Finding(Verdict.FAILED, str(failure), output=failure.output)
-    except Exception as error:  # noqa: BLE001 - a fault of one case is not to lose what the others found
+        return Finding(CaseVerdict.FAILED, str(failure), output=failure.output)
+    except Exception as error:  # noqa: BLE001 - a bug in one case must not lose the findings of the others
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
-        return Finding(Verdict.UNDECIDED, f"the case itself went wrong: {type(error).__name__}: {error} at {where}")
+        return Finding(CaseVerdict.UNDECIDED, f"the case itself failed: {type(error).__name__}: {error} at {where}")

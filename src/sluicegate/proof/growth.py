@@ -1,11 +1,10 @@
-"""How a cost grows: fit what was measured at several sizes, and say whether it grows with the size itself.
+"""`Growth`: a cost measured at several sizes, and whether it grows in proportion to the size.
 
-Two shapes are fitted by least squares, each with the constant part that every call has: ``a + b log n``, which a
-bounded cost and a search both keep to, and ``a + b n``. A cost is called linear where all of these hold: the straight
-line fits better; by that line the part that grows outweighs the constant part at the largest size; between the two
-largest sizes the cost grew by at least a third of what the size did; and at no size did it fall by a quarter or more.
-Each is needed: noise fits a line by chance and goes both ways, a small slope is a cache that overflows, and a jump at
-one size is neither.
+Two curves are fitted by least squares, each with a constant part: ``a + b log n``, which fits a bounded cost and a
+search, and ``a + b n``. The cost is linear if all of these hold: the straight line fits better; by that line the
+growing part outweighs the constant part at the largest size; between the two largest sizes the cost grew by at least a
+third of what the size did; and at no size did it fall by a quarter or more. Each condition is needed: noise may fit a
+line by chance, but goes both ways; a cache that overflows has a small slope; and one jump is not a slope.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ class Growth:
     """A cost measured at several sizes.
 
     Attributes:
-        of: What was measured, with its unit: ``time of a decision, µs``.
-        by: What grew: ``limit``.
-        sizes: Rising, three or more, each above 0.
-        costs: What was measured at each.
+        of: The measured quantity with its unit: ``time of a decision, µs``.
+        by: The quantity that was varied: ``limit``.
+        sizes: The sizes it was set to: three or more, rising, each above 0.
+        costs: The cost measured at each size.
     """
 
     of: str
@@ -36,12 +35,12 @@ class Growth:
 
     @property
     def factor(self) -> float:
-        """How many times the cost at the smallest size the one at the largest is."""
+        """The cost at the largest size divided by the cost at the smallest."""
         return self.costs[-1] / self.costs[0] if self.costs[0] > 0 else math.inf
 
     @property
     def linear(self) -> bool:
-        """Whether the cost grows with the size itself; see the module for what that takes."""
+        """Whether the cost grows in proportion to the size, by the conditions above."""
         constant, slope, misfit = _line(self.sizes, self.costs)
         _, _, bounded = _line([math.log(size) for size in self.sizes], self.costs)
         rise = (self.costs[-1] / max(self.costs[-2], 1e-12) - 1) / (self.sizes[-1] / self.sizes[-2] - 1)
@@ -50,7 +49,7 @@ class Growth:
 
     @property
     def factors(self) -> str:
-        """Say it in a line: each size with its cost."""
+        """One line with the cost at each size: ``1.3 at 10, 22 at 100``."""
         return ", ".join(f"{_short(cost)} at {size:g}" for size, cost in zip(self.sizes, self.costs, strict=True))
 
 
@@ -59,7 +58,7 @@ def _short(cost: float) -> str:
 
 
 def _line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float, float]:
-    """Fit ``a + b x`` and return a, b and the sum of the squares that it misses by. Source: ordinary least squares."""
+    """Fit ``a + b x`` by ordinary least squares; return a, b and the sum of the squared residuals."""
     mean_x, mean_y = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
     spread = math.fsum((x - mean_x) ** 2 for x in xs)
     slope = math.fsum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread

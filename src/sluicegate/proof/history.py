@@ -1,14 +1,15 @@
-"""Recorded answers, and the file that keeps them: JSON Lines, so that any language can write one.
+"""`History`: recorded answers, the limit to judge them by, and its file in JSON Lines, which any language can write.
 
-The first line says what the answers are to be held to; each further line is one request and its answer:
+The first line holds the limit and the window; each further line is one request and its answer:
 
     {"sluicegate-history": 1, "limit": 5, "window": 1.0, "about": {"target": "limiter.py:SlidingWindow"}}
     {"start": 12.0101, "end": 12.0103, "key": "alice", "cost": 1, "allowed": true}
     {"start": 12.0104, "end": 12.0106, "key": "alice", "cost": 1, "allowed": false, "retry_after": 0.9995}
 
-``start`` and ``end`` are seconds on one clock that never steps, the same for all lines: read just before the request
-was sent and just after its answer came. ``allowed`` is null where no answer came: it may have been counted, or not.
-``cost`` (1) and ``retry_after``, ``remaining`` (null) may be left out. The order of the lines means nothing.
+``start`` and ``end`` are seconds on one clock that never steps, the same for all lines, read just before the request
+was sent and just after its answer arrived. ``allowed`` is null if no answer arrived: the request may have been counted
+or not. ``cost`` (default 1), ``retry_after`` and ``remaining`` (default null) may be left out. The lines may be in any
+order.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _LARGEST = 1 << 63
 
 
 class InvalidHistory(ValueError):
-    """A file is no history.
+    """A file is not a valid history.
 
     Attributes:
-        line: The line at fault, from 1 on.
+        line: The number of the invalid line, counted from 1.
     """
 
-    def __init__(self, line: int, expected: str, came: object) -> None:
-        shown = repr(came)
+    def __init__(self, line: int, expected: str, got: object) -> None:
+        shown = repr(got)
         super().__init__(
             f"line {line}: expected {expected}, got {shown if len(shown) <= _QUOTED else shown[:_QUOTED] + '...'}"
         )
@@ -44,16 +45,16 @@ class InvalidHistory(ValueError):
 
 
 class Record(NamedTuple):
-    """One request and its answer, as the one who asked saw it.
+    """One request and its answer, as the caller saw it.
 
     Attributes:
         start: Seconds, read before the request was sent.
-        end: Seconds on the same clock, read after its answer had come; ``start`` or later.
-        key: Who asked.
-        cost: Units asked for, 1 or more.
-        allowed: The answer; None where none came, so that it may have been counted, or not.
-        retry_after: Seconds to wait that a denial told, where it told any; ``math.inf``: for ever.
-        remaining: Units left that the answer told, where it told any.
+        end: Seconds on the same clock, read after the answer arrived; ``start`` or later.
+        key: The key that the request counts for.
+        cost: Units requested, 1 or more.
+        allowed: The answer; None if none arrived, so that the request may have been counted or not.
+        retry_after: Seconds to wait, if a denial reported them; ``math.inf``: for ever.
+        remaining: Units left, if the answer reported them.
     """
 
     start: float
@@ -67,13 +68,13 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Answers, and the limit and window they are to be held to.
+    """Recorded answers, and the limit and window to judge them by.
 
     Attributes:
         limit: Units per window, 1 or more.
         window: Seconds, above 0.
-        records: The answers, in no order.
-        about: What else there is to say of them: the target, the case.
+        records: The answers, in any order.
+        about: Further information: the target, the case.
     """
 
     limit: int
@@ -82,7 +83,7 @@ class History:
     about: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the file of the module's description, replacing what was there."""
+        """Write the history to a file, replacing an existing one."""
         with path.open("w", encoding="utf-8") as file:
             head = {
                 "sluicegate-history": VERSION,
@@ -95,10 +96,10 @@ class History:
 
     @classmethod
     def load(cls, path: Path) -> History:
-        """Read a file of the module's description.
+        """Read a history from a file.
 
         Raises:
-            InvalidHistory: A line is not as described there. The message names it, what came and what is expected.
+            InvalidHistory: A line is invalid. The message says which, what was expected and what it holds.
             OSError: The file cannot be read.
         """
         with path.open(encoding="utf-8", errors="surrogateescape") as file:
@@ -106,7 +107,7 @@ class History:
 
     @classmethod
     def read(cls, file: TextIO) -> History:
-        """Do as `load` does, from an open file."""
+        """Read a history from an open file, as `load` does."""
         lines = _objects(file)
         number, head = next(lines, (1, {}))
         if head.get("sluicegate-history") != VERSION:
@@ -139,7 +140,7 @@ def _line(record: Record) -> str:
 
 
 def _objects(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
-    """Read the objects of all lines that are not blank, with their numbers."""
+    """Yield the object of each line that is not blank, with its line number."""
     number = 0
     while lines := list(islice(iter(lambda: file.readline(_LONGEST_LINE + 1), ""), _AT_ONCE)):
         yield from _together(number, lines) or _one_by_one(number, lines)
@@ -147,7 +148,7 @@ def _objects(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def _together(before: int, lines: list[str]) -> list[tuple[int, dict[str, object]]]:
-    # One call for many lines is three times as fast; if anything about them is odd, the slow way says what and where.
+    # Parsing many lines in one call is three times as fast. If any line is invalid, `_one_by_one` says which and why.
     try:
         objects = json.loads(f"[{','.join(lines)}]")
     except (ValueError, RecursionError):
@@ -182,7 +183,7 @@ def _record(number: int, fields: dict[str, object]) -> Record:
     if not _is_number(end) or end < start:
         raise InvalidHistory(number, f'"end", seconds, not before "start" ({start})', end)
     if not isinstance(key, str):
-        raise InvalidHistory(number, '"key", a text', key)
+        raise InvalidHistory(number, '"key", a string', key)
     if not _is_int(cost) or cost < 1:
         raise InvalidHistory(number, '"cost", a whole number of 1 or more', cost)
     if allowed is not None and not isinstance(allowed, bool):

@@ -1,11 +1,11 @@
-"""Judge recorded answers. Nothing is invented: what a delay leaves in doubt is decided for the limiter.
+"""`judge`: decide from recorded answers whether a limiter kept its limit, giving it the benefit of every delay.
 
-Who asks does not see when a decision falls, only that it fell between sending the request and reading the answer. So a
-record is an interval, and a fault is named only where it is one wherever in their intervals the decisions fell. The
-other way round, a limiter is called right only where the records would have shown the fault: `Verdict.UNDECIDED` is
-what is left. Windows are half-open, (t - window, t]. The mathematics are in ``docs/explanation/verdicts.md``.
+A caller does not see when its request is decided, only that it was between sending the request and reading the answer.
+So a record is an interval, and the limiter fails only if the records show a fault wherever in their intervals the
+decisions fell. It passes only if the records would have shown a fault. Anything else is `CaseVerdict.UNDECIDED`.
+Windows are half-open, (t - window, t]. ``docs/explanation/verdicts.md`` has the proofs.
 
-Everything here is O(n log n) for n records.
+Every function takes O(n log n) for n records.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from sluicegate.proof.history import History, Record
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.verdict import CaseVerdict, Finding
 
 
 class Span(NamedTuple):
-    """The units certainly allowed to ``key`` within less than a window from ``start`` on."""
+    """The units that were certainly allowed to ``key`` in less than a window from ``start`` on."""
 
     key: str
     start: float
@@ -35,9 +35,9 @@ def over(records: Iterable[Record], limit: int, window: float) -> list[Span]:
 
 
 def spans(records: Iterable[Record], window: float) -> list[Span]:
-    """Return what was certainly allowed in less than a window from the start of each allowed request.
+    """Return the units certainly allowed in less than a window from the start of each allowed request.
 
-    A request counts where its whole interval lies in the span. No other span holds more than the fullest of these.
+    A request counts if its whole interval lies in the span. No other span holds more than the fullest of these.
     """
     found = []
     for key, mine in _by_key(record for record in records if record.allowed).items():
@@ -45,7 +45,7 @@ def spans(records: Iterable[Record], window: float) -> list[Span]:
         by_end = sorted(by_start, key=attrgetter("end"))
         units = ended = left = 0
         for first in by_start:
-            # Each is put on no later than when the span begins with itself, and taken off once it begins later.
+            # A request is added by the time the span begins at its own start, and removed once the span begins later.
             while ended < len(by_end) and by_end[ended].end - first.start < window:
                 units += by_end[ended].cost
                 ended += 1
@@ -57,13 +57,13 @@ def spans(records: Iterable[Record], window: float) -> list[Span]:
 
 
 class Owed(NamedTuple):
-    """What an exact limiter owed to one request.
+    """The answer that an exact limiter owed to one request.
 
     Attributes:
-        record: The request, as it was answered.
-        at_least: Units that its window certainly held, at the least, when it was decided.
-        at_most: Units that its window may have held, at the most.
-        answer: True or False where nothing else is right; None where the delays leave it open.
+        record: The request, with the answer it really got.
+        at_least: The fewest units its window can have held when it was decided.
+        at_most: The most units its window can have held.
+        answer: True or False if only that answer is right; None if the delays leave it open.
     """
 
     record: Record
@@ -73,14 +73,15 @@ class Owed(NamedTuple):
 
 
 def owed(records: Iterable[Record], limit: int, window: float) -> list[Owed]:
-    """Return for each request, in the order of their starts, what an exact limiter owed to it."""
+    """Return the answer that an exact limiter owed to each request, in the order of their starts."""
     found = [each for mine in _by_key(records).values() for each in _owed(mine, mine, limit, window)]
     return sorted(found, key=lambda each: each.record.start)
 
 
 def _owed(to: Iterable[Record], mine: Sequence[Record], limit: int, window: float) -> Iterator[Owed]:
-    """Yield what was owed to some of the requests of one key, of which ``mine`` are all."""
-    certain, possible = _Held(r for r in mine if r.allowed), _Held(r for r in mine if r.allowed is not False)
+    """Yield the answers owed to some requests of one key; ``mine`` are all requests of that key."""
+    certain = _UnitsInWindow(r for r in mine if r.allowed)
+    possible = _UnitsInWindow(r for r in mine if r.allowed is not False)
     for record in to:
         at_least = certain.certain(record.start, record.end, window)
         itself = record.cost if record.allowed is not False else 0
@@ -98,40 +99,40 @@ def _owed_to_denials(records: Iterable[Record], limit: int, window: float) -> li
 
 
 def unjustified(records: Iterable[Record], limit: int, window: float) -> list[Record]:
-    """Return the denials for which there was room, even counting all that may have been in the window.
+    """Return the denials for which there was room, even counting every request that may have been in the window.
 
-    That is each allowed request (and each that had no answer) whose interval meets (start - window, end] of the denial.
+    Those are the allowed and the unanswered requests whose interval meets (start - window, end] of the denial.
     """
     return [each.record for each in _owed_to_denials(records, limit, window) if each.answer]
 
 
 class Judgement(NamedTuple):
-    """What a history says of its limiter: whether it was ever over the limit, and whether it denied without need."""
+    """The judgement on a history: whether the limiter was ever over its limit, and whether it denied without need."""
 
     never_over: Finding
     never_under: Finding
 
     @property
     def worst(self) -> Finding:
-        """The one that says more against the limiter."""
-        order = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED)
+        """The finding that is worse for the limiter."""
+        order = (CaseVerdict.FAILED, CaseVerdict.UNDECIDED, CaseVerdict.PASSED)
         return min(self, key=lambda finding: order.index(finding.verdict))
 
 
 def judge(history: History) -> Judgement:
-    """Hold a history to its limit, from above and from below."""
+    """Judge a history: look for a window with more than the limit, and for a denial although there was room."""
     return Judgement(never_over(history), never_under(history))
 
 
 def never_over(history: History) -> Finding:
-    """Find whether more than the limit was allowed in any window.
+    """Find out whether more than the limit was allowed in any window.
 
-    Passed needs a window that was certainly full: a single unit more in it would have been seen.
+    It passes only if some window was certainly full: one more unit in it would have been seen.
     """
     limit, window, records = history.limit, history.window, history.records
     found = spans(records, window)
     if not found:
-        return Finding(Verdict.UNDECIDED, "nothing was allowed, so nothing shows how much would be", history)
+        return Finding(CaseVerdict.UNDECIDED, "no request was allowed, so the limit was never reached", history)
     fullest = max(found, key=lambda span: span.units)
     last = _last_of(records, fullest, window)
     if fullest.units > limit:
@@ -140,26 +141,26 @@ def never_over(history: History) -> Finding:
             f"{fullest.units} units were allowed to {_shown(fullest.key)} within {_seconds(took, window)} s, less than "
             f"the window of {window:g} s; the limit is {limit}"
         )
-        return Finding(Verdict.FAILED, says, history, last)
+        return Finding(CaseVerdict.FAILED, says, history, last)
     if fullest.units == limit:
-        says = f"never more than {limit} units within less than a window, and exactly so many in the fullest"
-        return Finding(Verdict.PASSED, says, history, last)
+        says = f"never more than {limit} units in less than a window, and exactly {limit} in the fullest one"
+        return Finding(CaseVerdict.PASSED, says, history, last)
     says = (
-        f"no window was certainly full, the fullest held {fullest.units} of {limit} units: too little was asked for, "
-        f"or the answers took too long"
+        f"no window was certainly full: the fullest held {fullest.units} of {limit} units, as there were too few "
+        f"requests or the answers took too long"
     )
-    return Finding(Verdict.UNDECIDED, says, history, last)
+    return Finding(CaseVerdict.UNDECIDED, says, history, last)
 
 
 def never_under(history: History) -> Finding:
-    """Find whether a request was denied for which there was room.
+    """Find out whether a request was denied although there was room for it.
 
-    Passed needs a denial that was certainly right.
+    It passes only if some denial was certainly right.
     """
     limit, window = history.limit, history.window
     denials = _owed_to_denials(history.records, limit, window)
     if not denials:
-        return Finding(Verdict.UNDECIDED, "no request was denied, so nothing shows whether one would be", history)
+        return Finding(CaseVerdict.UNDECIDED, "no request was denied, so no denial could be checked", history)
     wrong = [each for each in denials if each.answer]
     if wrong:
         worst = min(wrong, key=lambda each: each.at_most)
@@ -167,11 +168,11 @@ def never_under(history: History) -> Finding:
             f"{_shown(worst.record.key)} was denied {_cost(worst.record)}though its window held at most "
             f"{worst.at_most} of {limit} units; {len(wrong)} of {len(denials)} denials were unjustified"
         )
-        return Finding(Verdict.FAILED, says, history, worst.record)
+        return Finding(CaseVerdict.FAILED, says, history, worst.record)
     right = sum(each.answer is False for each in denials)
     says = f"{right} of {len(denials)} denials were certainly justified, and none certainly unjustified"
     return Finding(
-        Verdict.PASSED if right else Verdict.UNDECIDED,
+        CaseVerdict.PASSED if right else CaseVerdict.UNDECIDED,
         says,
         history,
         max(denials, key=lambda each: each.record.end).record,
@@ -195,7 +196,7 @@ def _last_of(records: Sequence[Record], span: Span, window: float) -> Record:
 
 
 def _seconds(took: float, window: float) -> str:
-    """Write a span with as many digits as tell it from the longer window."""
+    """Write a span with as many digits as it takes to read as shorter than the window."""
     return next(text for digits in range(3, 18) if float(text := f"{took:.{digits}g}") < window)
 
 
@@ -203,8 +204,8 @@ def _shown(key: str) -> str:
     return repr(key if len(key) <= 40 else f"{key[:37]}...")
 
 
-class _Held:
-    """How many units of some records a window held, by prefix sums over their starts and over their ends."""
+class _UnitsInWindow:
+    """Counts the units of some records in a window, by prefix sums over their starts and over their ends."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         mine = list(records)
@@ -212,14 +213,14 @@ class _Held:
         self._ends, self._gone = _totals((record.end, record.cost) for record in mine)
 
     def possible(self, start: float, end: float, window: float) -> int:
-        """Count what may be in (t - window, t] for some t from ``start`` to ``end``: all whose interval meets it."""
+        """Return the units that may be in (t - window, t] for some t in [start, end]: every interval that meets it."""
         return self._begun[bisect_right(self._starts, end)] - self._gone[bisect_right(self._ends, start - window)]
 
     def certain(self, start: float, end: float, window: float) -> int:
-        """Count what is in (t - window, t] for every t from ``start`` to ``end``, or less.
+        """Return a lower bound of the units in (t - window, t] that holds for every t in [start, end].
 
-        All that had ended before ``start``, but for what began at ``end - window`` or earlier. A request may be among
-        the latter and not among the former, where it took nearly a window: then the count is too low, never too high.
+        It is the cost of the requests that ended before ``start``, less that of those that began by ``end - window``.
+        A request that took nearly a window may be in the second sum only: then the bound is too low, never too high.
         """
         ended, begun = bisect_left(self._ends, start), bisect_right(self._starts, end - window)
         return max(0, self._gone[ended] - self._begun[begun])
@@ -233,6 +234,6 @@ def _by_key(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _totals(costs: Iterable[tuple[float, int]]) -> tuple[list[float], list[int]]:
-    """Return the times in order, and the total of the first n costs for each n from 0."""
+    """Return the times in order, and the total of the first n costs for each n from 0 on."""
     ordered = sorted(costs)
     return [time for time, _ in ordered], [0, *accumulate(cost for _, cost in ordered)]

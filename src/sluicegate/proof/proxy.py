@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can slow, hold, cut or count what passes, in a thread with an event loop of its own."""
+"""`Proxy`: a TCP proxy on loopback that delays, holds, cuts and counts traffic. It runs its event loop in a thread."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ _Result = TypeVar("_Result")
 
 
 class Proxy:
-    """Stands before a server. Its switches may be turned at any time from another thread.
+    """A proxy in front of a server. Its attributes may be set at any time, from any thread.
 
     Attributes:
         sent: All bytes that clients have sent so far.
-        delay: Seconds that each piece of a reply is under way, as over a long line: those that follow are not held up.
-        cut_reply: How many replies are still to be cut: the server gets the request, its answer never arrives and the
-            connection is closed.
-        hold: While true nothing passes back.
-        replies: Pieces of replies that have come from the server so far; a client that waits for each reply has as many
-            round trips.
-        port: Where it listens, once it is entered.
+        delay: Seconds by which each piece of a reply arrives late, as over a long line; the pieces do not queue up.
+        cut_reply: How many replies to cut: the server gets the request, the reply is dropped, the connection closed.
+        hold: While true, no reply passes.
+        replies: Pieces of replies received from the server so far; the number of round trips of a client that waits
+            for each reply.
+        port: The port it listens on, once entered.
     """
 
     def __init__(self, port: int) -> None:
@@ -39,7 +38,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The URL of the Redis behind it."""
+        """The URL of the Redis server behind the proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
@@ -57,7 +56,7 @@ class Proxy:
         self._loop.close()
 
     def drop(self) -> None:
-        """Close all connections, as a server that restarts does."""
+        """Close all connections, as a server does when it restarts."""
         self._call(self._drop())
 
     def _call(self, coroutine: Coroutine[object, object, _Result]) -> _Result:
@@ -103,7 +102,7 @@ class Proxy:
         while (piece := await pieces.get())[1]:
             due, data = piece
             await asyncio.sleep(due - self._loop.time())
-            while self.hold:  # noqa: ASYNC110 - it is turned from another thread
+            while self.hold:  # noqa: ASYNC110 - another thread sets it
                 await asyncio.sleep(0.01)
             if self.cut_reply:
                 self.cut_reply -= 1

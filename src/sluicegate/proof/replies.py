@@ -1,4 +1,4 @@
-"""What a worker replies, read and checked in one place: the target runs in its process, and may have written it."""
+"""Parse and validate the replies of a worker. The target runs in the worker's process and may have written them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from sluicegate.proof.history import Record
 
 
-class Rubbish(ValueError):
-    """What came is no reply."""
+class InvalidReply(ValueError):
+    """A worker's reply is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
-class Raised:
-    """An exception that a call of the target raised: its type, its text, where, and how many calls raised it."""
+class CallError:
+    """An exception that calls of the target raised: its type, its message, where, and how many calls raised it."""
 
     type: str
     message: str
@@ -26,7 +26,7 @@ class Raised:
 
     @property
     def what(self) -> str:
-        """All but how often, in one line."""
+        """The type, the message and the place, in one line."""
         message = f": {self.message}" if self.message else ""
         where = f" at {self.where}" if self.where else ""
         return one_line(f"{self.type}{message}{where}")
@@ -36,24 +36,24 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
-    """What a play brought.
+class ScenarioResult:
+    """The answers to a scenario.
 
     Attributes:
-        records: All answers but those to a peek, in the order in which each lane had them. None is one that nobody can
-            tell: nothing came, or a wait that did not say.
-        peeks: The answers to a peek.
-        errors: What was raised; its records have no answer.
-        odd: Answers of ``allow`` that were no bool, and numbers that ``wait`` answered; how many of each.
-        stalled: Seconds that the event loop was held up at the most, where there is one.
-        cut: It took too long, so that not everything was asked that should have been.
-        asynchronous: Its verbs were found to be awaited, whatever they look like.
+        records: Every answer except those of ``peek``, in order for each client. ``allowed`` is None if the call
+            raised, or if ``wait`` did not say whether it took a unit.
+        peeks: The answers of ``peek``.
+        errors: The exceptions that calls raised; the records of those calls have no answer.
+        unexpected: Answers of ``allow`` that were not a bool and numbers that ``wait`` returned, with their counts.
+        loop_blocked: The longest time in seconds that the event loop was blocked, if there is one.
+        cut: Whether the target was so slow that some calls were not made.
+        asynchronous: Whether its methods turned out to be awaitable, whatever they look like.
     """
 
     records: list[Record] = field(default_factory=list)
-    errors: list[Raised] = field(default_factory=list)
-    odd: dict[str, int] = field(default_factory=dict)
-    stalled: float = 0.0
+    errors: list[CallError] = field(default_factory=list)
+    unexpected: dict[str, int] = field(default_factory=dict)
+    loop_blocked: float = 0.0
     peeks: list[Record] = field(default_factory=list)
     cut: bool = False
     asynchronous: bool = False
@@ -61,13 +61,13 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a target has beside ``allow``, and how it is made.
+    """The methods a target has beside ``allow``, and how to construct it.
 
     Attributes:
-        takes_redis: Its third argument is the URL of a Redis.
-        asynchronous: Its verbs are to be awaited.
-        cost: ``allow`` takes a cost; ``take_cost``: so does ``take``.
-        take, peek, wait, retry_after: It has the verb.
+        takes_redis: Whether its third argument is a Redis URL.
+        asynchronous: Whether its methods must be awaited.
+        cost: Whether ``allow`` takes a cost; ``take_cost``: whether ``take`` does.
+        take, peek, wait, retry_after: Whether it has the method.
     """
 
     takes_redis: bool
@@ -81,84 +81,84 @@ class Abilities:
 
 
 def one_line(text: str) -> str:
-    """Escape what would break a line or move a cursor: what the target raised is its own text."""
+    """Escape the characters that would break a line or move a cursor: the target may have chosen the text."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def reply(line: bytes, number: int) -> Mapping[str, Any]:
-    """Read a line.
+    """Parse a line.
 
     Args:
-        line: What came.
-        number: The command that it is the reply to.
+        line: The line that was received.
+        number: The number of the command that it should answer.
 
     Raises:
-        Rubbish: It is none, or that to another command. The same holds for the functions below.
+        InvalidReply: It is not a reply, or answers another command. The functions below raise it, too.
     """
     try:
         read = json.loads(line)
     except (ValueError, RecursionError):
-        raise Rubbish from None
+        raise InvalidReply from None
     if not isinstance(read, dict) or read.get("n") != number:
-        raise Rubbish
+        raise InvalidReply
     return read
 
 
-def greeting(said: Mapping[str, Any]) -> str:
+def greeting(fields: Mapping[str, Any]) -> str:
     """Return the version of the interpreter."""
-    return _text(said, "python")
+    return _text(fields, "python")
 
 
-def unusable(said: Mapping[str, Any]) -> str | None:
-    """Say why the target cannot be graded, where that is so."""
-    return _text(said, "unusable") if "unusable" in said else None
+def unusable(fields: Mapping[str, Any]) -> str | None:
+    """Return why the target cannot be graded; None if it can."""
+    return _text(fields, "unusable") if "unusable" in fields else None
 
 
-def raised(said: Mapping[str, Any]) -> Raised | None:
-    """Return what was raised, where something was."""
-    return _raised({**_mapping(said, "raised"), "times": 1}) if "raised" in said else None
+def error(fields: Mapping[str, Any]) -> CallError | None:
+    """Return the exception that was raised; None if none was."""
+    return _call_error({**_mapping(fields, "raised"), "times": 1}) if "raised" in fields else None
 
 
-def abilities(said: Mapping[str, Any]) -> Abilities:
-    told = _mapping(said, "abilities")
-    if any(type(told.get(name)) is not bool for name in Abilities.__slots__):
-        raise Rubbish
-    return Abilities(**{name: told[name] for name in Abilities.__slots__})
+def abilities(fields: Mapping[str, Any]) -> Abilities:
+    flags = _mapping(fields, "abilities")
+    if any(type(flags.get(name)) is not bool for name in Abilities.__slots__):
+        raise InvalidReply
+    return Abilities(**{name: flags[name] for name in Abilities.__slots__})
 
 
-def played(said: Mapping[str, Any]) -> Played:
-    odd = _mapping(said, "odd")
-    if any(type(times) is not int for times in odd.values()):
-        raise Rubbish
-    return Played(
-        [_record(fields) for fields in _list(said, "records")],
-        [_raised(fields) for fields in _list(said, "errors")],
-        dict(odd),
-        _span(said.get("stalled")),
-        [_record(fields) for fields in _list(said, "peeks")],
-        _flag(said, "cut"),
-        _flag(said, "asynchronous"),
+def scenario_result(fields: Mapping[str, Any]) -> ScenarioResult:
+    unexpected = _mapping(fields, "unexpected")
+    if any(type(times) is not int for times in unexpected.values()):
+        raise InvalidReply
+    return ScenarioResult(
+        [_record(each) for each in _list(fields, "records")],
+        [_call_error(each) for each in _list(fields, "errors")],
+        dict(unexpected),
+        _span(fields.get("loop_blocked")),
+        [_record(each) for each in _list(fields, "peeks")],
+        _flag(fields, "cut"),
+        _flag(fields, "asynchronous"),
     )
 
 
-def rounds(said: Mapping[str, Any], number: int) -> list[float]:
-    """Return the means, seconds: one at least, so many at the most."""
-    means = [_span(mean) for mean in _list(said, "rounds")]
+def rounds(fields: Mapping[str, Any], number: int) -> list[float]:
+    """Return the mean of each round in seconds: at least one, at most ``number``."""
+    means = [_span(mean) for mean in _list(fields, "rounds")]
     if not 1 <= len(means) <= number:
-        raise Rubbish
+        raise InvalidReply
     return means
 
 
-def count(said: Mapping[str, Any], of: str) -> int:
-    """Return a number of something: bytes, threads."""
-    if type(said.get(of)) is not int:
-        raise Rubbish
-    return int(said[of])
+def count(fields: Mapping[str, Any], of: str) -> int:
+    """Return a count: ``bytes`` or ``threads``."""
+    if type(fields.get(of)) is not int:
+        raise InvalidReply
+    return int(fields[of])
 
 
 def _record(fields: Sequence[Any]) -> Record:
     if type(fields) is not list or len(fields) != 7:
-        raise Rubbish
+        raise InvalidReply
     start, end, key, cost, allowed, wait, remaining = fields
     if (
         type(start) is float is type(end)
@@ -170,40 +170,40 @@ def _record(fields: Sequence[Any]) -> Record:
         and (remaining is None or type(remaining) is int)
     ):
         return Record(start, end, key, cost, allowed, math.inf if wait == "inf" else wait, remaining)
-    raise Rubbish
+    raise InvalidReply
 
 
-def _raised(fields: Any) -> Raised:
+def _call_error(fields: Any) -> CallError:
     if not isinstance(fields, dict) or type(fields.get("times")) is not int:
-        raise Rubbish
-    return Raised(_text(fields, "type"), _text(fields, "message"), _text(fields, "where"), fields["times"])
+        raise InvalidReply
+    return CallError(_text(fields, "type"), _text(fields, "message"), _text(fields, "where"), fields["times"])
 
 
 def _flag(fields: Mapping[str, Any], name: str) -> bool:
     if not isinstance(fields.get(name), bool):
-        raise Rubbish
+        raise InvalidReply
     return bool(fields[name])
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     if not isinstance(fields.get(name), str):
-        raise Rubbish
+        raise InvalidReply
     return str(fields[name])
 
 
 def _mapping(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(fields.get(name), dict):
-        raise Rubbish
+        raise InvalidReply
     return dict(fields[name])
 
 
 def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
     if not isinstance(fields.get(name), list):
-        raise Rubbish
+        raise InvalidReply
     return list(fields[name])
 
 
 def _span(value: object) -> float:
     if not isinstance(value, float) or not 0.0 <= value < math.inf:
-        raise Rubbish
+        raise InvalidReply
     return value

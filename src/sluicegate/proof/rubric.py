@@ -1,12 +1,12 @@
-"""The rubric: its six lines, and what only a person can judge, as questions to ask."""
+"""`RubricLine`, the six lines of the rubric, with a description of each and the questions to ask about it."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 
-class Line(StrEnum):
-    """A line of the rubric. The kit judges the first four; the interviewer all of them."""
+class RubricLine(StrEnum):
+    """A line of the rubric. The kit judges the first four, the interviewer all six."""
 
     CORRECTNESS = "correctness"
     CONCURRENCY = "concurrency"
@@ -16,42 +16,42 @@ class Line(StrEnum):
     COMMUNICATION = "communication"
 
 
-SAYS = {
-    Line.CORRECTNESS: "At most N in any T seconds, and no denial where there is room; edges near rollover.",
-    Line.CONCURRENCY: "Thread-safe in one process, atomic on Redis.",
-    Line.PERFORMANCE: "Amortised O(1) or O(log n) a decision; memory bounded by TTL and trim.",
-    Line.RESILIENCE: "Redis away, clocks apart, keys that expire.",
-    Line.QUALITY: "Readable, tested, small functions, names, comments where they are needed.",
-    Line.COMMUNICATION: "Trade-offs: sliding window or token bucket, fairness, cost.",
+DESCRIPTIONS = {
+    RubricLine.CORRECTNESS: "At most N in any T seconds, and no denial while there is room, right up to the edges.",
+    RubricLine.CONCURRENCY: "Thread-safe in one process, atomic on Redis.",
+    RubricLine.PERFORMANCE: "Amortised O(1) or O(log n) a decision; memory bounded by trimming and TTLs.",
+    RubricLine.RESILIENCE: "Redis outages, clocks that disagree, keys that expire.",
+    RubricLine.QUALITY: "Readable and tested, with small functions, good names and comments where needed.",
+    RubricLine.COMMUNICATION: "Trade-offs: sliding window or token bucket, fairness, cost.",
 }
 
 QUESTIONS = {
-    Line.CORRECTNESS: (
+    RubricLine.CORRECTNESS: (
         "Which sequence of requests is the worst for this code?",
-        "Why is that comparison strict, or not?",
+        "Why is that comparison strict (or why is it not)?",
         "I send 1000 denied requests. When am I allowed again?",
     ),
-    Line.CONCURRENCY: (
-        "Does the GIL not make this safe?",
+    RubricLine.CONCURRENCY: (
+        "Doesn't the GIL make this safe?",
         "One lock, or one per user? Who deletes the lock?",
         "Why does a script help where MULTI does not?",
     ),
-    Line.PERFORMANCE: (
+    RubricLine.PERFORMANCE: (
         "A million users come once each. What is in memory an hour later?",
-        "N is 100 000. What does a key weigh, and what would you give up to make it smaller?",
-        "Who makes the server work harder: allowed callers or denied ones?",
+        "N is 100 000. How large is a key, and what would you give up to make it smaller?",
+        "Which callers cost the server more: allowed ones or denied ones?",
     ),
-    Line.RESILIENCE: (
-        "Redis is away for a minute. Who notices, and how?",
+    RubricLine.RESILIENCE: (
+        "Redis is down for a minute. Who notices, and how?",
         "One host runs 60 seconds fast. What happens?",
         "The reply was lost on its way back. Was the request counted?",
     ),
-    Line.QUALITY: (
-        "Break this line: which test goes red?",
+    RubricLine.QUALITY: (
+        "If I break this line, which test fails?",
         "Where would a second algorithm go?",
         "What would you delete?",
     ),
-    Line.COMMUNICATION: (
+    RubricLine.COMMUNICATION: (
         "When would you take a token bucket instead?",
         "All users share one limit and one of them is very busy. Then what?",
         "A thousand clients were told to retry in 5 seconds. What happens in 5 seconds?",

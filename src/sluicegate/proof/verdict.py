@@ -1,4 +1,4 @@
-"""The four verdicts, and what a case found: a verdict with its evidence."""
+"""`CaseVerdict`, the four verdicts; and `Finding`, a verdict with its evidence."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sluicegate.proof.growth import Growth
 from sluicegate.proof.history import History, Record
 
 
-class Verdict(StrEnum):
-    """What can be said of a limiter by one case. Only `PASSED` is praise: where evidence is weak it is `UNDECIDED`."""
+class CaseVerdict(StrEnum):
+    """The verdict of one case on a limiter. Weak evidence is `UNDECIDED`, never `PASSED`."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -19,8 +19,8 @@ class Verdict(StrEnum):
     SKIPPED = "skipped"
 
 
-class Decided(Exception):
-    """A case is decided before its end: raised with what it found."""
+class EndCase(Exception):
+    """Raise it to end a case early with a finding."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.says)
@@ -29,19 +29,19 @@ class Decided(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one run of a case found.
+    """The result of one run of a case.
 
     Attributes:
-        verdict: What it comes to.
-        says: What was seen and what was expected of it, in a sentence or two, with figures.
-        history: The answers that show it, where there are any: what the report draws.
+        verdict: The verdict.
+        says: What was seen and what was expected, in a sentence or two, with figures.
+        history: The recorded answers that show it, if any; the report draws them.
         at: The record that shows it best, one of ``history``; the report draws the window that ends with it.
-        growth: How time or memory grew, where the case measures that; the report draws it.
-        figures: What was measured beside, by name; the unit is in the name.
-        output: What the target had printed, its last lines, where that explains a failure.
+        growth: How time or memory grew, if the case measures that; the report draws it.
+        figures: Further measurements, by name; the unit is in the name.
+        output: The last lines that the target printed, if they explain a failure.
     """
 
-    verdict: Verdict
+    verdict: CaseVerdict
     says: str
     history: History | None = None
     at: Record | None = None

@@ -1,4 +1,4 @@
-"""A report with all that a report can hold: every verdict, every drawing, long and hostile text."""
+"""A report with everything that a report can hold: every verdict, every drawing, long and hostile text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from sluicegate.proof.case import Case
 from sluicegate.proof.facts import Facts
 from sluicegate.proof.growth import Growth
 from sluicegate.proof.history import History, Record
-from sluicegate.proof.report import Report, Result
-from sluicegate.proof.rubric import Line
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.report import CaseResult, Report
+from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.rubric import RubricLine
+from sluicegate.proof.verdict import CaseVerdict, Finding
 
 HOSTILE_KEY = "<script>alert(1)</script>\x1b[31mred\u202eevil [bold]שלום"
 HOSTILE_OUTPUT = (
@@ -22,7 +23,7 @@ HOSTILE_OUTPUT = (
 
 
 def exact(limit: int, window: float, times: list[float], key: str = "alice", cost: int = 1) -> History:
-    """Answer as an exact sliding window does, each in a fifth of a millisecond."""
+    """Return the answers of an exact sliding window, each of which takes a fifth of a millisecond."""
     kept: list[float] = []
     records = []
     for time in times:
@@ -34,7 +35,7 @@ def exact(limit: int, window: float, times: list[float], key: str = "alice", cos
 
 
 def fixed(limit: int, window: float, times: list[float], key: str = "alice") -> History:
-    """Answer as a fixed window does: by the count in the present window of the clock."""
+    """Return the answers of a fixed window, by the count in the current window of the clock."""
     counts: dict[int, int] = {}
     records = []
     for time in times:
@@ -49,7 +50,9 @@ def edge() -> Finding:
     history = fixed(5, 1.0, times)
     at = [record for record in history.records if record.allowed][-1]
     says = "10 units were allowed to one key within 0.96 s, less than the window of 1 s; the limit is 5."
-    return Finding(Verdict.FAILED, says, history, at, figures={"spans over the limit": 5, "most units in a window": 10})
+    return Finding(
+        CaseVerdict.FAILED, says, history, at, figures={"spans over the limit": 5, "most units in a window": 10}
+    )
 
 
 def denial() -> Finding:
@@ -57,7 +60,7 @@ def denial() -> Finding:
     at = Record(11.65, 11.651, HOSTILE_KEY, 1, False)
     history.records.append(at)
     says = f"a request of {HOSTILE_KEY} was denied 1.25 s after the last one that was allowed; there was room for it"
-    return Finding(Verdict.FAILED, says, history, at, output=HOSTILE_OUTPUT)
+    return Finding(CaseVerdict.FAILED, says, history, at, output=HOSTILE_OUTPUT)
 
 
 def race() -> Finding:
@@ -67,7 +70,7 @@ def race() -> Finding:
     history = History(20, 60.0, records)
     at = max((record for record in records if record.allowed), key=lambda record: record.end)
     says = "25 of 100 requests that were sent at once were allowed; the limit is 20."
-    return Finding(Verdict.FAILED, says, history, at)
+    return Finding(CaseVerdict.FAILED, says, history, at)
 
 
 def outage() -> Finding:
@@ -77,39 +80,44 @@ def outage() -> Finding:
     says = (
         "2 requests got no answer while the server was frozen; they may have been counted, so a denial proves nothing."
     )
-    return Finding(Verdict.UNDECIDED, says, history, history.records[-1], output="redis.exceptions.TimeoutError\n" * 12)
+    return Finding(
+        CaseVerdict.UNDECIDED, says, history, history.records[-1], output="redis.exceptions.TimeoutError\n" * 12
+    )
 
 
 def many() -> Finding:
     chance = random.Random(7)
     history = exact(200, 1.0, sorted(chance.random() * 6 for _ in range(5000)))
-    return Finding(Verdict.PASSED, "No window held more than 200 units; the fullest held 200.", history)
+    return Finding(CaseVerdict.PASSED, "No window held more than 200 units; the fullest held 200.", history)
 
 
 def costs() -> Finding:
     history = exact(10, 1.0, [0.0, 0.2, 0.4, 0.9, 1.05, 1.21], cost=3)
-    return Finding(Verdict.PASSED, "Each request took its 3 units, and the one that did not fit took none.", history)
+    return Finding(
+        CaseVerdict.PASSED, "Each request took its 3 units, and the one that did not fit took none.", history
+    )
 
 
-def result(id_: str, sentence: str, line: Line, finding: Finding, seconds: float = 0.4, **more) -> Result:
+def result(id_: str, sentence: str, line: RubricLine, finding: Finding, seconds: float = 0.4, **more) -> CaseResult:
     runs = more.pop("runs", 1)
-    return Result(Case(id_, sentence, line, lambda rig: finding, **more), finding, seconds, runs)
+    return CaseResult(Case(id_, sentence, line, lambda env: finding, **more), finding, seconds, runs)
 
 
 def skipped(reason: str) -> Finding:
-    return Finding(Verdict.SKIPPED, reason)
+    return Finding(CaseVerdict.SKIPPED, reason)
 
 
 def passed(says: str = "12 of 12 windows were looked at; none held more than the limit.") -> Finding:
-    return Finding(Verdict.PASSED, says)
+    return Finding(CaseVerdict.PASSED, says)
 
 
-NO_REDIS = "the target takes no Redis URL, so there is no server of the kit's to look into or to stop"
-NO_COST = "allow() takes no cost"
+NO_REDIS = Requirement.REDIS.value
+NO_COST = Requirement.COST.value
+NO_WAIT = Requirement.REPORTS_WAIT.value
 
 
 def demo() -> Report:
-    c, k, p, r = Line.CORRECTNESS, Line.CONCURRENCY, Line.PERFORMANCE, Line.RESILIENCE
+    c, k, p, r = RubricLine.CORRECTNESS, RubricLine.CONCURRENCY, RubricLine.PERFORMANCE, RubricLine.RESILIENCE
     slow = Growth("time of a decision, µs", "limit", (100, 1000, 10_000, 100_000), (3.1, 22.4, 214.0, 2190.0))
     flat = Growth("time of a decision, µs", "limit", (100, 1000, 10_000, 100_000), (1.31, 1.29, 1.4, 1.33))
     idle = Growth("memory after a sweep, bytes", "idle keys", (1000, 10_000, 100_000), (512.0, 0.0, 512.0))
@@ -142,15 +150,15 @@ def demo() -> Report:
             result("correctness/cost/too-large", "A cost above the limit is denied, for ever.", c, skipped(NO_COST)),
             result(
                 "correctness/wait/enough",
-                "After the wait that a denial tells, the request is allowed.",
+                "After the wait that a denial reports, the request is allowed.",
                 c,
-                skipped("the target does not tell how long to wait"),
+                skipped(NO_WAIT),
             ),
             result(
                 "correctness/wait/short",
                 "And not sooner.",
                 c,
-                skipped("the target does not tell how long to wait"),
+                skipped(NO_WAIT),
                 should=True,
             ),
             result(
@@ -165,7 +173,7 @@ def demo() -> Report:
                 "performance/time/limit",
                 "The time of a decision does not grow with the limit.",
                 p,
-                Finding(Verdict.FAILED, slow_says, growth=slow),
+                Finding(CaseVerdict.FAILED, slow_says, growth=slow),
                 9.5,
                 timed=True,
             ),
@@ -173,7 +181,7 @@ def demo() -> Report:
                 "performance/time/keys",
                 "The time of a decision does not grow with the number of keys.",
                 p,
-                Finding(Verdict.PASSED, "1.33 µs at 100 000, 1.31 µs at 100.", growth=flat),
+                Finding(CaseVerdict.PASSED, "1.33 µs at 100 000, 1.31 µs at 100.", growth=flat),
                 8.1,
                 timed=True,
             ),
@@ -182,7 +190,7 @@ def demo() -> Report:
                 "Idle keys are forgotten.",
                 p,
                 Finding(
-                    Verdict.PASSED,
+                    CaseVerdict.PASSED,
                     "512 bytes were left of 100 000 keys.",
                     growth=idle,
                     figures={"bytes a key": 0.00512, "longest call, ms": 3.3},
@@ -222,17 +230,17 @@ def demo() -> Report:
 
 
 def service() -> Report:
-    """A report on a running service, which answers 429 too early."""
+    """Return a report on a running service that answers 429 too early."""
     finding = edge()
     long = "http://127.0.0.1:8000/ping?user_id={key}&" + "a-long-part-of-a-query=" * 4
     case = result(
         "correctness/rollover/edge",
         "Of N late in one window and N early in the next, no more than N are allowed.",
-        Line.CORRECTNESS,
+        RubricLine.CORRECTNESS,
         finding,
     )
-    here = skipped("the target is a running service: its limit, its window and its process are not the kit's to choose")
+    here = skipped(Requirement.CONSTRUCTOR.value)
     rest = result(
-        "performance/time/limit", "The time of a decision does not grow with the limit.", Line.PERFORMANCE, here
+        "performance/time/limit", "The time of a decision does not grow with the limit.", RubricLine.PERFORMANCE, here
     )
     return Report(long, 5, 1.0, (case, rest), "2026-03-05T14:02:11+01:00", 4.0, {"sluicegate": "0.4.0"})

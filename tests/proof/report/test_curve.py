@@ -1,4 +1,4 @@
-"""Where each mark of a growth chart stands."""
+"""The layout of the growth chart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def growth(*costs: float) -> Growth:
     return Growth("time of a decision, µs", "limit", SIZES, costs)
 
 
-def test_a_cost_in_step_with_the_size_lies_on_the_dashed_line():
+def test_a_cost_in_proportion_to_the_size_lies_on_the_dashed_line():
     it = draw(growth(1, 10, 100, 1000), 680)
     assert it.linear
     assert it.steady[0] == it.points[0]
@@ -38,7 +38,7 @@ def test_a_cost_of_zero_is_drawn_without_a_logarithm():
 
 @pytest.mark.parametrize("costs", [(1, 10, 100, 1000), (0, 0, 0, 0), (1, 1e-6, 1e6, 1)])
 @pytest.mark.parametrize("width", [330, 680])
-def test_every_point_and_label_is_inside_of_the_drawing(costs: tuple[float, ...], width: int):
+def test_every_point_and_label_is_inside_the_drawing(costs: tuple[float, ...], width: int):
     it = draw(growth(*costs), width)
     assert all(0 <= x <= width and 0 <= y <= it.floor for x, y in (*it.points, *it.steady))
     ends = [end for label in (*it.costs, *it.sizes) for end in label.ends]

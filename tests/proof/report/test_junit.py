@@ -16,7 +16,7 @@ def test_a_case_has_its_whole_id_as_its_name():
     assert {case.get("classname") for case in SUITE} == {"correctness", "concurrency", "performance", "resilience"}
 
 
-def test_a_failure_holds_what_the_limiter_has_to_keep_and_what_was_seen():
+def test_a_failure_holds_the_sentence_of_the_case_and_the_evidence():
     failure = SUITE.find("testcase[@name='concurrency/threads/together']/failure")
     assert failure is not None and failure.text
     sentence, seen = failure.text.splitlines()

@@ -1,4 +1,4 @@
-"""The page, as text."""
+"""The report as an HTML page, checked as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import demo_report
 import pytest
 
 from sluicegate.proof.report.html import page
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.verdict import CaseVerdict
 
 PAGE = page(demo_report.demo())
 
@@ -37,7 +37,7 @@ def tags() -> list[tuple[str, dict[str, str | None]]]:
     return parser.found
 
 
-def test_the_page_has_no_script_and_asks_for_nothing(tags):
+def test_the_page_has_no_script_and_makes_no_request(tags):
     assert not {tag for tag, _ in tags} & {"script", "img", "link", "iframe", "object", "form", "base"}
     assert not [
         attrs for _, attrs in tags if "src" in attrs or "style" in attrs or any(n.startswith("on") for n in attrs)
@@ -60,18 +60,18 @@ def test_hostile_text_is_escaped():
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202a-\u202e]", PAGE)
 
 
-def test_what_failed_or_stayed_undecided_is_open(tags):
+def test_failed_and_undecided_cases_are_open(tags):
     cases = [attrs for tag, attrs in tags if tag == "details" and "case" in (attrs.get("class") or "")]
     for attrs in cases:
         assert ("open" in attrs) == (attrs["class"] in {"case failed", "case undecided"})
-    assert len(cases) == 10 + 4  # the cases that were run, and the reasons for which the others were not
+    assert len(cases) == 10 + 4  # the cases that were run, and the reasons why others were skipped
 
 
 def test_every_drawing_has_a_name_and_a_description(tags):
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     drawings = [attrs for tag, attrs in tags if tag == "svg" and attrs.get("role") == "img"]
     assert len(ids) == len(set(ids))
-    assert len(drawings) == 2 * 5 + 4  # two widths where a case did not pass
+    assert len(drawings) == 2 * 5 + 4  # two widths if the case did not pass
     assert all(set(attrs["aria-labelledby"].split()) <= set(ids) for attrs in drawings)
 
 
@@ -79,14 +79,14 @@ def test_every_drawing_has_a_name_and_a_description(tags):
     "says",
     [
         "4 of the 10 cases that could be tried failed; 6 do not apply.",
-        "Skipped: the case does not apply to this target; nothing is held against it.",
+        "Skipped: the case does not apply to this target, which is not a fault.",
         "Held to <b>5 units</b> in any <b>1 s</b>.",
         "5 March 2026, 14:02 UTC+01:00",
         "0.96 s, less than the window of 1 s:",
         "10 allowed, limit 5",
         "bytes a key</dt><dd>0.00512",
-        "Counts, not a score",
-        "The kit is no sandbox.",
+        "These are counts, not a score.",
+        "The kit is not a sandbox.",
         "Python 3.11.7",
     ],
 )
@@ -94,8 +94,8 @@ def test_the_page_says(says: str):
     assert says in PAGE
 
 
-def test_questions_are_on_the_page_only_where_asked_for():
-    question = "Who makes the server work harder: allowed callers or denied ones?"
+def test_questions_are_on_the_page_only_with_the_option():
+    question = "Which callers cost the server more: allowed ones or denied ones?"
     assert question not in PAGE
     assert question in page(replace(demo_report.demo(), questions=True))
 
@@ -104,12 +104,12 @@ def test_a_case_that_measures_time_is_marked():
     assert PAGE.count('<span class="tag">timed</span>') == 2
 
 
-def test_bars_that_have_left_the_span_are_named_in_the_legend():
+def test_units_that_have_left_the_span_are_named_in_the_legend():
     assert PAGE.count('<span class="legend gone">just left</span>') == 1  # of the outage
 
 
-def test_where_every_case_is_skipped_nothing_is_praised():
-    skipped = tuple(r for r in demo_report.demo().results if r.finding.verdict is Verdict.SKIPPED)
+def test_the_page_praises_nothing_if_every_case_is_skipped():
+    skipped = tuple(r for r in demo_report.demo().results if r.finding.verdict is CaseVerdict.SKIPPED)
     text = page(replace(demo_report.demo(), results=skipped))
     assert 'class="headline undecided">\nNothing could be tried.' in text
 
@@ -134,7 +134,7 @@ def luminance(color: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [0, 1, 2], ids=["light", "dark", "paper"])
-def test_every_ink_can_be_read_on_its_ground(theme: int):
+def test_every_text_colour_is_readable_on_its_background(theme: int):
     """Source: WCAG 2.2, 1.4.3: a contrast of 4.5 to 1."""
     found = colors()[theme]
     pairs = [*product(("ink", "muted", "accent", "fail"), ("ground", "surface", "sunken"))]

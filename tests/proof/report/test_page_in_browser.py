@@ -1,4 +1,4 @@
-"""The page in a real browser: what is seen, in both themes, on paper and on a telephone."""
+"""The report page in a real browser: in both themes, on paper and on a phone."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def visit(browser, file: Path):
-    """Open the page; at the end nothing was complained of, and nothing else was asked for."""
-    complaints, asked, pages = [], [], []
+    """Open the page; at the end check that there were no errors in the console and no other requests."""
+    complaints, requested, pages = [], [], []
 
     def open_page(width: int = 1100, scheme: str = "light"):
         opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         pages.append(opened)
         opened.on("console", lambda message: complaints.append(message.text))
         opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.on("request", lambda request: asked.append(request.url))
+        opened.on("request", lambda request: requested.append(request.url))
         opened.goto(file.as_uri())
         return opened
 
@@ -68,23 +68,23 @@ def visit(browser, file: Path):
     for opened in pages:
         opened.close()
     assert complaints == []
-    assert asked == [file.as_uri()] * len(pages)
+    assert requested == [file.as_uri()] * len(pages)
 
 
 def picture(png: bytes):
-    image = pytest.importorskip("PIL.Image", reason="NO PAGE WAS LOOKED AT: pip install pillow")
+    image = pytest.importorskip("PIL.Image", reason="NO PAGE WAS CHECKED: pip install pillow")
     return image.open(io.BytesIO(png)).convert("RGB")
 
 
 def drawings(opened) -> list[list[dict]]:
-    """The marks of each drawing that is seen, with every case open."""
+    """Return the marks of each visible drawing, with every case open."""
     opened.evaluate("document.querySelectorAll('details').forEach(it => it.open = true)")
     found = [svg for svg in opened.query_selector_all("svg.drawing") if svg.is_visible()]
     return [svg.evaluate(MARKS) for svg in found]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_worst_window_is_seen_in_the_picture(visit, scheme: str):
+def test_the_worst_window_is_visible_in_the_drawing(visit, scheme: str):
     svg = visit(scheme=scheme).query_selector("#correctness-rollover-edge svg.wide")
     image = picture(svg.screenshot())
     marks = {mark["kind"]: mark for mark in svg.evaluate(MARKS)}
@@ -95,7 +95,7 @@ def test_the_worst_window_is_seen_in_the_picture(visit, scheme: str):
     inside, beside = image.getpixel((int(span["left"] + 25), y)), image.getpixel((int(span["right"] + 25), y))
     assert sum(abs(a - b) for a, b in zip(inside, beside, strict=True)) > 20
     red, green, blue = image.getpixel((int(over["right"] - 20), int(limit["top"] - 6)))
-    assert red > green + 60 and red > blue + 60  # what is over the limit is filled in the colour of a failure
+    assert red > green + 60 and red > blue + 60  # the part over the limit has the colour of a failure
     below = image.getpixel((int(over["right"] - 20), int(limit["top"] + 8)))
     assert below[2] >= below[0]
 
@@ -114,7 +114,7 @@ def test_allowed_ticks_are_filled_and_denied_ones_hollow(visit):
 
 
 @pytest.mark.parametrize("width", [1100, 390])
-def test_every_mark_is_inside_of_its_drawing(visit, width: int):
+def test_every_mark_is_inside_its_drawing(visit, width: int):
     found = drawings(visit(width))
     assert len(found) == 9
     for mark in (mark for marks in found for mark in marks):
@@ -123,7 +123,7 @@ def test_every_mark_is_inside_of_its_drawing(visit, width: int):
 
 
 @pytest.mark.parametrize("width", [1100, 390])
-def test_no_text_stands_on_another_or_on_the_axis(visit, width: int):
+def test_no_text_overlaps_another_or_the_axis(visit, width: int):
     for marks in drawings(visit(width)):
         texts = [mark for mark in marks if mark["tag"] == "text"]
         (axis,) = [mark for mark in marks if mark["kind"] == "axis"]
@@ -143,7 +143,7 @@ def test_the_page_is_no_wider_than_the_window(visit, width: int):
     assert opened.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_hostile_text_is_no_element(visit):
+def test_hostile_text_does_not_become_an_element(visit):
     opened = visit()
     assert opened.query_selector("img, script") is None
     assert "<script>alert(1)</script>" in opened.inner_text("#correctness-denial-room")

@@ -1,4 +1,4 @@
-"""The report in a terminal."""
+"""The report on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sluicegate.proof.report.terminal import render
 
-ESCAPES = re.compile(r"\x1b\[[\d;]*m")  # colours, which are the renderer's own
+ESCAPES = re.compile(r"\x1b\[[\d;]*m")  # the colours of the renderer
 
 
 def rendered(width: int = 80, color: str | None = None, encoding: str = "utf-8", *, questions: bool = False) -> str:
@@ -23,7 +23,7 @@ def rendered(width: int = 80, color: str | None = None, encoding: str = "utf-8",
     return file.read()
 
 
-def test_the_last_line_says_all_of_it():
+def test_the_last_line_summarises_the_report():
     assert rendered().splitlines()[-1].strip() == "failed: 4 of 10 cases; undecided: 1; skipped: 6"
 
 
@@ -38,7 +38,7 @@ def test_without_colour_the_verdicts_are_words():
     assert "✗ failed" in text and "? undecided" in text and "✓ passed" in text
 
 
-def test_a_terminal_without_unicode_gets_plain_signs():
+def test_a_terminal_without_unicode_gets_ascii_symbols():
     text = rendered(encoding="ascii")
     assert "x failed" in text and "+ passed" in text and "\\u2713" not in text
 
@@ -49,7 +49,7 @@ def test_colour_is_the_only_escape_that_reaches_the_terminal():
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
 
 
-def test_questions_are_shown_only_where_asked_for():
+def test_questions_are_shown_only_with_the_option():
     assert "What would you delete?" not in rendered()
     assert "What would you delete?" in rendered(questions=True)
 
@@ -64,11 +64,11 @@ def test_markup_in_hostile_text_stays_text():
 
 def test_skipped_cases_are_grouped_by_their_reason():
     text = rendered(200)
-    assert "skipped 2 cases: the target does not tell how long to wait" in text
-    assert text.count("the target does not tell how long to wait") == 1
+    assert "skipped 2 cases: the target does not report how long to wait" in text
+    assert text.count("the target does not report how long to wait") == 1
 
 
-def test_what_failed_shows_what_was_seen_and_what_the_target_printed():
+def test_a_failed_case_shows_its_evidence_and_the_output_of_the_target():
     text = rendered(200)
     assert "25 of 100 requests that were sent at once were allowed" in text
     assert "> Traceback (most recent call last):" in text

@@ -1,4 +1,4 @@
-"""The part of a history that is drawn, and what is said of it."""
+"""The window of a history that a report draws: which one, its units, and its text."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def drawn(records: list[Record], at: Record | None = None, *, limit: int = 2, wi
     return found
 
 
-def test_a_span_over_the_limit_is_told_with_its_length_and_its_units():
+def test_a_span_over_the_limit_is_described_by_its_length_and_its_units():
     records = [record(0.9), record(0.95), record(1.1), record(1.2, cost=2)]
     found = drawn(records, records[-1])
     assert (found.units, found.fault) == (5, True)
     assert found.says == ("0.3 s, less than the window of 1 s:", "5 allowed, limit 2")
 
 
-def test_an_answer_that_took_a_whole_window_is_certain_in_none():
+def test_a_request_that_took_a_whole_window_is_certain_in_none():
     slow = record(0.1, took=1.15)
     found = drawn([slow, record(0.9), record(1.2)], record(1.2))
     assert found.units == 2 and not found.fault
     assert [units for _, units in found.held] == [0, 1, 2]
 
 
-def test_what_was_allowed_a_whole_window_before_is_not_counted():
+def test_a_request_allowed_a_whole_window_before_is_not_counted():
     assert drawn([record(0.0), record(0.5), record(1.0)], record(1.0)).units == 2
 
 
-def test_a_denial_is_held_against_all_that_may_have_been_allowed():
+def test_a_denial_is_compared_with_all_units_that_may_have_been_allowed():
     denial = record(1.5, False)
     records = [record(0.2), record(0.9), record(1.0, None), denial]
     found = drawn(records, denial)
@@ -47,13 +47,13 @@ def test_a_denial_is_held_against_all_that_may_have_been_allowed():
     )
 
 
-def test_the_steps_rise_where_an_answer_came_and_fall_a_window_after_it_was_sent():
+def test_the_steps_rise_when_an_answer_arrives_and_fall_a_window_after_it_was_sent():
     found = drawn([record(0.0), record(0.6, took=0.1), record(1.05)], record(1.05))
     times = {round(time, 6): units for time, units in found.held}
     assert times[0.7] == 2 and times[1.0] == 1 and times[1.05] == 2
 
 
-def test_what_leaves_and_comes_at_one_moment_was_never_there_together():
+def test_units_that_leave_and_units_that_arrive_at_one_moment_never_count_together():
     assert max(units for _, units in drawn([record(0.0), record(0.5), record(1.0)], record(1.0)).held) == 2
 
 
@@ -76,7 +76,7 @@ def test_a_burst_in_a_long_window_is_drawn_as_close_as_it_was():
     assert found.end - found.begin == pytest.approx(0.009, rel=0.2)
 
 
-def test_a_span_a_hair_shorter_than_the_window_does_not_read_as_the_window():
+def test_a_span_slightly_shorter_than_the_window_does_not_read_as_the_window():
     assert drawn([record(0.0), record(0.99996)], record(0.99996)).says[0].startswith("0.99996 s")
 
 

@@ -2,7 +2,7 @@
 
 
 class RedisSlidingWindow:
-    """Allows each user at most ``limit`` requests in any ``window_seconds``, over all that share ``redis_url``."""
+    """Allows each user at most ``limit`` requests in any ``window_seconds``, for all instances on ``redis_url``."""
 
     def __init__(self, limit: int, window_seconds: float, redis_url: str) -> None: ...  # yours to write
 

@@ -1,4 +1,4 @@
-"""The service. It is started with `uvicorn app.main:app --reload`."""
+"""The service. Start it with `uvicorn app.main:app --reload`."""
 
 from fastapi import FastAPI
 

@@ -28,7 +28,7 @@ def redis_answers():
 
 @pytest.fixture(params=["memory", "redis"])
 def make(request):
-    """Return what makes a limiter of a limit and a window in seconds."""
+    """Return a function that makes a limiter from a limit and a window in seconds."""
     if request.param == "memory":
         return MemorySlidingWindow
     if not redis_answers():
@@ -38,7 +38,7 @@ def make(request):
 
 @pytest.fixture
 def user():
-    """Name a user of this test alone: Redis remembers those of the last run."""
+    """Return a fresh user id: Redis remembers the users of earlier runs."""
     return f"alice-{uuid.uuid4().hex}"
 
 
@@ -54,4 +54,4 @@ def test_users_do_not_affect_one_another(make, user):
     assert limiter.allow(f"{user}-2") is True
 
 
-# Yours: the edges of the window, bursts, parallel calls.
+# Yours to write: the edges of the window, bursts, parallel calls.

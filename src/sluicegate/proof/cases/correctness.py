@@ -1,64 +1,83 @@
-"""Correctness: at most N in any window, and no denial where there is room, up to its very edges."""
+"""Cases on correctness: at most N in any window and no denial while there is room, up to the edges of the window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import exact, expected, kept, kept_below, raised
-from sluicegate.proof.crew import Played, Step, ask, ask_each, keep_asking
+from sluicegate.proof.cases.evidence import (
+    answers_exact,
+    answers_match_model,
+    failure_if_raised,
+    limit_kept,
+    limit_not_exceeded,
+)
+from sluicegate.proof.environment import Environment
 from sluicegate.proof.history import History
 from sluicegate.proof.judge import never_under, owed
-from sluicegate.proof.need import Need
-from sluicegate.proof.rig import Rig
-from sluicegate.proof.rubric import Line
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.rubric import RubricLine
+from sluicegate.proof.verdict import CaseVerdict, Finding
+from sluicegate.proof.workers import ScenarioResult, Step, call, call_each, keep_calling
 
 _LONG = 60.0
-"""A window, seconds, that no case lives to see the end of."""
+"""A window in seconds that does not end while a case runs."""
 
 _EIGHTH = 0.125
-"""The grid of moved clocks, seconds: exact in every unit that a limiter may count in, whole seconds excepted."""
+"""Times on manual clocks are multiples of this, in seconds: exact in any unit a limiter counts in but whole seconds."""
 
 
-@case("correctness/answer/bool", "allow() answers True or False, and nothing else.", Line.CORRECTNESS, Need.MADE_HERE)
-def answers_bool(rig: Rig) -> Finding:
-    played = rig.worker(window=_LONG).play([ask(0, rig.key(), rig.limit + 2)])
-    if played.odd:
-        came, times = next(iter(played.odd.items()))
-        return Finding(Verdict.FAILED, f"allow() answered {came} ({times} times); expected True or False")
-    return raised(*[played]) or Finding(Verdict.PASSED, f"{len(played.records)} answers, each True or False")
+@case(
+    "correctness/answer/bool",
+    "allow() returns True or False, and nothing else.",
+    RubricLine.CORRECTNESS,
+    Requirement.CONSTRUCTOR,
+)
+def answers_bool(env: Environment) -> Finding:
+    result = env.worker(window=_LONG).run([call(0, env.key(), env.limit + 2)])
+    if result.unexpected:
+        value, times = next(iter(result.unexpected.items()))
+        return Finding(CaseVerdict.FAILED, f"allow() returned {value} ({times} times); expected True or False")
+    return failure_if_raised(result) or Finding(
+        CaseVerdict.PASSED, f"{len(result.records)} answers, each True or False"
+    )
 
 
 # Limit
 
 
-@case("correctness/limit/exact", "A fresh key is allowed N requests, and not one more.", Line.CORRECTNESS)
-def exactly_the_limit(rig: Rig) -> Finding:
-    played = rig.worker().play([ask(0, key, rig.limit + 3) for key in rig.keys(3)])
-    return exact(rig.history(played), played, denied=9, says=f"{rig.limit} allowed, then denied, for each of 3 keys")
+@case("correctness/limit/exact", "A fresh key is allowed N requests, and not one more.", RubricLine.CORRECTNESS)
+def exactly_the_limit(env: Environment) -> Finding:
+    result = env.worker().run([call(0, key, env.limit + 3) for key in env.keys(3)])
+    return answers_exact(
+        env.history(result), result, denied=9, says=f"{env.limit} allowed, then denied, for each of 3 keys"
+    )
 
 
 @case(
     "correctness/limit/one",
-    "With N = 1 the first request is allowed and the second is not.",
-    Line.CORRECTNESS,
-    Need.MADE_HERE,
+    "With N = 1 the first request is allowed and the second is denied.",
+    RubricLine.CORRECTNESS,
+    Requirement.CONSTRUCTOR,
 )
-def one(rig: Rig) -> Finding:
-    played = rig.worker(limit=1, window=_LONG).play([ask(0, key, 2) for key in rig.keys(3)])
-    return exact(
-        rig.history(played, limit=1, window=_LONG),
-        played,
+def one(env: Environment) -> Finding:
+    result = env.worker(limit=1, window=_LONG).run([call(0, key, 2) for key in env.keys(3)])
+    return answers_exact(
+        env.history(result, limit=1, window=_LONG),
+        result,
         denied=3,
         says="one allowed, then denied, for each of 3 keys",
     )
 
 
-@case("correctness/limit/large", "A limit of 1000 is kept to the unit.", Line.CORRECTNESS, Need.MADE_HERE)
-def large(rig: Rig) -> Finding:
-    played = rig.worker(limit=1000, window=_LONG).play([ask(0, rig.key(), 1010)], lasts=10)
-    return exact(rig.history(played, limit=1000, window=_LONG), played, denied=10, says="1000 allowed, then 10 denied")
+@case(
+    "correctness/limit/large", "A limit of 1000 is enforced exactly.", RubricLine.CORRECTNESS, Requirement.CONSTRUCTOR
+)
+def large(env: Environment) -> Finding:
+    result = env.worker(limit=1000, window=_LONG).run([call(0, env.key(), 1010)], lasts=10)
+    return answers_exact(
+        env.history(result, limit=1000, window=_LONG), result, denied=10, says="1000 allowed, then 10 denied"
+    )
 
 
 # Edges
@@ -66,61 +85,65 @@ def large(rig: Rig) -> Finding:
 
 @case(
     "correctness/edge/before",
-    "A request counts for the whole of T: just before its end it still does.",
-    Line.CORRECTNESS,
+    "A request counts for the whole of T: just before T has passed, it still counts.",
+    RubricLine.CORRECTNESS,
 )
-def before_the_edge(rig: Rig) -> Finding:
-    played = rig.worker().play(
+def before_the_edge(env: Environment) -> Finding:
+    result = env.worker().run(
         *(
-            [ask(begin, key, rig.limit), *(ask(begin + rig.window * share, key) for share in (0.8, 0.9, 0.96))]
-            for begin, key in _phases(rig, 5)
+            [call(begin, key, env.limit), *(call(begin + env.window * share, key) for share in (0.8, 0.9, 0.96))]
+            for begin, key in _phases(env, 5)
         )
     )
-    return exact(
-        rig.history(played),
-        played,
+    return answers_exact(
+        env.history(result),
+        result,
         denied=15,
-        says="denied until 96 % of a window had passed, from five phases of the clock",
+        says="denied until 96 % of a window had passed, at five phases of the clock",
     )
 
 
-@case("correctness/edge/after", "Just after a request has left the window its unit is free again.", Line.CORRECTNESS)
-def after_the_edge(rig: Rig) -> Finding:
-    late = rig.window + 0.04 + 0.005 * rig.window
-    played = rig.worker().play(
-        *([ask(begin, key, rig.limit), ask(begin + late, key)] for begin, key in _phases(rig, 5)), lasts=1
+@case(
+    "correctness/edge/after",
+    "Just after a request has left the window, its unit is free again.",
+    RubricLine.CORRECTNESS,
+)
+def after_the_edge(env: Environment) -> Finding:
+    late = env.window + 0.04 + 0.005 * env.window
+    result = env.worker().run(
+        *([call(begin, key, env.limit), call(begin + late, key)] for begin, key in _phases(env, 5)), lasts=1
     )
-    return exact(
-        rig.history(played),
-        played,
+    return answers_exact(
+        env.history(result),
+        result,
         denied=0,
-        says="allowed as soon as the window had passed, from five phases of the clock",
+        says="allowed as soon as the window had passed, at five phases of the clock",
     )
 
 
-def _phases(rig: Rig, number: int) -> list[tuple[float, str]]:
-    """Spread beginnings over a second of the clock, or over a window where that is shorter; a key for each."""
-    spread = min(1.0, rig.window)
-    return [(n * spread / number, key) for n, key in enumerate(rig.keys(number))]
+def _phases(env: Environment, number: int) -> list[tuple[float, str]]:
+    """Return start times spread over a second of the clock, or over a shorter window, each with a key."""
+    spread = min(1.0, env.window)
+    return [(n * spread / number, key) for n, key in enumerate(env.keys(number))]
 
 
 @case(
     "correctness/edge/at",
     "The window is half-open: exactly T after a request its unit is free, and not an instant before.",
-    Line.CORRECTNESS,
-    Need.MOVED_CLOCK,
-    Need.MADE_HERE,
+    RubricLine.CORRECTNESS,
+    Requirement.MANUAL_CLOCK,
+    Requirement.CONSTRUCTOR,
 )
-def at_the_edge(rig: Rig) -> Finding:
+def at_the_edge(env: Environment) -> Finding:
     window, limit = 8.0, 3
-    worker, key = rig.worker(limit=limit, window=window, clock="moved"), rig.key()
+    worker, key = env.worker(limit=limit, window=window, clock="manual"), env.key()
     times = ((0.0, 1), (1.0, 1), (2.5, 2), (8.0 - _EIGHTH, 1), (8.0, 2), (9.0 - _EIGHTH, 1), (9.0, 2), (10.5, 2))
-    steps = [ask(at, key, number) for at, number in times]
-    played = worker.play(steps)
-    history = rig.history(played, limit=limit, window=window)
-    return expected(
+    steps = [call(at, key, number) for at, number in times]
+    result = worker.run(steps)
+    history = env.history(result, limit=limit, window=window)
+    return answers_match_model(
         history,
-        played,
+        result,
         steps=steps,
         says="each unit was free exactly a window after it was taken",
     )
@@ -131,118 +154,125 @@ def at_the_edge(rig: Rig) -> Finding:
 
 @case(
     "correctness/window/any-phase",
-    "T may begin anywhere: N late in one window and N early in the next are too many.",
-    Line.CORRECTNESS,
+    "A window may begin at any moment: N requests late in one clock window and N early in the next are too many.",
+    RubricLine.CORRECTNESS,
 )
-def any_phase(rig: Rig) -> Finding:
-    window, number = rig.window, 8
-    lanes = [
-        [ask(begin, key, rig.limit), keep_asking(begin, begin + 0.97 * window, key, pause=window / 80)]
-        for begin, key in ((n * window / number, key) for n, key in enumerate(rig.keys(number)))
+def any_phase(env: Environment) -> Finding:
+    window, number = env.window, 8
+    clients = [
+        [call(begin, key, env.limit), keep_calling(begin, begin + 0.97 * window, key, pause=window / 80)]
+        for begin, key in ((n * window / number, key) for n, key in enumerate(env.keys(number)))
     ]
-    played = rig.worker().play(*lanes)
-    return _asked_throughout(rig, kept_below(rig.history(played), played), played)
+    result = env.worker().run(*clients)
+    return _called_throughout(env, limit_not_exceeded(env.history(result), result), result)
 
 
 @case(
     "correctness/window/late-burst",
-    "A window does not begin with a key's first request: one early, N - 1 late and N after it are too many.",
-    Line.CORRECTNESS,
+    "A window does not begin with a key's first request: one request early, N - 1 late and N after that are too many.",
+    RubricLine.CORRECTNESS,
 )
-def late_burst(rig: Rig) -> Finding:
-    window, limit = rig.window, rig.limit
-    lanes = []
-    for begin, key in _phases(rig, 4):
+def late_burst(env: Environment) -> Finding:
+    window, limit = env.window, env.limit
+    clients = []
+    for begin, key in _phases(env, 4):
         late = begin + 0.85 * window
-        burst = [ask(late, key, limit - 1)] if limit > 1 else []
+        burst = [call(late, key, limit - 1)] if limit > 1 else []
         after = [
-            ask(begin + 1.05 * window, key, limit),
-            keep_asking(begin + 1.06 * window, late + 0.97 * window, key, pause=window / 80),
+            call(begin + 1.05 * window, key, limit),
+            keep_calling(begin + 1.06 * window, late + 0.97 * window, key, pause=window / 80),
         ]
-        lanes.append([ask(begin, key), *burst, *after])
-    played = rig.worker().play(*lanes)
-    return _asked_throughout(rig, kept_below(rig.history(played), played), played)
+        clients.append([call(begin, key), *burst, *after])
+    result = env.worker().run(*clients)
+    return _called_throughout(env, limit_not_exceeded(env.history(result), result), result)
 
 
-def _asked_throughout(rig: Rig, finding: Finding, played: Played) -> Finding:
-    # A machine that was held up asked too little to show anything.
-    asked = len(played.records)
-    if finding.verdict is Verdict.PASSED and asked < 4 * (rig.limit + 20):
-        return Finding(Verdict.UNDECIDED, f"only {asked} requests could be sent in time", finding.history)
+def _called_throughout(env: Environment, finding: Finding, result: ScenarioResult) -> Finding:
+    # A machine that stalls makes too few calls to show a fault.
+    calls = len(result.records)
+    if finding.verdict is CaseVerdict.PASSED and calls < 4 * (env.limit + 20):
+        return Finding(CaseVerdict.UNDECIDED, f"only {calls} requests could be sent in time", finding.history)
     return finding
 
 
 @case(
     "correctness/window/model",
-    "Whatever the arrivals, every answer is the exact window's.",
-    Line.CORRECTNESS,
-    Need.MOVED_CLOCK,
-    Need.MADE_HERE,
+    "Whenever requests arrive, every answer matches an exact sliding window.",
+    RubricLine.CORRECTNESS,
+    Requirement.MANUAL_CLOCK,
+    Requirement.CONSTRUCTOR,
 )
-def model(rig: Rig) -> Finding:
-    limit, window = min(rig.limit, 20), 4.0
-    worker = rig.worker(limit=limit, window=window, clock="moved")
+def model(env: Environment) -> Finding:
+    limit, window = min(env.limit, 20), 4.0
+    worker = env.worker(limit=limit, window=window, clock="manual")
     steps: list[Step] = []
     now = 0.0
-    keys = rig.keys(3)
+    keys = env.keys(3)
     for _ in range(1500):
-        now += _EIGHTH * rig.random.choice((0, 0, 0, 1, 1, 2, 3, 8, 31, 32, 33))
-        steps.append(ask(now, rig.random.choice(keys), rig.random.choice((1, 1, 1, 2, limit))))
-    played = worker.play(steps)
-    history = rig.history(played, limit=limit, window=window)
-    return expected(
+        now += _EIGHTH * env.random.choice((0, 0, 0, 1, 1, 2, 3, 8, 31, 32, 33))
+        steps.append(call(now, env.random.choice(keys), env.random.choice((1, 1, 1, 2, limit))))
+    result = worker.run(steps)
+    history = env.history(result, limit=limit, window=window)
+    return answers_match_model(
         history,
-        played,
+        result,
         steps=steps,
-        says=f"{len(history.records)} answers, each as it should be",
+        says=f"{len(history.records)} answers, all of them right",
     )
 
 
 @case(
     "correctness/window/random",
-    "Whatever the arrivals, every answer is the exact window's: in real time, from outside.",
-    Line.CORRECTNESS,
+    "Whenever requests arrive, every answer matches an exact sliding window, as seen from outside in real time.",
+    RubricLine.CORRECTNESS,
 )
-def in_real_time(rig: Rig) -> Finding:
-    limit, window = rig.limit, rig.window
-    lanes = []
-    for key in rig.keys(6):
-        at, lane = rig.random.uniform(0, window / 2), []
+def in_real_time(env: Environment) -> Finding:
+    limit, window = env.limit, env.window
+    clients = []
+    for key in env.keys(6):
+        at, client = env.random.uniform(0, window / 2), []
         while at < 2.6 * window:
-            lane.append(ask(at, key, rig.random.choice((1, 1, 2, limit, limit + 2))))
-            at += window * rig.random.choice((0.01, 0.05, 0.1, 0.3, 0.6, 0.95))
-        lanes.append(lane)
-    played = rig.worker().play(*lanes, lasts=window)
-    return kept(rig.history(played), played)
+            client.append(call(at, key, env.random.choice((1, 1, 2, limit, limit + 2))))
+            at += window * env.random.choice((0.01, 0.05, 0.1, 0.3, 0.6, 0.95))
+        clients.append(client)
+    result = env.worker().run(*clients, lasts=window)
+    return limit_kept(env.history(result), result)
 
 
-@case("correctness/window/fractional", "A window of a quarter of a second is one.", Line.CORRECTNESS, Need.MADE_HERE)
-def fractional(rig: Rig) -> Finding:
+@case(
+    "correctness/window/fractional",
+    "A window of a quarter of a second works.",
+    RubricLine.CORRECTNESS,
+    Requirement.CONSTRUCTOR,
+)
+def fractional(env: Environment) -> Finding:
     limit, window = 3, 0.25
-    worker = rig.worker(limit=limit, window=window)
-    lanes = [
-        [ask(begin, key, limit), ask(begin + 0.18, key), ask(begin + 0.22, key), ask(begin + 0.29, key, limit)]
-        for begin, key in ((n * 0.31, key) for n, key in enumerate(rig.keys(4)))
+    worker = env.worker(limit=limit, window=window)
+    clients = [
+        [call(begin, key, limit), call(begin + 0.18, key), call(begin + 0.22, key), call(begin + 0.29, key, limit)]
+        for begin, key in ((n * 0.31, key) for n, key in enumerate(env.keys(4)))
     ]
-    played = worker.play(*lanes)
-    history = rig.history(played, limit=limit, window=window)
-    return exact(history, played, denied=8, says="denied until a quarter of a second had passed, and allowed after it")
+    result = worker.run(*clients)
+    history = env.history(result, limit=limit, window=window)
+    return answers_exact(
+        history, result, denied=8, says="denied until a quarter of a second had passed, and allowed after it"
+    )
 
 
-@case("correctness/window/long", "A window of an hour holds for an hour.", Line.CORRECTNESS, Need.MADE_HERE)
-def long(rig: Rig) -> Finding:
+@case("correctness/window/long", "A window of an hour lasts an hour.", RubricLine.CORRECTNESS, Requirement.CONSTRUCTOR)
+def long(env: Environment) -> Finding:
     limit, window = 3, 3600.0
-    key = rig.key()
-    if Need.MOVED_CLOCK in rig.survey.met:
+    key = env.key()
+    if Requirement.MANUAL_CLOCK in env.survey.met:
         times = (0.0, 1.0, 59.0, 60.0, 61.0, 600.0, 1800.0, 3599.0, 3600.0, 3601.0)
-        steps = [ask(at, key, limit) for at in times]
-        played = rig.worker(limit=limit, window=window, clock="moved").play(steps)
-        history = rig.history(played, limit=limit, window=window)
-        return expected(history, played, steps, "held for an hour, and free after it")
-    lane = [ask(0, key, limit), keep_asking(0.1, 2.5, key, pause=0.1)]
-    played = rig.worker(limit=limit, window=window).play(lane)
-    history = rig.history(played, limit=limit, window=window)
-    return exact(history, played, denied=15, says="held for the 2.5 s that were looked at")
+        steps = [call(at, key, limit) for at in times]
+        result = env.worker(limit=limit, window=window, clock="manual").run(steps)
+        history = env.history(result, limit=limit, window=window)
+        return answers_match_model(history, result, steps, "held for an hour, and free after it")
+    client = [call(0, key, limit), keep_calling(0.1, 2.5, key, pause=0.1)]
+    result = env.worker(limit=limit, window=window).run(client)
+    history = env.history(result, limit=limit, window=window)
+    return answers_exact(history, result, denied=15, says="held for the 2.5 s of the test")
 
 
 # Denials, keys, rates
@@ -250,29 +280,31 @@ def long(rig: Rig) -> Finding:
 
 @case(
     "correctness/denied/free",
-    "A denied request takes nothing: who keeps asking is let in as soon as who waits.",
-    Line.CORRECTNESS,
+    "A denied request takes nothing: a caller that keeps trying is allowed as soon as one that waits.",
+    RubricLine.CORRECTNESS,
 )
-def denials_are_free(rig: Rig) -> Finding:
-    window = rig.window
-    lanes = [
+def denials_are_free(env: Environment) -> Finding:
+    window = env.window
+    clients = [
         [
-            ask(begin, key, rig.limit),
-            keep_asking(begin, begin + 1.2 * window, key, pause=window / 40),
-            ask(begin + 1.25 * window, key),
+            call(begin, key, env.limit),
+            keep_calling(begin, begin + 1.2 * window, key, pause=window / 40),
+            call(begin + 1.25 * window, key),
         ]
-        for begin, key in _phases(rig, 3)
+        for begin, key in _phases(env, 3)
     ]
-    played = rig.worker().play(*lanes)
-    history = rig.history(played)
-    finding = raised(played) or never_under(history)
-    if finding.verdict is Verdict.PASSED and not _tried_after_denials(history):
-        return Finding(Verdict.UNDECIDED, "for some keys no request came at a time when it had to be allowed", history)
+    result = env.worker().run(*clients)
+    history = env.history(result)
+    finding = failure_if_raised(result) or never_under(history)
+    if finding.verdict is CaseVerdict.PASSED and not _tried_after_denials(history):
+        return Finding(
+            CaseVerdict.UNDECIDED, "for some keys no request was made at a time when it had to be allowed", history
+        )
     return finding
 
 
 def _tried_after_denials(history: History) -> bool:
-    """Tell whether each key was certainly denied with right, and then asked for when it certainly had room."""
+    """Tell whether each key had a denial that was certainly right, and later a request that certainly had room."""
     answers = owed(history.records, history.limit, history.window)
     for key in {record.key for record in history.records}:
         mine = [each for each in answers if each.record.key == key]
@@ -291,106 +323,116 @@ _STRANGE = (
 
 @case(
     "correctness/keys/apart",
-    "Users do not share a limit, whatever is in their ids.",
-    Line.CORRECTNESS,
+    "Users do not share a limit, whatever characters their ids contain.",
+    RubricLine.CORRECTNESS,
 )
-def keys_apart(rig: Rig) -> Finding:
-    mark = rig.key()
+def keys_apart(env: Environment) -> Finding:
+    mark = env.key()
     names = [f"{mark}{text}" for text in _STRANGE] + [f"{text}{mark}" for text in ("a:", "{a}", "a/")]
     names += [f"{mark}{'x' * 150}{end}" for end in "12"]
-    here = Need.MADE_HERE in rig.survey.met
-    limit, window = (2, _LONG) if here else (rig.limit, rig.window)
-    played = rig.worker(limit=limit, window=window).play(*([ask(0, name, limit + 1)] for name in names), lasts=2)
-    # To refuse a strange id is not to mix it up with another: what never had an answer is left out.
-    known = {record.key for record in played.records if record.allowed is not None}
-    answered = Played([record for record in played.records if record.key in known])
+    here = Requirement.CONSTRUCTOR in env.survey.met
+    limit, window = (2, _LONG) if here else (env.limit, env.window)
+    result = env.worker(limit=limit, window=window).run(*([call(0, name, limit + 1)] for name in names), lasts=2)
+    # A limiter that rejects a strange id does not confuse it with another: leave out ids that never got an answer.
+    known = {record.key for record in result.records if record.allowed is not None}
+    answered = ScenarioResult([record for record in result.records if record.key in known])
     if len(known) < len(names) / 2:
-        return raised(played) or Finding(Verdict.UNDECIDED, "too few of the ids were answered")
-    refused = len(names) - len(known)
-    history = rig.history(answered, limit=limit, window=window)
-    says = f"{len(names)} ids, each with a limit of its own" + (f"; {refused} of them were refused" if refused else "")
-    return exact(history, answered, denied=len(names) - refused, says=says)
+        return failure_if_raised(result) or Finding(CaseVerdict.UNDECIDED, "too few of the ids were answered")
+    rejected = len(names) - len(known)
+    history = env.history(answered, limit=limit, window=window)
+    says = f"{len(names)} ids, each with its own limit" + (f"; {rejected} of them were rejected" if rejected else "")
+    return answers_exact(history, answered, denied=len(names) - rejected, says=says)
 
 
 @case(
     "correctness/keys/sprayed",
-    "However many other keys come, one that was denied is not forgotten.",
-    Line.CORRECTNESS,
-    Need.MADE_HERE,
+    "A denied key is not forgotten, however many other keys are used.",
+    RubricLine.CORRECTNESS,
+    Requirement.CONSTRUCTOR,
 )
-def keys_sprayed(rig: Rig) -> Finding:
-    limit, key, others = 3, rig.key(), rig.keys(5000)
-    spray = ask_each(0, others)
-    played = rig.worker(limit=limit, window=_LONG).play([ask(0, key, limit + 1), spray, ask(0, key, 3)], lasts=30)
-    mine = Played([record for record in played.records if record.key == key], played.errors)
+def keys_sprayed(env: Environment) -> Finding:
+    limit, key, others = 3, env.key(), env.keys(5000)
+    spray = call_each(0, others)
+    result = env.worker(limit=limit, window=_LONG).run([call(0, key, limit + 1), spray, call(0, key, 3)], lasts=30)
+    mine = ScenarioResult([record for record in result.records if record.key == key], result.errors)
     says = f"still denied after {len(others)} other keys"
-    return exact(rig.history(mine, limit=limit, window=_LONG), mine, denied=4, says=says)
+    return answers_exact(env.history(mine, limit=limit, window=_LONG), mine, denied=4, says=says)
 
 
-@case("correctness/rate/steady", "Steady demand is allowed the full rate.", Line.CORRECTNESS)
-def steady(rig: Rig) -> Finding:
-    window = rig.window
-    pause = max(window / (3 * rig.limit), window / 300)
-    played = rig.worker().play(
-        *([keep_asking(begin, begin + 3 * window, key, pause=pause)] for begin, key in _phases(rig, 3))
+@case("correctness/rate/steady", "Steady demand gets the full rate.", RubricLine.CORRECTNESS)
+def steady(env: Environment) -> Finding:
+    window = env.window
+    pause = max(window / (3 * env.limit), window / 300)
+    result = env.worker().run(
+        *([keep_calling(begin, begin + 3 * window, key, pause=pause)] for begin, key in _phases(env, 3))
     )
-    history = rig.history(played)
-    return raised(played) or never_under(history)
+    history = env.history(result)
+    return failure_if_raised(result) or never_under(history)
 
 
 # Cost
 
 
-def _charge(rig: Rig, limit: int, costs: Sequence[int], denied: int, says: str) -> Finding:
-    key = rig.key()
-    played = rig.worker(limit=limit, window=_LONG).play([ask(0, key, cost=cost) for cost in costs])
-    return exact(rig.history(played, limit=limit, window=_LONG), played, denied=denied, says=says)
+def _charge(env: Environment, limit: int, costs: Sequence[int], denied: int, says: str) -> Finding:
+    key = env.key()
+    result = env.worker(limit=limit, window=_LONG).run([call(0, key, cost=cost) for cost in costs])
+    return answers_exact(env.history(result, limit=limit, window=_LONG), result, denied=denied, says=says)
 
 
-@case("correctness/cost/counted", "A request counts for what it costs.", Line.CORRECTNESS, Need.COST, Need.MADE_HERE)
-def cost_counted(rig: Rig) -> Finding:
+@case(
+    "correctness/cost/counted",
+    "A request counts as many units as it costs.",
+    RubricLine.CORRECTNESS,
+    Requirement.COST,
+    Requirement.CONSTRUCTOR,
+)
+def cost_counted(env: Environment) -> Finding:
     return _charge(
-        rig, 10, (3, 3, 3, 3, 2, 1, 1), 3, "after 3, 3 and 3 of 10 a cost of 3 was denied, and one of 1 allowed"
+        env, 10, (3, 3, 3, 3, 2, 1, 1), 3, "after 3, 3 and 3 of 10 a cost of 3 was denied, and one of 1 allowed"
     )
 
 
 @case(
-    "correctness/cost/denied-free", "A denied dear request takes nothing.", Line.CORRECTNESS, Need.COST, Need.MADE_HERE
+    "correctness/cost/denied-free",
+    "A denied request with a cost takes nothing.",
+    RubricLine.CORRECTNESS,
+    Requirement.COST,
+    Requirement.CONSTRUCTOR,
 )
-def dear_denials_are_free(rig: Rig) -> Finding:
+def denied_costs_are_free(env: Environment) -> Finding:
     return _charge(
-        rig, 10, (6, 5, 5, 5, 4, 1), 4, "after 6 of 10 a cost of 5 was denied three times, and one of 4 allowed"
+        env, 10, (6, 5, 5, 5, 4, 1), 4, "after 6 of 10 a cost of 5 was denied three times, and one of 4 allowed"
     )
 
 
 @case(
     "correctness/cost/above-limit",
-    "A cost above the limit is denied, and takes nothing.",
-    Line.CORRECTNESS,
-    Need.COST,
-    Need.MADE_HERE,
+    "A cost above the limit is denied and takes nothing.",
+    RubricLine.CORRECTNESS,
+    Requirement.COST,
+    Requirement.CONSTRUCTOR,
 )
-def cost_above_the_limit(rig: Rig) -> Finding:
-    return _charge(rig, 5, (6, 1000, 5, 1), 3, "costs of 6 and 1000 of 5 were denied, and the whole limit was left")
+def cost_above_the_limit(env: Environment) -> Finding:
+    return _charge(env, 5, (6, 1000, 5, 1), 3, "costs of 6 and 1000 of 5 were denied, and the whole limit was left")
 
 
 @case(
     "correctness/cost/invalid",
-    "A cost of 0 or below is refused or denied, and never gives units back.",
-    Line.CORRECTNESS,
-    Need.COST,
-    Need.MADE_HERE,
+    "A cost of 0 or less is rejected or denied, and never gives units back.",
+    RubricLine.CORRECTNESS,
+    Requirement.COST,
+    Requirement.CONSTRUCTOR,
 )
-def invalid_cost(rig: Rig) -> Finding:
-    limit, key = 5, rig.key()
+def invalid_cost(env: Environment) -> Finding:
+    limit, key = 5, env.key()
     bad = (-1, -5, 0)
-    steps = [ask(0, key, limit), *(ask(0, key, cost=cost) for cost in bad), ask(0, key, limit)]
-    played = rig.worker(limit=limit, window=_LONG).play(steps)
-    given = next((record for record in played.records if record.cost <= 0 and record.allowed), None)
+    steps = [call(0, key, limit), *(call(0, key, cost=cost) for cost in bad), call(0, key, limit)]
+    result = env.worker(limit=limit, window=_LONG).run(steps)
+    given = next((record for record in result.records if record.cost <= 0 and record.allowed), None)
     if given:
-        return Finding(Verdict.FAILED, f"a cost of {given.cost} was allowed; expected an error, or a denial")
-    whole = Played([record for record in played.records if record.cost > 0])
-    history = rig.history(whole, limit=limit, window=_LONG)
+        return Finding(CaseVerdict.FAILED, f"a cost of {given.cost} was allowed; expected an error or a denial")
+    whole = ScenarioResult([record for record in result.records if record.cost > 0])
+    history = env.history(whole, limit=limit, window=_LONG)
     if any(record.allowed is None for record in whole.records):
-        return raised(played) or exact(history, denied=0, says="")
-    return exact(history, denied=limit, says="after costs of -1, -5 and 0 on a full key it was still full")
+        return failure_if_raised(result) or answers_exact(history, denied=0, says="")
+    return answers_exact(history, denied=limit, says="after costs of -1, -5 and 0 on a full key it was still full")

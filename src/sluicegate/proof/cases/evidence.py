@@ -1,94 +1,97 @@
-"""From answers to findings: what the cases have in common."""
+"""Functions that the cases share: from the answers to a scenario to a finding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sluicegate.proof.crew import Played, Step
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.judge import never_over, never_under, owed
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.verdict import CaseVerdict, Finding
+from sluicegate.proof.workers import ScenarioResult, Step
 
-_ORDER = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED)
+_ORDER = (CaseVerdict.FAILED, CaseVerdict.UNDECIDED, CaseVerdict.PASSED)
 
 
 def worst(*findings: Finding) -> Finding:
-    """Return the finding that says most against the target; the first of several that say as much."""
+    """Return the worst finding for the target; the first of several equally bad ones."""
     return min(findings, key=lambda finding: _ORDER.index(finding.verdict))
 
 
-def raised(*played: Played) -> Finding | None:
-    """Return a failure if any call raised."""
-    errors = [error for each in played for error in each.errors]
-    return Finding(Verdict.FAILED, f"a call raised {errors[0]}") if errors else None
+def failure_if_raised(*results: ScenarioResult) -> Finding | None:
+    """Return a failure if any call raised; else None."""
+    errors = [error for each in results for error in each.errors]
+    return Finding(CaseVerdict.FAILED, f"a call raised {errors[0]}") if errors else None
 
 
-def cut(*played: Played) -> Finding | None:
-    """Return that nothing is known, if the target took so long that not all could be asked."""
-    unfinished = any(each.cut for each in played)
-    return Finding(Verdict.UNDECIDED, "the target took too long: not all could be asked") if unfinished else None
+def undecided_if_cut(*results: ScenarioResult) -> Finding | None:
+    """Return an undecided finding if the target was so slow that some calls were not made; else None."""
+    unfinished = any(each.cut for each in results)
+    return Finding(CaseVerdict.UNDECIDED, "the target took too long: some calls were not made") if unfinished else None
 
 
-def kept(history: History, *played: Played) -> Finding:
-    """Find whether the limit was kept, never over and never under, and no call raised."""
-    return worst(kept_below(history, *played), never_under(history))
+def limit_kept(history: History, *results: ScenarioResult) -> Finding:
+    """Check that the limit was kept, never over and never under, and that no call raised."""
+    return worst(limit_not_exceeded(history, *results), never_under(history))
 
 
-def kept_below(history: History, *played: Played) -> Finding:
-    """Find whether the limit was never exceeded though it was pressed on, and no call raised."""
-    return raised(*played) or never_over(history)
+def limit_not_exceeded(history: History, *results: ScenarioResult) -> Finding:
+    """Check that the limit was reached but never exceeded, and that no call raised."""
+    return failure_if_raised(*results) or never_over(history)
 
 
-def exact(history: History, *played: Played, denied: int, says: str) -> Finding:
-    """Find whether each request had the answer that an exact limiter owed to it, where every one has only one.
+def answers_exact(history: History, *results: ScenarioResult, denied: int, says: str) -> Finding:
+    """Check that each answer is the one an exact limiter would have given, in a scenario where only one is right.
 
     Args:
-        history: Made so that each answer is owed, unless the machine was slow.
-        played: Where it is from.
-        denied: Requests that were made to be denied: where fewer fell as they were meant to, nothing was tried.
-        says: What to say if all are right.
+        history: The answers. Unless the machine was slow, only one answer to each request is right.
+        *results: The results that the history was made from.
+        denied: The number of requests meant to be denied. If fewer arrived while the window was full, the case is
+            undecided, as the fault it is there to catch was not tried.
+        says: The text of the finding if all answers are right.
     """
-    failure = raised(*played)
+    failure = failure_if_raised(*results)
     if failure:
         return failure
     for finding in (never_over(history), never_under(history)):
-        if finding.verdict is Verdict.FAILED:
+        if finding.verdict is CaseVerdict.FAILED:
             return finding
     answers = owed(history.records, history.limit, history.window)
     open_ = sum(each.answer is None for each in answers)
     if open_:
-        why = f"{open_} of {len(answers)} answers prove nothing: they took too long, or came at another time than asked"
-        return Finding(Verdict.UNDECIDED, why, history)
+        why = (
+            f"{open_} of {len(answers)} answers prove nothing: they took too long, or the calls came at the wrong time"
+        )
+        return Finding(CaseVerdict.UNDECIDED, why, history)
     tried = sum(each.answer is False for each in answers)
     if tried < denied:
         why = f"only {tried} of {denied} requests came while the window was full: the answers took too long"
-        return Finding(Verdict.UNDECIDED, why, history)
-    return Finding(Verdict.PASSED, says, history, history.records[-1])
+        return Finding(CaseVerdict.UNDECIDED, why, history)
+    return Finding(CaseVerdict.PASSED, says, history, history.records[-1])
 
 
-def expected(history: History, played: Played, steps: Sequence[Step], says: str) -> Finding:
-    """Find whether each answer is the one of an exact window: for a moved clock, where no delay excuses another.
+def answers_match_model(history: History, result: ScenarioResult, steps: Sequence[Step], says: str) -> Finding:
+    """Check each answer against an exact sliding window. For manual clocks, with which no delay excuses another answer.
 
     Args:
-        history: Its records in the order in which they were asked.
-        played: Where it is from.
-        steps: What was asked.
-        says: What to say if all are right.
+        history: The answers, in the order of the calls.
+        result: The result that the history was made from.
+        steps: The steps that the client made.
+        says: The text of the finding if all answers are right.
     """
-    failure = raised(played)
+    failure = failure_if_raised(result)
     if failure:
         return failure
-    asked = sum(step.times for step in steps)
-    if len(history.records) < asked or any(record.start != record.end for record in history.records):
-        return Finding(Verdict.UNDECIDED, "the target moved its own clock, or took too long", history)
+    calls = sum(step.times for step in steps)
+    if len(history.records) < calls or any(record.start != record.end for record in history.records):
+        return Finding(CaseVerdict.UNDECIDED, "the target advanced the clock itself, or took too long", history)
     seen: dict[str, list[Record]] = {}
     for record in history.records:
         mine = seen.setdefault(record.key, [])
         held = sum(r.cost for r in mine if r.allowed and r.start > record.start - history.window)
         mine.append(record)
         if record.allowed is not (held + record.cost <= history.limit):
-            return Finding(Verdict.FAILED, _mismatch(history, mine, held), history, record)
-    return Finding(Verdict.PASSED, says, history, history.records[-1])
+            return Finding(CaseVerdict.FAILED, _mismatch(history, mine, held), history, record)
+    return Finding(CaseVerdict.PASSED, says, history, history.records[-1])
 
 
 def _mismatch(history: History, mine: Sequence[Record], held: int) -> str:
@@ -97,6 +100,6 @@ def _mismatch(history: History, mine: Sequence[Record], held: int) -> str:
     cost = f" of cost {last.cost}" if last.cost != 1 else ""
     return (
         f"request {len(mine)} of its key{cost}, {last.start - mine[0].start:g} s after the first, was "
-        f"{word[last.allowed]}; with {history.limit} in any {history.window:g} s it is to be {word[right]}: "
-        f"{held} were in its window"
+        f"{word[last.allowed]}; with {history.limit} in any {history.window:g} s it should be {word[right]}: "
+        f"its window held {held}"
     )

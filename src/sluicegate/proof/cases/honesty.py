@@ -1,4 +1,4 @@
-"""Honesty: what a limiter tells beside yes and no is true."""
+"""Cases on honesty: the waits and the remaining units that a limiter reports are true."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import exact, raised
-from sluicegate.proof.crew import Played, Step, Worker, ask, keep_asking
+from sluicegate.proof.cases.evidence import answers_exact, failure_if_raised
+from sluicegate.proof.environment import Environment
 from sluicegate.proof.history import History, Record
-from sluicegate.proof.need import Need
-from sluicegate.proof.rig import Rig
-from sluicegate.proof.rubric import Line
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.rubric import RubricLine
+from sluicegate.proof.verdict import CaseVerdict, Finding
+from sluicegate.proof.workers import ScenarioResult, Step, Worker, call, keep_calling
 
 _LONG = 60.0
 
@@ -23,217 +23,227 @@ _LONG = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """A wait that was told, and what those were answered who asked again without a pause.
+    """A wait that a denial reported, and the answers to the calls that followed without a pause.
 
     Attributes:
-        record: The denial that told it.
-        told: Seconds.
-        again: The requests after it, up to the first that was allowed: until then nobody took what was free.
+        record: The denial.
+        seconds: The wait that it reported.
+        retries: The calls after it, up to the first that was allowed: until then no one took a unit.
     """
 
     record: Record
-    told: float
-    again: Sequence[Record]
+    seconds: float
+    retries: Sequence[Record]
 
     @property
     def broken(self) -> Record | None:
-        """A request that was denied though the wait had certainly ended."""
-        ends_by = self.record.end + self.told + 1e-6
-        return next((r for r in self.again if r.allowed is False and r.start >= ends_by), None)
+        """A call that was denied although the wait had certainly ended."""
+        ends_by = self.record.end + self.seconds + 1e-6
+        return next((r for r in self.retries if r.allowed is False and r.start >= ends_by), None)
 
     @property
     def allowed(self) -> Record | None:
-        """The first request that was allowed; the true wait had ended by then."""
-        return self.again[-1] if self.again and self.again[-1].allowed else None
+        """The first call that was allowed; the true wait had ended by then."""
+        return self.retries[-1] if self.retries and self.retries[-1].allowed else None
 
 
-def _told(rig: Rig) -> tuple[History, Played, list[_Wait]]:
-    """Fill keys bit by bit, let one more be told to wait, and go on asking until it is allowed."""
-    window = max(rig.window, 3.0) if Need.MADE_HERE in rig.survey.met else rig.window
-    pause, lanes = min(window / 150, 0.1), []
-    for n, key in enumerate(rig.keys(4)):
+def _collect_waits(env: Environment) -> tuple[History, ScenarioResult, list[_Wait]]:
+    """Fill keys step by step, get one denial with its wait, and keep calling until a call is allowed."""
+    window = max(env.window, 3.0) if Requirement.CONSTRUCTOR in env.survey.met else env.window
+    pause, clients = min(window / 150, 0.1), []
+    for n, key in enumerate(env.keys(4)):
         begin = n * 0.13
-        told_at = begin + 0.5 * window
-        fill = [ask(begin, key), ask(begin + 0.4 * window, key, rig.limit)]
-        again = keep_asking(told_at + pause, begin + 1.15 * window, key, pause=pause)
-        lanes.append([*fill, ask(told_at, key, verb="take"), again])
-    played = rig.worker(window=window).play(*lanes)
-    history = rig.history(played, window=window)
+        denied_at = begin + 0.5 * window
+        fill = [call(begin, key), call(begin + 0.4 * window, key, env.limit)]
+        retries = keep_calling(denied_at + pause, begin + 1.15 * window, key, pause=pause)
+        clients.append([*fill, call(denied_at, key, verb="take"), retries])
+    result = env.worker(window=window).run(*clients)
+    history = env.history(result, window=window)
     waits = []
-    for lane in lanes:
-        mine = [record for record in history.records if record.key == lane[0].keys[0]]
-        if len(mine) < rig.limit + 2:
+    for client in clients:
+        mine = [record for record in history.records if record.key == client[0].keys[0]]
+        if len(mine) < env.limit + 2:
             continue
-        denied, later = mine[rig.limit + 1], mine[rig.limit + 2 :]
+        denied, later = mine[env.limit + 1], mine[env.limit + 2 :]
         if denied.allowed is False and denied.retry_after is not None:
             until = next((n for n, record in enumerate(later, 1) if record.allowed), len(later))
             waits.append(_Wait(denied, denied.retry_after, later[:until]))
-    return history, played, waits
+    return history, result, waits
 
 
-def _without_waits(played: Played) -> Finding:
-    return raised(played) or Finding(Verdict.UNDECIDED, "no denial told a wait")
+def _without_waits(result: ScenarioResult) -> Finding:
+    return failure_if_raised(result) or Finding(CaseVerdict.UNDECIDED, "no denial reported a wait")
 
 
 @case(
     "honesty/wait/enough",
-    "The wait that a denial tells is long enough: the request is allowed when it ends.",
-    Line.CORRECTNESS,
-    Need.WAIT_TOLD,
+    "The wait that a denial reports is long enough: the request is allowed when it ends.",
+    RubricLine.CORRECTNESS,
+    Requirement.REPORTS_WAIT,
 )
-def enough(rig: Rig) -> Finding:
-    history, played, waits = _told(rig)
+def enough(env: Environment) -> Finding:
+    history, result, waits = _collect_waits(env)
     if not waits:
-        return _without_waits(played)
+        return _without_waits(result)
     for wait in waits:
         if wait.broken:
             after = wait.broken.start - wait.record.end
-            says = f"told to wait {wait.told:g} s, and denied again when {after:.3f} s had passed"
-            return Finding(Verdict.FAILED, says, history, wait.broken)
+            says = f"the reported wait was {wait.seconds:g} s, but after {after:.3f} s the request was denied again"
+            return Finding(CaseVerdict.FAILED, says, history, wait.broken)
     if not all(wait.allowed for wait in waits):
-        return raised(played) or Finding(Verdict.UNDECIDED, "some waits did not end while they were watched", history)
-    says = f"{len(waits)} waits, of {min(w.told for w in waits):g} to {max(w.told for w in waits):g} s, none too short"
-    return Finding(Verdict.PASSED, says, history, waits[-1].record)
+        return failure_if_raised(result) or Finding(
+            CaseVerdict.UNDECIDED, "some waits did not end before the scenario did", history
+        )
+    shortest, longest = min(wait.seconds for wait in waits), max(wait.seconds for wait in waits)
+    says = f"{len(waits)} waits, of {shortest:g} to {longest:g} s, none too short"
+    return Finding(CaseVerdict.PASSED, says, history, waits[-1].record)
 
 
 @case(
     "honesty/wait/not-too-long",
-    "The wait that a denial tells is no longer than true, up to the second that it is told in.",
-    Line.CORRECTNESS,
-    Need.WAIT_TOLD,
+    "The wait that a denial reports is not too long, by more than the unit it is rounded to.",
+    RubricLine.CORRECTNESS,
+    Requirement.REPORTS_WAIT,
 )
-def not_too_long(rig: Rig) -> Finding:
-    history, played, waits = _told(rig)
+def not_too_long(env: Environment) -> Finding:
+    history, result, waits = _collect_waits(env)
     if not waits:
-        return _without_waits(played)
-    # Retry-After tells whole seconds, or a date, which is whole seconds as well.
-    resolution = 1.0 if Need.HTTP in rig.survey.met or _whole(wait.told for wait in waits) else 0.001
+        return _without_waits(result)
+    # Retry-After holds whole seconds, or a date, which has whole seconds as well.
+    resolution = 1.0 if Requirement.HTTP in env.survey.met or _whole(wait.seconds for wait in waits) else 0.001
     gaps = []
     for wait in waits:
         if wait.allowed is None:
             continue
         after = wait.allowed.end - wait.record.start
-        if wait.told > after + resolution:
-            says = f"told to wait {wait.told:g} s, and allowed when {after:.3f} s had passed"
-            return Finding(Verdict.FAILED, says, history, wait.allowed)
-        gaps.append(wait.allowed.end - (wait.again[-2] if len(wait.again) > 1 else wait.record).start)
+        if wait.seconds > after + resolution:
+            says = f"the reported wait was {wait.seconds:g} s, but after {after:.3f} s the request was allowed"
+            return Finding(CaseVerdict.FAILED, says, history, wait.allowed)
+        gaps.append(wait.allowed.end - (wait.retries[-2] if len(wait.retries) > 1 else wait.record).start)
     if len(gaps) < len(waits) or max(gaps) > 0.25:
-        return raised(played) or Finding(Verdict.UNDECIDED, "the ends of some waits could not be told", history)
-    return Finding(Verdict.PASSED, f"{len(waits)} waits, none too long", history, waits[-1].record)
+        return failure_if_raised(result) or Finding(
+            CaseVerdict.UNDECIDED, "the calls came too far apart to tell when some waits ended", history
+        )
+    return Finding(CaseVerdict.PASSED, f"{len(waits)} waits, none too long", history, waits[-1].record)
 
 
-def _whole(told: Iterable[float]) -> bool:
-    return all(wait == int(wait) for wait in told if math.isfinite(wait))
+def _whole(waits: Iterable[float]) -> bool:
+    return all(wait == int(wait) for wait in waits if math.isfinite(wait))
 
 
 @case(
     "honesty/wait/exact",
     "The wait is exact: denied an instant before it ends, allowed when it ends.",
-    Line.CORRECTNESS,
-    Need.WAIT_TOLD,
-    Need.MOVED_CLOCK,
-    Need.MADE_HERE,
+    RubricLine.CORRECTNESS,
+    Requirement.REPORTS_WAIT,
+    Requirement.MANUAL_CLOCK,
+    Requirement.CONSTRUCTOR,
 )
-def exact_wait(rig: Rig) -> Finding:
-    worker = rig.worker(limit=3, window=8.0, clock="moved")
-    # At 7.875 s the three keys have different waits, and none of them a whole second.
-    keys = dict(zip(rig.keys(3), (0.0, 2.125, 5.0), strict=True))
-    fill = [ask(begin + at, key) for key, begin in keys.items() for at in (0.0, 1.5, 2.25)]
-    return _held_to_their_ends(rig, worker, fill, [ask(7.875, key, verb="take") for key in keys])
+def exact_wait(env: Environment) -> Finding:
+    worker = env.worker(limit=3, window=8.0, clock="manual")
+    # At 7.875 s the three keys have different waits, none of them whole seconds.
+    keys = dict(zip(env.keys(3), (0.0, 2.125, 5.0), strict=True))
+    fill = [call(begin + at, key) for key, begin in keys.items() for at in (0.0, 1.5, 2.25)]
+    return _check_ends_of_waits(env, worker, fill, [call(7.875, key, verb="take") for key in keys])
 
 
 @case(
     "honesty/wait/cost",
-    "The wait of a dearer request is its own: until as many units are free as it costs.",
-    Line.CORRECTNESS,
-    Need.WAIT_TOLD,
-    Need.MOVED_CLOCK,
-    Need.COST,
-    Need.TAKE_COST,
-    Need.MADE_HERE,
+    "The wait of a request with a cost lasts until that many units are free.",
+    RubricLine.CORRECTNESS,
+    Requirement.REPORTS_WAIT,
+    Requirement.MANUAL_CLOCK,
+    Requirement.COST,
+    Requirement.TAKE_COST,
+    Requirement.CONSTRUCTOR,
 )
-def wait_for_a_cost(rig: Rig) -> Finding:
-    worker, key = rig.worker(limit=4, window=8.0, clock="moved"), rig.key()
-    fill = [ask(at, key) for at in (0.125, 1.125, 2.125, 3.125)]
-    return _held_to_their_ends(rig, worker, fill, [ask(4.0, key, cost=3, verb="take")])
+def wait_for_a_cost(env: Environment) -> Finding:
+    worker, key = env.worker(limit=4, window=8.0, clock="manual"), env.key()
+    fill = [call(at, key) for at in (0.125, 1.125, 2.125, 3.125)]
+    return _check_ends_of_waits(env, worker, fill, [call(4.0, key, cost=3, verb="take")])
 
 
-def _held_to_their_ends(rig: Rig, worker: Worker, fill: Sequence[Step], takes: Sequence[Step]) -> Finding:
-    """Let some be told to wait, and ask again just before each wait ends, and when it ends."""
-    first = worker.play(sorted([*fill, *takes], key=lambda step: step.at))
-    history = rig.history(first, limit=4, window=8.0)
+def _check_ends_of_waits(env: Environment, worker: Worker, fill: Sequence[Step], takes: Sequence[Step]) -> Finding:
+    """Get denials with their waits, and call again just before each wait ends, and when it ends."""
+    first = worker.run(sorted([*fill, *takes], key=lambda step: step.at))
+    history = env.history(first, limit=4, window=8.0)
     denials = {record.key: record for record in history.records[-len(takes) :]}
-    failure = raised(first)
+    failure = failure_if_raised(first)
     if failure:
         return failure
     for denial in denials.values():
         if denial.allowed is not False:
-            return Finding(Verdict.UNDECIDED, "nothing was denied", history, denial)
+            return Finding(CaseVerdict.UNDECIDED, "nothing was denied", history, denial)
         if denial.retry_after is None or math.isinf(denial.retry_after):
-            return Finding(Verdict.FAILED, "a denial told no wait, or one for ever", history, denial)
-    told = {key: record.retry_after or 0.0 for key, record in denials.items()}
-    # Where whole seconds are told, an instant is one of them.
-    instant = 1.0 if _whole(told.values()) else 1e-6
-    asks = [(wait - early, take) for take in takes for wait in [told[take.keys[0]]] for early in (instant, 0.0)]
-    steps = [ask(max(0.0, at), take.keys[0], cost=take.cost) for at, take in sorted(asks, key=lambda each: each[0])]
-    again = worker.play(steps)
-    seen: dict[str, list[Record]] = {key: [] for key in told}
+            return Finding(CaseVerdict.FAILED, "a denial reported no wait, or an infinite one", history, denial)
+    waits = {key: record.retry_after or 0.0 for key, record in denials.items()}
+    # If whole seconds are reported, call a whole second before the end.
+    instant = 1.0 if _whole(waits.values()) else 1e-6
+    calls = [(wait - early, take) for take in takes for wait in [waits[take.keys[0]]] for early in (instant, 0.0)]
+    steps = [call(max(0.0, at), take.keys[0], cost=take.cost) for at, take in sorted(calls, key=lambda each: each[0])]
+    again = worker.run(steps)
+    seen: dict[str, list[Record]] = {key: [] for key in waits}
     for record in again.records:
         seen[record.key].append(record)
     for key, (before, at_the_end) in seen.items():
         cost = f" for a cost of {before.cost}" if before.cost > 1 else ""
         if before.allowed:
-            says = f"told to wait {told[key]:.9g} s{cost}, and allowed {instant:g} s before its end"
-            return Finding(Verdict.FAILED, says, history, denials[key])
+            says = (
+                f"the reported wait{cost} was {waits[key]:.9g} s, but {instant:g} s before its end the call was allowed"
+            )
+            return Finding(CaseVerdict.FAILED, says, history, denials[key])
         if not at_the_end.allowed:
-            says = f"told to wait {told[key]:.9g} s{cost}, and denied at its end"
-            return Finding(Verdict.FAILED, says, history, denials[key])
-    says = f"{len(told)} told: denied {instant:g} s before the end, and allowed at it"
-    return raised(again) or Finding(Verdict.PASSED, says, history, history.records[-1])
+            says = f"the reported wait{cost} was {waits[key]:.9g} s, but at its end the call was denied"
+            return Finding(CaseVerdict.FAILED, says, history, denials[key])
+    says = f"{len(waits)} waits, each denied {instant:g} s before its end and allowed at its end"
+    return failure_if_raised(again) or Finding(CaseVerdict.PASSED, says, history, history.records[-1])
 
 
-@case("honesty/wait/header", "A 429 tells in Retry-After how long to wait.", Line.CORRECTNESS, Need.HTTP)
-def header(rig: Rig) -> Finding:
-    played = rig.worker().play([ask(0, rig.key(), rig.limit + 3, verb="take")])
-    history = rig.history(played)
+@case("honesty/wait/header", "A 429 says in Retry-After how long to wait.", RubricLine.CORRECTNESS, Requirement.HTTP)
+def header(env: Environment) -> Finding:
+    result = env.worker().run([call(0, env.key(), env.limit + 3, verb="take")])
+    history = env.history(result)
     denied = [record for record in history.records if record.allowed is False]
     without = [record for record in denied if record.retry_after is None]
     if not denied:
-        return raised(played) or Finding(Verdict.UNDECIDED, "nothing was denied", history)
+        return failure_if_raised(result) or Finding(CaseVerdict.UNDECIDED, "nothing was denied", history)
     if without:
-        says = f"{len(without)} of {len(denied)} responses with status 429 had no Retry-After in seconds, nor a date"
-        return Finding(Verdict.FAILED, says, history, without[0])
+        says = f"{len(without)} of {len(denied)} responses with status 429 had no Retry-After, in seconds or as a date"
+        return Finding(CaseVerdict.FAILED, says, history, without[0])
     zero = [record for record in denied if not record.retry_after]
     if zero:
-        return Finding(Verdict.FAILED, "Retry-After of 0: a client told so is denied again", history, zero[0])
-    return Finding(Verdict.PASSED, f"{len(denied)} responses with status 429, each with one", history, denied[-1])
+        return Finding(CaseVerdict.FAILED, "Retry-After is 0: a client that obeys it is denied again", history, zero[0])
+    says = f"{len(denied)} responses with status 429, each with a Retry-After"
+    return Finding(CaseVerdict.PASSED, says, history, denied[-1])
 
 
-# What remains
+# Remaining units
 
 
 @case(
     "honesty/remaining/true",
-    "The units said to remain are those that could still be taken.",
-    Line.CORRECTNESS,
-    Need.REMAINING_TOLD,
-    Need.MADE_HERE,
+    "The reported remaining units are exactly those that could still be taken.",
+    RubricLine.CORRECTNESS,
+    Requirement.REPORTS_REMAINING,
+    Requirement.CONSTRUCTOR,
 )
-def remaining(rig: Rig) -> Finding:
-    played = rig.worker(window=_LONG).play([ask(0, rig.key(), rig.limit + 2, verb="take")])
-    history = rig.history(played, window=_LONG)
+def remaining(env: Environment) -> Finding:
+    result = env.worker(window=_LONG).run([call(0, env.key(), env.limit + 2, verb="take")])
+    history = env.history(result, window=_LONG)
     for number, record in enumerate(history.records, 1):
-        left = max(0, rig.limit - number)
+        left = max(0, env.limit - number)
         if record.remaining is not None and record.remaining != left:
-            says = f"after {number} requests {record.remaining} units were said to remain; it was {left}"
-            return Finding(Verdict.FAILED, says, history, record)
-    return raised(played) or exact(history, played, denied=2, says=f"from {rig.limit - 1} down to 0, and never below")
+            says = f"after {number} requests the reported remaining units were {record.remaining}; expected {left}"
+            return Finding(CaseVerdict.FAILED, says, history, record)
+    return failure_if_raised(result) or answers_exact(
+        history, result, denied=2, says=f"from {env.limit - 1} down to 0, and never below"
+    )
 
 
-@case("honesty/peek/free", "To peek takes nothing.", Line.CORRECTNESS, Need.PEEK, Need.MADE_HERE)
-def peek(rig: Rig) -> Finding:
-    key, limit = rig.key(), rig.limit
-    looks = ask(0, key, limit + 2, verb="peek")
-    played = rig.worker(window=_LONG).play([looks, ask(0, key, limit), looks, ask(0, key)])
+@case("honesty/peek/free", "peek() takes nothing.", RubricLine.CORRECTNESS, Requirement.PEEK, Requirement.CONSTRUCTOR)
+def peek(env: Environment) -> Finding:
+    key, limit = env.key(), env.limit
+    looks = call(0, key, limit + 2, verb="peek")
+    result = env.worker(window=_LONG).run([looks, call(0, key, limit), looks, call(0, key)])
     says = f"after {limit + 2} peeks the whole limit was left, and after as many more nothing was given back"
-    return exact(rig.history(played, window=_LONG), played, denied=1, says=says)
+    return answers_exact(env.history(result, window=_LONG), result, denied=1, says=says)

@@ -1,4 +1,4 @@
-"""Performance: what a decision costs does not grow with what came before, and what is kept is bounded."""
+"""Cases on performance: the cost of a decision does not grow with the requests before it, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import cut, raised
-from sluicegate.proof.crew import Step, Worker, ask, ask_each
+from sluicegate.proof.cases.evidence import failure_if_raised, undecided_if_cut
+from sluicegate.proof.environment import Environment
 from sluicegate.proof.growth import Growth
-from sluicegate.proof.need import Need
-from sluicegate.proof.rig import Rig
-from sluicegate.proof.rubric import Line
+from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.rubric import RubricLine
 from sluicegate.proof.servers import Server
-from sluicegate.proof.verdict import Decided, Finding, Verdict
+from sluicegate.proof.verdict import CaseVerdict, EndCase, Finding
+from sluicegate.proof.workers import Step, Worker, call, call_each
 
 _LONG = 3600.0
 _HUGE = 1_000_000
@@ -24,55 +24,55 @@ _TIME = "time of a decision, µs"
 
 
 def _grown(by: str, sizes: Sequence[int], measure: Callable[[int], float]) -> Finding:
-    """Measure a decision at each size; it fails where the time grows with the size itself, twice in a row."""
+    """Time a decision at each size; fail if the time grows in proportion to the size, twice in a row."""
 
     def once() -> Finding:
         growth = Growth(_TIME, by, sizes, [measure(size) for size in sizes])
         if growth.linear:
             says = f"a decision takes longer in proportion to the {by}: {growth.factors} µs"
-            return Finding(Verdict.FAILED, says, growth=growth)
-        return Finding(Verdict.PASSED, f"{growth.factors} µs", growth=growth)
+            return Finding(CaseVerdict.FAILED, says, growth=growth)
+        return Finding(CaseVerdict.PASSED, f"{growth.factors} µs", growth=growth)
 
     return _twice(once)
 
 
 def _twice(measure: Callable[[], Finding]) -> Finding:
-    """Measure again what failed: noise, and what is made once for all keys, hardly comes a second time."""
+    """Measure again after a failure: noise, and memory allocated once for all keys, hardly shows a second time."""
     finding = measure()
-    if finding.verdict is not Verdict.FAILED:
+    if finding.verdict is not CaseVerdict.FAILED:
         return finding
     again = measure()
-    if again.verdict is Verdict.FAILED:
+    if again.verdict is CaseVerdict.FAILED:
         return again
-    return Finding(Verdict.UNDECIDED, f"{again.says}; but before: {finding.says}", growth=again.growth)
+    return Finding(CaseVerdict.UNDECIDED, f"{again.says}; but the time before: {finding.says}", growth=again.growth)
 
 
-def _play(worker: Worker, *steps: Step) -> None:
-    """Ask, and keep nothing of it but the first failure, which ends the case."""
-    played = worker.play(steps, keep=False, lasts=60)
-    failure = raised(played) or cut(played)
+def _run(worker: Worker, *steps: Step) -> None:
+    """Make calls and discard the records; a failure ends the case."""
+    result = worker.run(steps, keep=False, lasts=60)
+    failure = failure_if_raised(result) or undecided_if_cut(result)
     if failure:
-        raise Decided(failure)
+        raise EndCase(failure)
 
 
 def _fastest(worker: Worker, keys: Sequence[str], times: int = 20, rounds: int = 9) -> float:
-    # The fastest round: what else the machine does only ever adds.
-    return min(worker.pace(keys, times, rounds)) * 1e6
+    # The fastest round counts: other work on the machine can only add time.
+    return min(worker.time_calls(keys, times, rounds)) * 1e6
 
 
 @case(
     "performance/time/limit",
     "A decision on a full key takes no longer for a large limit than for a small one.",
-    Line.PERFORMANCE,
-    Need.MADE_HERE,
+    RubricLine.PERFORMANCE,
+    Requirement.CONSTRUCTOR,
     alone=True,
     timed=True,
 )
-def time_by_limit(rig: Rig) -> Finding:
+def time_by_limit(env: Environment) -> Finding:
     def measure(limit: int) -> float:
-        with rig.worker(limit=limit, window=_LONG) as worker:
-            key = rig.key()
-            _play(worker, ask(0, key, limit + 1))
+        with env.worker(limit=limit, window=_LONG) as worker:
+            key = env.key()
+            _run(worker, call(0, key, limit + 1))
             return _fastest(worker, [key])
 
     return _grown("limit", (10, 100, 1000, 8000), measure)
@@ -81,16 +81,16 @@ def time_by_limit(rig: Rig) -> Finding:
 @case(
     "performance/time/requests",
     "A decision takes no longer after many requests in the window than after few.",
-    Line.PERFORMANCE,
-    Need.MADE_HERE,
+    RubricLine.PERFORMANCE,
+    Requirement.CONSTRUCTOR,
     alone=True,
     timed=True,
 )
-def time_by_requests(rig: Rig) -> Finding:
+def time_by_requests(env: Environment) -> Finding:
     def measure(requests: int) -> float:
-        with rig.worker(limit=_HUGE, window=_LONG) as worker:
-            key = rig.key()
-            _play(worker, ask(0, key, requests))
+        with env.worker(limit=_HUGE, window=_LONG) as worker:
+            key = env.key()
+            _run(worker, call(0, key, requests))
             return _fastest(worker, [key], times=5)
 
     return _grown("requests", (50, 500, 4000, 12000), measure)
@@ -99,16 +99,16 @@ def time_by_requests(rig: Rig) -> Finding:
 @case(
     "performance/time/keys",
     "A decision takes no longer among many keys than among few.",
-    Line.PERFORMANCE,
-    Need.MADE_HERE,
+    RubricLine.PERFORMANCE,
+    Requirement.CONSTRUCTOR,
     alone=True,
     timed=True,
 )
-def time_by_keys(rig: Rig) -> Finding:
+def time_by_keys(env: Environment) -> Finding:
     def measure(number: int) -> float:
-        with rig.worker(limit=1000, window=_LONG) as worker:
-            keys = rig.keys(number)
-            _play(worker, ask_each(0, keys))
+        with env.worker(limit=1000, window=_LONG) as worker:
+            keys = env.keys(number)
+            _run(worker, call_each(0, keys))
             return _fastest(worker, keys[:4])
 
     return _grown("number of keys", (10, 100, 1000, 8000), measure)
@@ -117,157 +117,157 @@ def time_by_keys(rig: Rig) -> Finding:
 # Memory
 
 
-_LEAK = 4.0  # bytes a request: less than anything that is kept of one
+_LEAK = 4.0  # bytes a request; anything that is stored for a request takes more
 
 
-class _Kept:
-    """What a target holds: Python's objects in its process, and its keys on its Redis."""
+class _Memory:
+    """The memory of a target: Python's objects in its process, and its keys on its Redis server."""
 
-    def __init__(self, rig: Rig, worker: Worker) -> None:
+    def __init__(self, env: Environment, worker: Worker) -> None:
         self._worker = worker
-        self._server: Server | None = rig.server if Need.REDIS in rig.survey.met else None
+        self._server: Server | None = env.server if Requirement.REDIS in env.survey.met else None
 
     def __call__(self) -> tuple[int, int]:
         return self._worker.memory(), self.stored()
 
     def stored(self) -> int:
-        """Return the bytes of all its keys on its Redis."""
+        """Return the bytes of all keys on its Redis server."""
         if self._server is None:
             return 0
         client = self._server.client
         return sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter(count=1000))
 
-    def last(self, before: int, window: float) -> int:
-        """Return the bytes on its Redis above ``before``, once the server has had time to come by what expired."""
+    def left_on_redis(self, before: int, window: float) -> int:
+        """Return the bytes on its Redis server above ``before``, once the server had time to delete expired keys."""
         end_at = time.monotonic() + 2 * window + 4
         while (left := self.stored() - before) > 0 and time.monotonic() < end_at:
             time.sleep(0.2)
         return left
 
-    def lasting(self) -> bool:
-        """Tell whether a key on its Redis never expires."""
+    def never_expires(self) -> bool:
+        """Tell whether any key on its Redis server has no time to live."""
         client = self._server.client if self._server else None
         return client is not None and any(client.ttl(key) == -1 for key in client.scan_iter(count=1000))
 
 
 @case(
     "performance/memory/limit",
-    "A full key takes no more memory than in proportion to its limit.",
-    Line.PERFORMANCE,
-    Need.MADE_HERE,
+    "The memory of a full key grows at most in proportion to its limit.",
+    RubricLine.PERFORMANCE,
+    Requirement.CONSTRUCTOR,
     alone=True,
 )
-def memory_by_limit(rig: Rig) -> Finding:
-    return _twice(lambda: _memory_by_limit(rig))
+def memory_by_limit(env: Environment) -> Finding:
+    return _twice(lambda: _memory_by_limit(env))
 
 
-def _memory_by_limit(rig: Rig) -> Finding:
+def _memory_by_limit(env: Environment) -> Finding:
     def measure(limit: int) -> int:
-        with rig.worker(limit=limit, window=_LONG, trace=True) as worker:
-            held = _Kept(rig, worker)
-            _play(worker, ask(0, rig.key(), 2))  # what is made once, for all keys
-            before, full = held(), rig.key()
-            _play(worker, ask(0, full, limit))
-            return sum(late - early for early, late in zip(before, held(), strict=True))
+        with env.worker(limit=limit, window=_LONG, trace=True) as worker:
+            memory = _Memory(env, worker)
+            _run(worker, call(0, env.key(), 2))  # allocates what is shared by all keys
+            before, full = memory(), env.key()
+            _run(worker, call(0, full, limit))
+            return sum(late - early for early, late in zip(before, memory(), strict=True))
 
     sizes = (10, 100, 1000, 4000)
     growth = Growth("memory of a full key, bytes", "limit", sizes, [max(1, measure(size)) for size in sizes])
     each = (growth.costs[-1] - growth.costs[-2]) / (sizes[-1] - sizes[-2])
-    # Room that is kept in reserve doubles at the most: four times the limit is eight times the memory at the worst.
+    # Reserved capacity at most doubles the memory: four times the limit may take eight times the memory.
     beyond = growth.costs[-1] > 2 * growth.costs[-2] * sizes[-1] / sizes[-2]
     says = f"{each:.1f} bytes for each unit of the limit: {growth.factors} bytes"
-    verdict = Verdict.FAILED if beyond else Verdict.PASSED
+    verdict = CaseVerdict.FAILED if beyond else CaseVerdict.PASSED
     return Finding(verdict, says, growth=growth, figures={"bytes_a_unit": each})
 
 
 @case(
     "performance/memory/denied",
-    "Denied requests leave nothing behind.",
-    Line.PERFORMANCE,
-    Need.MADE_HERE,
+    "Denied requests leave nothing behind in memory.",
+    RubricLine.PERFORMANCE,
+    Requirement.CONSTRUCTOR,
     alone=True,
 )
-def memory_by_denials(rig: Rig) -> Finding:
-    return _twice(lambda: _memory_by_denials(rig))
+def memory_by_denials(env: Environment) -> Finding:
+    return _twice(lambda: _memory_by_denials(env))
 
 
-def _memory_by_denials(rig: Rig) -> Finding:
+def _memory_by_denials(env: Environment) -> Finding:
     limit, denials = 20, 4000
-    worker, key = rig.worker(limit=limit, window=_LONG, trace=True), rig.key()
-    held = _Kept(rig, worker)
-    _play(worker, ask(0, key, limit + 200))
-    before = held()
-    _play(worker, ask(0, key, denials))
-    grown = [late - early for early, late in zip(before, held(), strict=True)]
+    worker, key = env.worker(limit=limit, window=_LONG, trace=True), env.key()
+    memory = _Memory(env, worker)
+    _run(worker, call(0, key, limit + 200))
+    before = memory()
+    _run(worker, call(0, key, denials))
+    grown = [late - early for early, late in zip(before, memory(), strict=True)]
     each = max(grown) / denials
     where = "in the process" if grown[0] >= grown[1] else "on Redis"
     says = f"{denials} denied requests left {max(0, *grown)} bytes {where}: {max(0.0, each):.2f} a request"
-    return Finding(Verdict.FAILED if each > _LEAK else Verdict.PASSED, says, figures={"bytes_a_denial": each})
+    return Finding(CaseVerdict.FAILED if each > _LEAK else CaseVerdict.PASSED, says, figures={"bytes_a_denial": each})
 
 
 @case(
     "performance/memory/requests",
-    "However many windows pass, a key holds no more than one of them.",
-    Line.PERFORMANCE,
-    Need.MADE_HERE,
+    "A key never holds more than one window of requests, however many windows pass.",
+    RubricLine.PERFORMANCE,
+    Requirement.CONSTRUCTOR,
     alone=True,
 )
-def memory_by_requests(rig: Rig) -> Finding:
-    moved = Need.MOVED_CLOCK in rig.survey.met
-    finding = _memory_by_requests(rig, moved=moved)
-    # A thread that trims gets no turn while a clock is moved: then only real time tells.
-    return finding if finding.verdict is Verdict.PASSED else _twice(lambda: _memory_by_requests(rig, moved=False))
+def memory_by_requests(env: Environment) -> Finding:
+    manual = Requirement.MANUAL_CLOCK in env.survey.met
+    finding = _memory_by_requests(env, manual=manual)
+    # A thread that trims does not run while the clock is advanced by hand: then only real time shows it.
+    return finding if finding.verdict is CaseVerdict.PASSED else _twice(lambda: _memory_by_requests(env, manual=False))
 
 
-def _memory_by_requests(rig: Rig, *, moved: bool) -> Finding:
+def _memory_by_requests(env: Environment, *, manual: bool) -> Finding:
     window = 1.0
-    limit, windows = (50, 24) if moved else (600, 2)
-    worker, key = rig.worker(limit=limit, window=window, clock="moved" if moved else "real", trace=True), rig.key()
-    held = _Kept(rig, worker)
+    limit, windows = (50, 24) if manual else (600, 2)
+    worker, key = env.worker(limit=limit, window=window, clock="manual" if manual else "real", trace=True), env.key()
+    memory = _Memory(env, worker)
 
     def go_on() -> tuple[int, int]:
-        _play(worker, *(ask(n * 1.02 * window, key, limit) for n in range(windows)))
-        return held()
+        _run(worker, *(call(n * 1.02 * window, key, limit) for n in range(windows)))
+        return memory()
 
     go_on()
     before, after = go_on(), go_on()
     grown = max(late - early for early, late in zip(before, after, strict=True))
     each = grown / (limit * windows)
     says = f"{windows} more windows of {limit} requests left {max(0, grown)} bytes: {max(0.0, each):.2f} a request"
-    return Finding(Verdict.FAILED if each > _LEAK else Verdict.PASSED, says, figures={"bytes_a_request": each})
+    return Finding(CaseVerdict.FAILED if each > _LEAK else CaseVerdict.PASSED, says, figures={"bytes_a_request": each})
 
 
 @case(
     "performance/memory/idle-keys",
-    "Keys that nobody asks for any more are given back.",
-    Line.PERFORMANCE,
-    Need.MADE_HERE,
+    "The memory of keys that are no longer used is released.",
+    RubricLine.PERFORMANCE,
+    Requirement.CONSTRUCTOR,
     alone=True,
     timed=True,
 )
-def idle_keys(rig: Rig) -> Finding:
-    number, window, moved = 3000, 1.0, Need.MOVED_CLOCK in rig.survey.met
-    worker = rig.worker(limit=3, window=window, clock="moved" if moved else "real", trace=True)
-    held, busy, sprayed = _Kept(rig, worker), rig.keys(5), rig.keys(number)
-    _play(worker, ask_each(0, busy, 50))
-    before = held()
-    _play(worker, ask_each(0, sprayed))
-    full = held()
-    # A sweep may be shared out over the calls that come anyway, so there are more of them than keys; or it may come
-    # now and then, so on a moved clock an hour passes.
-    calls, lasts = 3 * number, 3600.0 if moved else 4 * window
-    _play(worker, ask_each(0, busy, calls, pause=lasts / calls))
-    left, most = held()[0] - before[0], full[0] - before[0]
-    stored = held.last(before[1], window) if full[1] > before[1] else 0
+def idle_keys(env: Environment) -> Finding:
+    number, window, manual = 3000, 1.0, Requirement.MANUAL_CLOCK in env.survey.met
+    worker = env.worker(limit=3, window=window, clock="manual" if manual else "real", trace=True)
+    memory, busy, sprayed = _Memory(env, worker), env.keys(5), env.keys(number)
+    _run(worker, call_each(0, busy, 50))
+    before = memory()
+    _run(worker, call_each(0, sprayed))
+    full = memory()
+    # A limiter may sweep a little on each call, so there are more calls than keys; or now and then, so an hour passes
+    # on a manual clock.
+    calls, lasts = 3 * number, 3600.0 if manual else 4 * window
+    _run(worker, call_each(0, busy, calls, pause=lasts / calls))
+    left, most = memory()[0] - before[0], full[0] - before[0]
+    stored = memory.left_on_redis(before[1], window) if full[1] > before[1] else 0
     says = f"{number} keys took {_bytes(full, before)}; {lasts:g} s later {max(0, left)} and {max(0, stored)} were left"
     figures = {"left_in_the_process_bytes": max(0, left), "left_on_redis_bytes": max(0, stored)}
-    if stored > (full[1] - before[1]) / 2 and held.lasting():
-        return Finding(Verdict.FAILED, f"{says}, some of it without a time to live", figures=figures)
+    if stored > (full[1] - before[1]) / 2 and memory.never_expires():
+        return Finding(CaseVerdict.FAILED, f"{says}, some of it without a time to live", figures=figures)
     if most > 64 * number and left > most / 2:
-        # A sweep that comes every minute, or that a thread of the target's own does, may be yet to come.
-        certain = moved and not worker.threads()
-        return Finding(Verdict.FAILED if certain else Verdict.UNDECIDED, says, figures=figures)
-    return Finding(Verdict.PASSED, says, figures=figures)
+        # In real time, or with a thread that sweeps, the sweep may still be to come.
+        certain = manual and not worker.threads()
+        return Finding(CaseVerdict.FAILED if certain else CaseVerdict.UNDECIDED, says, figures=figures)
+    return Finding(CaseVerdict.PASSED, says, figures=figures)
 
 
 def _bytes(late: tuple[int, int], early: tuple[int, int]) -> str:
@@ -279,44 +279,50 @@ def _bytes(late: tuple[int, int], early: tuple[int, int]) -> str:
 
 @case(
     "performance/redis/round-trips",
-    "A decision is one round trip.",
-    Line.PERFORMANCE,
-    Need.REDIS,
+    "A decision takes one round trip.",
+    RubricLine.PERFORMANCE,
+    Requirement.REDIS,
     should=True,
     alone=True,
 )
-def round_trips(rig: Rig) -> Finding:
-    calls, key, proxy = 200, rig.key(), rig.proxy()
-    worker = rig.worker(limit=100, window=_LONG, redis_url=proxy.url)
-    played = [worker.play([ask(0, key, 5)])]
+def round_trips(env: Environment) -> Finding:
+    calls, key, proxy = 200, env.key(), env.proxy()
+    worker = env.worker(limit=100, window=_LONG, redis_url=proxy.url)
+    results = [worker.run([call(0, key, 5)])]
     before = proxy.replies
-    played.append(worker.play([ask(0, key, calls)], lasts=5))
+    results.append(worker.run([call(0, key, calls)], lasts=5))
     each = (proxy.replies - before) / calls
-    says = f"{each:.2f} round trips a decision, over {calls} of them"
+    says = f"{each:.2f} round trips a decision, over {calls} decisions"
     return (
-        raised(*played)
-        or cut(*played)
-        or Finding(Verdict.PASSED if each < 1.1 else Verdict.FAILED, says, figures={"round_trips_a_decision": each})
+        failure_if_raised(*results)
+        or undecided_if_cut(*results)
+        or Finding(
+            CaseVerdict.PASSED if each < 1.1 else CaseVerdict.FAILED, says, figures={"round_trips_a_decision": each}
+        )
     )
 
 
 @case(
     "performance/redis/connections",
-    "Connections are kept and used again.",
-    Line.PERFORMANCE,
-    Need.REDIS,
+    "Connections are kept and reused.",
+    RubricLine.PERFORMANCE,
+    Requirement.REDIS,
     should=True,
     alone=True,
 )
-def connections(rig: Rig) -> Finding:
-    calls, key = 100, rig.key()
-    worker = rig.worker(limit=50, window=_LONG)
-    played = [worker.play([ask(0, key, 5)])]
-    before = _connected(rig.server)
-    played.append(worker.play([ask(0, key, calls)], lasts=5))
-    made = _connected(rig.server) - before
-    says = f"{made} connections made for {calls} calls, one after the other"
-    return raised(*played) or cut(*played) or Finding(Verdict.PASSED if made <= 3 else Verdict.FAILED, says)
+def connections(env: Environment) -> Finding:
+    calls, key = 100, env.key()
+    worker = env.worker(limit=50, window=_LONG)
+    results = [worker.run([call(0, key, 5)])]
+    before = _connected(env.server)
+    results.append(worker.run([call(0, key, calls)], lasts=5))
+    made = _connected(env.server) - before
+    says = f"{made} connections were opened for {calls} calls, one after the other"
+    return (
+        failure_if_raised(*results)
+        or undecided_if_cut(*results)
+        or Finding(CaseVerdict.PASSED if made <= 3 else CaseVerdict.FAILED, says)
+    )
 
 
 def _connected(server: Server) -> int:

@@ -1,4 +1,4 @@
-"""A report: what every case found, and what else there is to say of a target. Its forms are in the files beside it."""
+"""`Report`: the results of every case on one target. The modules in this package write it in each of its formats."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 
 from sluicegate.proof.case import Case
 from sluicegate.proof.facts import Facts
-from sluicegate.proof.verdict import Finding, Verdict
+from sluicegate.proof.verdict import CaseVerdict, Finding
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One case, and what it found in the end.
+class CaseResult:
+    """One case and its final finding.
 
     Attributes:
-        case: Which.
-        finding: What the last run of it found.
-        seconds: How long all its runs took.
-        runs: How often it was run: an undecided case is run again, alone.
+        case: The case.
+        finding: The finding of its last run.
+        seconds: The time that all its runs took.
+        runs: The number of runs; an undecided case is run again, alone.
     """
 
     case: Case
@@ -30,24 +30,24 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found of one target.
+    """The results of grading one target.
 
     Attributes:
-        target: As it was named.
+        target: The target as the user named it.
         limit: N, units per window.
         window: T, seconds.
-        results: One for each case that was asked for, in the order of the cases.
-        made_at: When, ISO 8601 with the offset.
-        seconds: How long it took in all.
-        versions: What it ran on: Python, the servers, this kit.
-        facts: Of the target's file, where it is one.
-        questions: Whether those that read it see the questions to ask, too; programs always do.
+        results: One for each case that was chosen, in the order of the cases.
+        made_at: The time it was made, ISO 8601 with the offset.
+        seconds: The time it took in all.
+        versions: The versions it ran on: Python, the servers, this kit.
+        facts: Counts of the target's file; None if it is not a file.
+        questions: Whether the terminal and the page show the questions to ask; the JSON always has them.
     """
 
     target: str
     limit: int
     window: float
-    results: tuple[Result, ...]
+    results: tuple[CaseResult, ...]
     made_at: str
     seconds: float
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -55,18 +55,18 @@ class Report:
     questions: bool = False
 
     @property
-    def counts(self) -> Counter[Verdict]:
-        """How many cases found each verdict."""
+    def counts(self) -> Counter[CaseVerdict]:
+        """The number of cases for each verdict."""
         return Counter(result.finding.verdict for result in self.results)
 
     @property
     def tried(self) -> int:
-        """How many cases were not skipped."""
-        return len(self.results) - self.counts[Verdict.SKIPPED]
+        """The number of cases that were not skipped."""
+        return len(self.results) - self.counts[CaseVerdict.SKIPPED]
 
     @property
     def exit_code(self) -> int:
-        """0 every case that was tried passed, 1 one failed, 3 none failed but some stayed undecided, or none passed."""
-        if self.counts[Verdict.FAILED]:
+        """0: every case that was tried passed. 1: one failed. 3: none failed, but some are undecided or none passed."""
+        if self.counts[CaseVerdict.FAILED]:
             return 1
-        return 3 if self.counts[Verdict.UNDECIDED] or not self.counts[Verdict.PASSED] else 0
+        return 3 if self.counts[CaseVerdict.UNDECIDED] or not self.counts[CaseVerdict.PASSED] else 0

@@ -1,28 +1,28 @@
-"""A report as plain data, for programs: strict JSON, whose names keep their meaning.
+"""Write a report as plain data, for programs: strict JSON whose names keep their meaning.
 
-``sluicegate-report`` is the version of this form: 1. A number that is not finite is null. The answers that a case
-recorded are not in it: they are histories, saved each to a file of its own.
+``sluicegate-report`` is the version of this format: 1. A number that is not finite is null. The recorded answers are
+not included: they are histories, each saved to its own file.
 
     sluicegate-report   1
-    target            as it was named
+    target            the target as the user named it
     limit, window     N units per T seconds
     made_at           ISO 8601 with the offset
-    seconds           how long it took in all
-    versions          what it ran on, by name
-    exit_code         0 all passed, 1 one failed, 3 none failed but some stayed undecided, or none passed
-    says              all of it in one line
-    counts            how many cases found each verdict: passed, failed, undecided, skipped
-    rubric            by line: its verdict (null: no case was run), its counts, the questions to ask
-    facts             of the target's file, or null; names as in `sluicegate.proof.facts.Facts`
+    seconds           the time it took in all
+    versions          the versions it ran on, by name
+    exit_code         0 all passed, 1 one failed, 3 none failed but some are undecided or none passed
+    says              a summary in one line
+    counts            the number of cases for each verdict: passed, failed, undecided, skipped
+    rubric            by line: its verdict (null if no case was run), its counts, the questions to ask
+    facts             counts of the target's file, or null; names as in `sluicegate.proof.facts.Facts`
     results           one for each case, in order:
         id, sentence, line   as in `sluicegate.proof.case.Case`
         level                "must", or "should": a recommendation
-        timed                whether it measures time, so that a busy machine may speak in what it found
-        verdict, says        what it found; says is the reason where it was skipped
-        seconds, runs        how long all its runs took, and how many there were
-        figures              what was measured beside, by name; the unit is in the name
+        timed                whether it measures time, so that a busy machine can affect the verdict
+        verdict, says        the finding; says is the reason if the case was skipped
+        seconds, runs        the time that all its runs took, and their number
+        figures              further measurements, by name; the unit is in the name
         growth               null, or of, by, sizes, costs, factor (last cost over first) and linear
-        output               the last lines of what the target printed
+        output               the last lines that the target printed
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from collections import Counter
 
 from sluicegate.proof.case import Case
 from sluicegate.proof.growth import Growth
-from sluicegate.proof.report import Report, Result
-from sluicegate.proof.report.summary import in_a_line, summaries
+from sluicegate.proof.report import CaseResult, Report
+from sluicegate.proof.report.summary import one_line_summary, summaries
 from sluicegate.proof.rubric import QUESTIONS
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.verdict import CaseVerdict
 
 VERSION = 1
 
 
 def as_data(report: Report) -> dict[str, object]:
-    """Return the report in the form of the module's description."""
+    """Return the report as plain data in the format above."""
     rubric = {
         summary.line.value: {
             "verdict": summary.verdict and summary.verdict.value,
@@ -61,7 +61,7 @@ def as_data(report: Report) -> dict[str, object]:
         "seconds": report.seconds,
         "versions": {_text(name): _text(version) for name, version in report.versions.items()},
         "exit_code": report.exit_code,
-        "says": in_a_line(report),
+        "says": one_line_summary(report),
         "counts": _counts(report.counts),
         "rubric": rubric,
         "facts": report.facts and _facts(dataclasses.asdict(report.facts)),
@@ -70,12 +70,12 @@ def as_data(report: Report) -> dict[str, object]:
 
 
 def text(report: Report) -> str:
-    """Return the report as a text of strict JSON."""
+    """Return the report as strict JSON."""
     return json.dumps(as_data(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def case_data(case: Case) -> dict[str, object]:
-    """Return what there is to say of a case before it is run."""
+    """Return the fields of a case that are known before it is run."""
     return {
         "id": case.id,
         "sentence": case.sentence,
@@ -85,7 +85,7 @@ def case_data(case: Case) -> dict[str, object]:
     }
 
 
-def _result(result: Result) -> dict[str, object]:
+def _result(result: CaseResult) -> dict[str, object]:
     finding = result.finding
     return case_data(result.case) | {
         "verdict": finding.verdict.value,
@@ -114,8 +114,8 @@ def _facts(facts: dict[str, object]) -> dict[str, object]:
     return plain | {"tests": [_text(str(name)) for name in facts["tests"]]}  # type: ignore[attr-defined]
 
 
-def _counts(counts: Counter[Verdict]) -> dict[str, int]:
-    return {verdict.value: counts[verdict] for verdict in Verdict}
+def _counts(counts: Counter[CaseVerdict]) -> dict[str, int]:
+    return {verdict.value: counts[verdict] for verdict in CaseVerdict}
 
 
 def _number(value: float) -> float | None:
@@ -123,5 +123,5 @@ def _number(value: float) -> float | None:
 
 
 def _text(text: str) -> str:
-    # Half a surrogate pair is no character: strict readers refuse the whole file.
+    # Half a surrogate pair is not a character: strict readers reject the whole file.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

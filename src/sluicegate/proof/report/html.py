@@ -1,6 +1,7 @@
-"""A report as one page that needs nothing else: no script, no request. Drawn by `timeline` and `curve`, told by Jinja.
+"""Write a report as one HTML page without scripts or requests; `timeline` and `curve` lay out its drawings.
 
-No charting library: they ship scripts or fixed colours, and the page has a strict policy, two themes and paper to keep.
+Charting libraries are not used: they need scripts or fixed colours, and the page has a strict content policy, two
+themes and a layout for paper.
 """
 
 from __future__ import annotations
@@ -15,16 +16,24 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sluicegate.proof.report import Report, Result, curve, timeline
-from sluicegate.proof.report.summary import GRAVEST, MEANS, PERSONS, SYMBOLS, by_reason, in_a_line, summaries
-from sluicegate.proof.report.text import counted, last_lines, number, plain, seconds
+from sluicegate.proof.report import CaseResult, Report, curve, timeline
+from sluicegate.proof.report.summary import (
+    BY_SEVERITY,
+    JUDGED_BY_PEOPLE,
+    MEANINGS,
+    SYMBOLS,
+    by_reason,
+    one_line_summary,
+    summaries,
+)
 from sluicegate.proof.report.window import Window, worst
-from sluicegate.proof.rubric import QUESTIONS, SAYS, Line
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.rubric import DESCRIPTIONS, QUESTIONS, RubricLine
+from sluicegate.proof.text import counted, last_lines, number, plain, seconds
+from sluicegate.proof.verdict import CaseVerdict
 
 
 def page(report: Report) -> str:
-    """Return the page, HTML in UTF-8. All text that is not the kit's own is escaped in it."""
+    """Return the page as HTML. All text from the target is escaped."""
     style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
@@ -32,9 +41,9 @@ def page(report: Report) -> str:
         .get_template("page.html.jinja")
         .render(
             report=report,
-            style=Markup(style),  # noqa: S704 - a file of this package
+            style=Markup(style),  # noqa: S704 - a file in this package
             digest=digest,
-            says=in_a_line(report),
+            says=one_line_summary(report),
             summaries=summaries(report),
             made_at=_made_at(report.made_at),
         )
@@ -56,13 +65,13 @@ def _environment() -> Environment:
         "px": _px,
     }
     environment.globals |= {
-        "Line": Line,
-        "Verdict": Verdict,
-        "GRAVEST": GRAVEST,
-        "MEANS": MEANS,
-        "PERSONS": PERSONS,
+        "RubricLine": RubricLine,
+        "CaseVerdict": CaseVerdict,
+        "BY_SEVERITY": BY_SEVERITY,
+        "MEANINGS": MEANINGS,
+        "JUDGED_BY_PEOPLE": JUDGED_BY_PEOPLE,
         "SYMBOLS": SYMBOLS,
-        "SAYS": SAYS,
+        "DESCRIPTIONS": DESCRIPTIONS,
         "QUESTIONS": QUESTIONS,
         "by_reason": by_reason,
         "last_lines": last_lines,
@@ -73,7 +82,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _window_of(result: Result) -> Window | None:
+def _window_of(result: CaseResult) -> Window | None:
     finding = result.finding
     return worst(finding.history, finding.at) if finding.history else None
 

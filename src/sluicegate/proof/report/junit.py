@@ -1,36 +1,36 @@
-"""A report as JUnit XML, the form in which CI systems read results."""
+"""Write a report as JUnit XML, the format in which CI systems read results."""
 
 from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from sluicegate.proof.report import Report, Result
-from sluicegate.proof.report.text import plain
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.report import CaseResult, Report
+from sluicegate.proof.text import plain
+from sluicegate.proof.verdict import CaseVerdict
 
-_WORDS = {Verdict.FAILED: "failure", Verdict.UNDECIDED: "error", Verdict.SKIPPED: "skipped"}
+_WORDS = {CaseVerdict.FAILED: "failure", CaseVerdict.UNDECIDED: "error", CaseVerdict.SKIPPED: "skipped"}
 
 
 def text(report: Report) -> str:
-    """Return the XML: a test case for each case. One that stayed undecided is an error, as nothing is known of it."""
+    """Return the XML: a test case for each case. An undecided one is an error, for it neither passed nor failed."""
     counts = report.counts
     suite = ET.Element(
         "testsuite",
         name=plain(f"sluicegate grade {report.target}"),
         tests=str(len(report.results)),
-        failures=str(counts[Verdict.FAILED]),
-        errors=str(counts[Verdict.UNDECIDED]),
-        skipped=str(counts[Verdict.SKIPPED]),
+        failures=str(counts[CaseVerdict.FAILED]),
+        errors=str(counts[CaseVerdict.UNDECIDED]),
+        skipped=str(counts[CaseVerdict.SKIPPED]),
         time=f"{report.seconds:.3f}",
         timestamp=report.made_at,
     )
     for result in report.results:
-        _enter(suite, result)
+        _add(suite, result)
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _enter(suite: ET.Element, result: Result) -> None:
+def _add(suite: ET.Element, result: CaseResult) -> None:
     finding = result.finding
     about = {"classname": result.case.section, "name": result.case.id, "time": f"{result.seconds:.3f}"}
     case = ET.SubElement(suite, "testcase", about)

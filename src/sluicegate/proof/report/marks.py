@@ -1,15 +1,15 @@
-"""What drawings are made of, in pixels from their upper left corner."""
+"""The building blocks of drawings: axes, boxes and labels, in pixels from the upper left corner."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-LETTER = 7.4  # a generous width of a letter at 12 px, for what font will be there is not known
+LETTER = 7.4  # a generous width of a letter at 12 px, as the reader's font is not known
 
 
 class Axis(NamedTuple):
-    """Where values stand: ``start`` at the pixel ``at``, each unit ``scale`` pixels on, none beyond the two ends."""
+    """Maps values to pixels: ``start`` to ``at``, then ``scale`` pixels a unit, never beyond the two ends."""
 
     start: float
     at: float
@@ -31,7 +31,7 @@ class Box(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A text, and where it stands: ``x`` is its middle unless told otherwise, ``y`` its base line."""
+    """A text and its position: ``x`` is its middle unless its user says otherwise, ``y`` its base line."""
 
     x: float
     y: float
@@ -39,13 +39,13 @@ class Label(NamedTuple):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """From where to where it may reach."""
+        """The positions that it may reach on the left and on the right."""
         half = len(self.text) * LETTER / 2
         return self.x - half, self.x + half
 
 
-def apart(labels: Iterable[Label]) -> list[Label]:
-    """Return the labels of one line that do not touch one before them: the most telling come first."""
+def without_overlaps(labels: Iterable[Label]) -> list[Label]:
+    """Return the labels of one line that do not touch an earlier one. Give the most important ones first."""
     kept: list[Label] = []
     for label in labels:
         left, right = label.ends

@@ -1,4 +1,4 @@
-"""What a report comes to: the rubric line by line, and all of it in one line."""
+"""Summarise a report: the rubric line by line, and the whole report in one line."""
 
 from __future__ import annotations
 
@@ -6,80 +6,80 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sluicegate.proof.report import Report, Result
-from sluicegate.proof.report.text import counted
-from sluicegate.proof.rubric import Line
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.report import CaseResult, Report
+from sluicegate.proof.rubric import RubricLine
+from sluicegate.proof.text import counted
+from sluicegate.proof.verdict import CaseVerdict
 
-GRAVEST = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED, Verdict.SKIPPED)
+BY_SEVERITY = (CaseVerdict.FAILED, CaseVerdict.UNDECIDED, CaseVerdict.PASSED, CaseVerdict.SKIPPED)
 
-PERSONS = frozenset({Line.QUALITY, Line.COMMUNICATION})
+JUDGED_BY_PEOPLE = frozenset({RubricLine.QUALITY, RubricLine.COMMUNICATION})
 
-SYMBOLS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.UNDECIDED: "?", Verdict.SKIPPED: "○"}
+SYMBOLS = {CaseVerdict.PASSED: "✓", CaseVerdict.FAILED: "✗", CaseVerdict.UNDECIDED: "?", CaseVerdict.SKIPPED: "○"}
 
-MEANS = {
-    Verdict.PASSED: "the case would have shown the fault, and did not",
-    Verdict.FAILED: (
-        "the fault was seen; certain whatever the delays were, but for cases that measure time, marked timed"
-    ),
-    Verdict.UNDECIDED: "the evidence is too weak to say either",
-    Verdict.SKIPPED: "the case does not apply to this target; nothing is held against it",
+MEANINGS = {
+    CaseVerdict.PASSED: "the case would have shown the fault, and did not",
+    CaseVerdict.FAILED: "the fault was seen; no delay can explain it, except in cases that measure time, marked timed",
+    CaseVerdict.UNDECIDED: "the evidence is too weak for either verdict",
+    CaseVerdict.SKIPPED: "the case does not apply to this target, which is not a fault",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One line of the rubric.
+    """The results for one line of the rubric.
 
     Attributes:
-        line: Which.
-        results: Of its cases, the gravest first.
+        line: The line.
+        results: The results of its cases, the worst first.
     """
 
-    line: Line
-    results: tuple[Result, ...]
+    line: RubricLine
+    results: tuple[CaseResult, ...]
 
     @property
-    def counts(self) -> Counter[Verdict]:
-        """How many of its cases found each verdict."""
+    def counts(self) -> Counter[CaseVerdict]:
+        """The number of its cases for each verdict."""
         return Counter(result.finding.verdict for result in self.results)
 
     @property
-    def verdict(self) -> Verdict | None:
-        """The gravest verdict of its cases; None where none was run."""
-        return next((verdict for verdict in GRAVEST if self.counts[verdict]), None)
+    def verdict(self) -> CaseVerdict | None:
+        """The worst verdict of its cases; None if none was run."""
+        return next((verdict for verdict in BY_SEVERITY if self.counts[verdict]), None)
 
     @property
     def says(self) -> str:
-        """How many cases found what; without any, whose the line is to judge."""
-        found = [f"{self.counts[verdict]} {verdict}" for verdict in GRAVEST if self.counts[verdict]]
-        return ", ".join(found) or ("for a person to judge" if self.line in PERSONS else "no case was run")
+        """The number of cases for each verdict, in words; or that a person judges the line, or that no case was run."""
+        found = [f"{self.counts[verdict]} {verdict}" for verdict in BY_SEVERITY if self.counts[verdict]]
+        return ", ".join(found) or ("for a person to judge" if self.line in JUDGED_BY_PEOPLE else "no case was run")
 
 
 def summaries(report: Report) -> list[Summary]:
-    """Return every line of the rubric, in its order."""
-    return [Summary(line, _gravest_first(r for r in report.results if r.case.line is line)) for line in Line]
+    """Return a summary for every line of the rubric, in order."""
+    return [Summary(line, _by_severity(r for r in report.results if r.case.line is line)) for line in RubricLine]
 
 
-def by_reason(results: tuple[Result, ...]) -> dict[str, list[Result]]:
-    """Return the skipped ones of these results by their reason."""
-    found: dict[str, list[Result]] = {}
+def by_reason(results: tuple[CaseResult, ...]) -> dict[str, list[CaseResult]]:
+    """Return the skipped results, grouped by their reason."""
+    found: dict[str, list[CaseResult]] = {}
     for result in results:
-        if result.finding.verdict is Verdict.SKIPPED:
+        if result.finding.verdict is CaseVerdict.SKIPPED:
             found.setdefault(result.finding.says, []).append(result)
     return found
 
 
-def in_a_line(report: Report) -> str:
-    """Say all of it: ``failed: 3 of 35 cases; undecided: 1; skipped: 6``. The 35 are those that were tried."""
+def one_line_summary(report: Report) -> str:
+    """Return the report in one line: ``failed: 3 of 35 cases; undecided: 1; skipped: 6`` (35 were tried)."""
     if not report.results:
         return "no case was run"
     counts = report.counts
-    worst = next((verdict for verdict in GRAVEST[:-1] if counts[verdict]), None)
+    worst = next((verdict for verdict in BY_SEVERITY[:-1] if counts[verdict]), None)
     first = f"{worst}: {counts[worst]} of {counted(report.tried, 'case')}" if worst else "nothing could be tried"
-    rest = (verdict for verdict in (Verdict.UNDECIDED, Verdict.SKIPPED) if counts[verdict] and verdict is not worst)
+    rest = (
+        verdict for verdict in (CaseVerdict.UNDECIDED, CaseVerdict.SKIPPED) if counts[verdict] and verdict is not worst
+    )
     return "; ".join([first, *(f"{verdict}: {counts[verdict]}" for verdict in rest)])
 
 
-def _gravest_first(results: Iterable[Result]) -> tuple[Result, ...]:
-    return tuple(sorted(results, key=lambda result: GRAVEST.index(result.finding.verdict)))
+def _by_severity(results: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
+    return tuple(sorted(results, key=lambda result: BY_SEVERITY.index(result.finding.verdict)))

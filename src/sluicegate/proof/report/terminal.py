@@ -1,4 +1,4 @@
-"""A report for a terminal. Text is put in `rich.text.Text`, never in markup, and escaped: see `text.plain`."""
+"""Print a report to a terminal. All text is escaped by `text.plain` and put in `rich.text.Text`, never in markup."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from sluicegate.proof.facts import Facts
-from sluicegate.proof.report import Report, Result
-from sluicegate.proof.report.summary import SYMBOLS, Summary, by_reason, in_a_line, summaries
-from sluicegate.proof.report.text import counted, last_lines, number, plain, seconds
+from sluicegate.proof.report import CaseResult, Report
+from sluicegate.proof.report.summary import SYMBOLS, Summary, by_reason, one_line_summary, summaries
 from sluicegate.proof.rubric import QUESTIONS
-from sluicegate.proof.verdict import Verdict
+from sluicegate.proof.text import counted, last_lines, number, plain, seconds
+from sluicegate.proof.verdict import CaseVerdict
 
 _OUTPUT_LINES = 8
 _STYLES = {
-    Verdict.PASSED: "green",
-    Verdict.FAILED: "bold red",
-    Verdict.UNDECIDED: "yellow",
-    Verdict.SKIPPED: "dim",
+    CaseVerdict.PASSED: "green",
+    CaseVerdict.FAILED: "bold red",
+    CaseVerdict.UNDECIDED: "yellow",
+    CaseVerdict.SKIPPED: "dim",
 }
-_ASCII = {Verdict.PASSED: "+", Verdict.FAILED: "x", Verdict.UNDECIDED: "?", Verdict.SKIPPED: "-"}
+_ASCII = {CaseVerdict.PASSED: "+", CaseVerdict.FAILED: "x", CaseVerdict.UNDECIDED: "?", CaseVerdict.SKIPPED: "-"}
 
 
 def render(report: Report, console: Console) -> None:
-    """Print the report. What has to be read comes last: the rubric, and all of it in one line."""
+    """Print the report. The most important parts come last: the rubric and the summary in one line."""
     ascii_only = console.options.ascii_only
     shown: list[RenderableType] = [_head(report)]
     for section, results in groupby(report.results, key=lambda result: result.case.section):
@@ -38,7 +38,7 @@ def render(report: Report, console: Console) -> None:
     if report.questions:
         shown += [_title("questions to ask"), _questions()]
     shown += [_title("the rubric"), _rubric(summaries(report), ascii_only=ascii_only), Text()]
-    shown.append(Text(in_a_line(report), _STYLES[Verdict.FAILED] if report.exit_code == 1 else "bold"))
+    shown.append(Text(one_line_summary(report), _STYLES[CaseVerdict.FAILED] if report.exit_code == 1 else "bold"))
     for renderable in shown:
         console.print(renderable, highlight=False)
 
@@ -55,9 +55,9 @@ def _title(text: str) -> Text:
     return Text(f"\n{text}", "bold underline")
 
 
-def _section(name: str, results: tuple[Result, ...], *, ascii_only: bool) -> list[RenderableType]:
+def _section(name: str, results: tuple[CaseResult, ...], *, ascii_only: bool) -> list[RenderableType]:
     shown: list[RenderableType] = [_title(name)]
-    run = [result for result in results if result.finding.verdict is not Verdict.SKIPPED]
+    run = [result for result in results if result.finding.verdict is not CaseVerdict.SKIPPED]
     if run:
         table = _table("verdict", "case", "time")
         for result in run:
@@ -78,23 +78,23 @@ def _table(*names: str) -> Table:
     return table
 
 
-def _verdict(verdict: Verdict | None, *, ascii_only: bool) -> Text:
+def _verdict(verdict: CaseVerdict | None, *, ascii_only: bool) -> Text:
     if verdict is None:
         return Text()
     return Text(f"{(_ASCII if ascii_only else SYMBOLS)[verdict]} {verdict}", _STYLES[verdict])
 
 
-def _case(result: Result) -> Group:
+def _case(result: CaseResult) -> Group:
     marks = " (should)" * result.case.should + " (timed)" * result.case.timed
     shown: list[RenderableType] = [Text(plain(result.case.sentence)), Text(result.case.id + marks, "dim")]
-    if result.finding.verdict is not Verdict.PASSED:
+    if result.finding.verdict is not CaseVerdict.PASSED:
         shown.append(Padding(Text(plain(result.finding.says), _STYLES[result.finding.verdict]), (1, 0, 0, 0)))
         shown += [Text(f"> {line}", "dim") for line in last_lines(result.finding.output, _OUTPUT_LINES)]
     return Group(*shown)
 
 
-def _skipped(reason: str, results: list[Result], *, ascii_only: bool) -> Padding:
-    text = _verdict(Verdict.SKIPPED, ascii_only=ascii_only)
+def _skipped(reason: str, results: list[CaseResult], *, ascii_only: bool) -> Padding:
+    text = _verdict(CaseVerdict.SKIPPED, ascii_only=ascii_only)
     text.append(f" {counted(len(results), 'case')}: {plain(reason)}", "not dim")
     text.append("\n" + " ".join(result.case.id for result in results))
     return Padding(text, (1, 0, 0, 0))

@@ -1,9 +1,9 @@
-"""Where each mark of a time line stands: a pure function from a `Window` to numbers, which a template places.
+"""Lay out a time line: a pure function from a `Window` to the positions that a template draws.
 
-Above, a lane for each kind of answer, with a tick where it came: as high as the units it is for, and with a hair from
-when the request was sent. Beneath, on the same axis, the units counted in the window that ends there. Numbers are
-pixels from the upper left corner. Ticks that would touch are one, which says how many units it stands for: so there are
-never more than fit side by side.
+At the top is a row for each kind of answer. A tick marks the time of an answer and is as high as its units; a hair
+leads to it from the time that the request was sent. Below, on the same axis, stand the units counted in the window that
+ends there. Numbers are pixels from the upper left corner. Ticks that would touch become one, labelled with its units:
+so there are never more ticks than fit side by side.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from sluicegate.proof.history import Record
-from sluicegate.proof.report.marks import LETTER, Axis, Box, Label, apart
-from sluicegate.proof.report.text import counted, number, seconds
+from sluicegate.proof.report.marks import LETTER, Axis, Box, Label, without_overlaps
 from sluicegate.proof.report.window import Window
+from sluicegate.proof.text import counted, number, seconds
 
 WIDE, NARROW = 680, 330
-_GUTTER, _MARGIN = 70, 14  # left and right of the plot: names of the lanes, and half a label of the axis
-_HEAD, _LANE, _GAP, _STEPS, _FOOT = 46, 42, 30, 84, 26  # heights from top to bottom
-_TICK, _APART = 3.0, 6.0  # a tick's width, and that of several in one: how far apart two have to be to stay two
+_GUTTER, _MARGIN = 70, 14  # left and right of the plot: names of the rows, and half a label of the axis
+_HEAD, _ROW, _GAP, _STEPS, _FOOT = 46, 42, 30, 84, 26  # heights from top to bottom
+_TICK, _APART = 3.0, 6.0  # the width of a tick; and that of several in one, the least distance of two ticks
 _LOWEST, _HIGHEST = 9.0, 24.0  # a tick's height
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One answer or several.
+    """A tick for one or several answers.
 
     Attributes:
-        box: The tick.
-        hair: From when the first request was sent to the last answer; None where the tick hides it.
-        label: How many units it stands for, where that is more than one and there is place.
-        says: All of it in a line.
-        gone: Whether it had left the span before a denial: it is not counted there.
+        box: The tick itself.
+        hair: A line from when the first request was sent to the last answer; None if the tick hides it.
+        label: The number of units, if it is more than one and the label fits.
+        says: A description in one line.
+        gone: Whether its units had left the span before a denial, so that they are not counted there.
     """
 
     box: Box
@@ -47,14 +47,14 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """All answers of one kind.
+class Row:
+    """The answers of one kind.
 
     Attributes:
-        kind: ``allowed``, ``denied`` or ``unknown``: a class of the style sheet.
-        name: As a person reads it.
-        base: Where its ticks stand.
-        ticks: From left to right.
+        kind: ``allowed``, ``denied`` or ``unknown``: a class in the style sheet.
+        name: The name for people.
+        base: The height on which its ticks stand.
+        ticks: The ticks from left to right.
     """
 
     kind: str
@@ -65,30 +65,30 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All that is drawn.
+    """The positions of everything in the drawing, in pixels.
 
     Attributes:
-        width: Of the drawing.
-        height: Of the drawing.
-        plot: Where times stand, lanes and steps together.
-        lanes: One for each kind of answer.
-        span: The span pointed out, over the height of the plot.
-        says: Its two lines, above it.
-        fault: Whether the span is one that should not be.
-        counts: The name of the steps; ``x`` is where it begins.
-        steps: Corners of the line of units, from left to right.
-        floor: Where 0 units stand.
-        limit: Where the limit stands.
-        over: What of the steps is over the limit, where it certainly was.
-        units: Labels left of the steps; ``x`` is where they end.
-        times: Labels below.
-        describes: The drawing in words, for who does not see it.
+        width: The width of the drawing.
+        height: The height of the drawing.
+        plot: The area with the time axis: rows and steps together.
+        rows: One for each kind of answer.
+        span: The highlighted span, as high as the plot.
+        says: The two lines of text above the span.
+        fault: Whether the span shows a fault.
+        counts: The label of the steps; ``x`` is its left end.
+        steps: The corners of the line of units, from left to right.
+        floor: The height of 0 units.
+        limit: The height of the limit.
+        over: The parts of the steps that were certainly over the limit.
+        units: The labels left of the steps; ``x`` is their right end.
+        times: The labels below the axis.
+        describes: The drawing in words, for screen readers.
     """
 
     width: float
     height: float
     plot: Box
-    lanes: tuple[Lane, ...]
+    rows: tuple[Row, ...]
     span: Box
     says: tuple[Label, ...]
     fault: bool
@@ -103,11 +103,11 @@ class Timeline:
 
 
 def draw(window: Window, width: int = WIDE) -> Timeline:
-    """Return where everything of a window stands in a drawing of that width, 300 px or more."""
+    """Return the layout of a drawing of that width, which must be 300 px or more."""
     left, right = float(_GUTTER), float(width - _MARGIN)
     x = Axis(window.begin, left, (right - left) / (window.end - window.begin), (left, right))
-    lanes = tuple(_lanes(window, x))
-    top = float(_HEAD + _LANE * len(lanes) + _GAP)
+    rows = tuple(_rows(window, x))
+    top = float(_HEAD + _ROW * len(rows) + _GAP)
     floor = top + _STEPS
     most = max(window.limit, *(units for _, units in window.held))
     y = Axis(0.0, floor, -_STEPS / most, (top, floor))
@@ -118,7 +118,7 @@ def draw(window: Window, width: int = WIDE) -> Timeline:
         width=width,
         height=floor + _FOOT,
         plot=Box(left, float(_HEAD), right - left, floor - _HEAD),
-        lanes=lanes,
+        rows=rows,
         span=span,
         says=tuple(_says(window.says, span, width)),
         fault=window.fault,
@@ -133,24 +133,24 @@ def draw(window: Window, width: int = WIDE) -> Timeline:
     )
 
 
-def _lanes(window: Window, x: Axis) -> Iterator[Lane]:
-    """Yield the lanes, the one without answers only where there was a request without one."""
+def _rows(window: Window, x: Axis) -> Iterator[Row]:
+    """Yield the rows. The row "no answer" is there only if some request had none."""
     kinds: dict[bool | None, tuple[str, str]] = {True: ("allowed", "allowed"), False: ("denied", "denied")}
     if any(record.allowed is None for record in window.records):
         kinds[None] = ("unknown", "no answer")
     groups = {answer: list(_groups(window, answer, x)) for answer in kinds}
     most = max((_units(group) for found in groups.values() for group in found), default=1)
     for number_, (answer, (kind, name)) in enumerate(kinds.items(), 1):
-        base = float(_HEAD + _LANE * number_)
+        base = float(_HEAD + _ROW * number_)
         bare: list[Tick] = []
         for group in groups[answer]:
             before = bare[-1].box.left + bare[-1].box.width if bare else 0.0
             bare.append(_tick(group, window, x, base, most, before=before))
-        yield Lane(kind, name, base, tuple(_labelled(bare, groups[answer])))
+        yield Row(kind, name, base, tuple(_labelled(bare, groups[answer])))
 
 
 def _groups(window: Window, answer: bool | None, x: Axis) -> Iterator[list[Record]]:
-    """Yield the records with that answer, those together whose ticks would touch, on one side of the span's start."""
+    """Yield the records with that answer, grouped where their ticks would touch; no group crosses the span's start."""
     group: list[Record] = []
     for record in sorted((r for r in window.records if r.allowed is answer), key=_at):
         if group and (x(_at(record)) - x(_at(group[0])) >= _APART or _gone(record, window) != _gone(group[0], window)):
@@ -162,12 +162,12 @@ def _groups(window: Window, answer: bool | None, x: Axis) -> Iterator[list[Recor
 
 
 def _at(record: Record) -> float:
-    """Return where its tick stands: where the answer came; without one, where it was sent."""
+    """Return the time of its tick: when the answer arrived or, without one, when the request was sent."""
     return record.start if record.allowed is None else record.end
 
 
 def _gone(record: Record, window: Window) -> bool:
-    """Tell whether its units had left before a denial: windows are half-open, so what ended at the edge has."""
+    """Tell whether its units had left the window before a denial. Windows are half-open: at the edge they have left."""
     return not window.certain and record.allowed is not False and record.end <= window.first
 
 
@@ -191,13 +191,13 @@ def _tick(group: Sequence[Record], window: Window, x: Axis, base: float, most: i
 
 
 def _labelled(ticks: Sequence[Tick], groups: Sequence[Sequence[Record]]) -> Iterator[Tick]:
-    """Yield the ticks with the labels for which there is place, the larger numbers first."""
+    """Yield the ticks with the labels that fit; larger numbers go first."""
     wanted = []
     for tick, units in zip(ticks, map(_units, groups), strict=True):
         label = Label(tick.box.left + tick.box.width / 2, tick.box.top - 4, number(units))
         if units > 1 and not any(_covers(other.box, label) for other in ticks):
             wanted.append((units, label))
-    kept = {label.x: label for label in apart(label for _, label in sorted(wanted, reverse=True))}
+    kept = {label.x: label for label in without_overlaps(label for _, label in sorted(wanted, reverse=True))}
     for tick in ticks:
         yield replace(tick, label=kept.get(tick.box.left + tick.box.width / 2))
 
@@ -216,7 +216,7 @@ class _Run(NamedTuple):
 
 
 def _runs(changes: Sequence[tuple[float, int]], right: float) -> Iterator[_Run]:
-    """Yield the steps; of those that fall on one pixel the highest, so that no peak is lost, and the last."""
+    """Yield the steps. Of those on one pixel keep the highest, so that no peak is lost, and the last."""
     kept = []
     for _, same in groupby(changes, key=lambda change: round(change[0])):
         group = list(same)
@@ -227,7 +227,7 @@ def _runs(changes: Sequence[tuple[float, int]], right: float) -> Iterator[_Run]:
 
 
 def _beside(span: Box, label: Label, right: float) -> Label:
-    """Move a label that begins at ``x`` to where no edge of the span crosses it, if there is such a place."""
+    """Move a label that begins at ``x`` to a place where no edge of the span crosses it, if there is one."""
     edges, width = (span.left, span.left + span.width), len(label.text) * LETTER
     for x in (label.x, *(edge + 6 for edge in edges)):
         if x + width <= right and not any(x - 2 < edge < x + width for edge in edges):
@@ -247,7 +247,7 @@ def _says(lines: tuple[str, str], span: Box, width: float) -> Iterator[Label]:
 
 
 def _unit_labels(y: Axis, limit: int, most: int, x: float) -> Iterator[Label]:
-    """Yield the labels of 0, the limit and the most, without those that would touch the ones before."""
+    """Yield the labels of the limit, the most and 0, without those that would touch an earlier one."""
     limit_text = f"limit {number(limit)}"
     taken: list[float] = []
     for units, text in (
@@ -261,7 +261,7 @@ def _unit_labels(y: Axis, limit: int, most: int, x: float) -> Iterator[Label]:
 
 
 def _time_labels(span: float, left: float, right: float, y: float) -> Iterator[Label]:
-    """Yield labels at round times, each with its unit."""
+    """Yield labels at round times, each with a unit."""
     scale, unit = (1.0, "s") if span >= 0.5 else (1e3, "ms") if span >= 5e-4 else (1e6, "µs")
     step = _round_up(span * scale * 64 / (right - left))
     for index in range(int(span * scale / step) + 1):

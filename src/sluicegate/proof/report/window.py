@@ -1,7 +1,7 @@
-"""The part of a history that a report draws: the window that shows a finding best, and what was counted in it.
+"""`Window`: the part of a history that a report draws, the window that shows a finding best, with its units counted.
 
-What is said of it errs for the limiter, as in `sluicegate.proof.judge`: before an allowed request only the units are
-counted that were certainly allowed within the window, and before a denial all that may have been.
+As in `sluicegate.proof.judge`, the limiter gets the benefit of the doubt: before an allowed request only units count
+that were certainly allowed in the window, before a denial all units that may have been.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import NamedTuple
 
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.judge import spans
-from sluicegate.proof.report.text import number, seconds, shorter
+from sluicegate.proof.text import number, seconds, shorter
 
-_BEFORE, _AFTER = 1.15, 0.15  # of a window: what is drawn before the record and after it
-_MARGIN = 0.04  # of what is drawn, left free on either side
+_BEFORE, _AFTER = 1.15, 0.15  # the parts of a window that are drawn before the record and after it
+_MARGIN = 0.04  # the part of the drawing that stays free on either side
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What to draw of one key. Times are seconds on the clock of the records.
+    """The requests of one key to draw. Times are seconds on the clock of the records.
 
     Attributes:
-        key: Whose requests they are.
+        key: The key.
         limit: Units per window.
         window: Seconds.
-        begin: Where the drawing begins.
-        end: And ends, later than ``begin``.
-        records: The requests of the key in that part, by their end.
-        left_out: Its requests before and after.
-        first: Where the span begins that is pointed out: less than a window, or a whole one before a denial.
-        last: And ends.
-        units: Counted in that span.
-        fault: Whether that is more than the limit, or leaves room for what was denied.
+        begin: The start of the drawing.
+        end: The end of the drawing, later than ``begin``.
+        records: The requests of the key in that time, by their end.
+        left_out: The number of its requests before and after.
+        first: The start of the highlighted span: less than a window, or a whole window before a denial.
+        last: The end of the highlighted span.
+        units: The units counted in that span.
+        fault: Whether that is more than the limit, or leaves room for the denied request.
         says: The span and its count, in two lines.
-        certain: Whether ``units`` and ``held`` count what was certainly allowed; else, what may have been.
-        held: Each time at which the units of the window that ends there change, with the new number; rising, the first
-            at ``begin``.
+        certain: Whether ``units`` and ``held`` count units that were certainly allowed; else those that may have been.
+        held: The times, rising and beginning with ``begin``, at which the units in the window that ends there change,
+            each with the new number.
     """
 
     key: str
@@ -59,7 +59,7 @@ class Window:
 
 
 class _Count(NamedTuple):
-    """What was counted; see `Window` for the fields, and ``changes`` are times with the units that come or go."""
+    """The counted units. `Window` describes the fields; ``changes`` are times with the units that come or go."""
 
     first: float
     last: float
@@ -71,7 +71,7 @@ class _Count(NamedTuple):
 
 
 def worst(history: History, at: Record | None) -> Window | None:
-    """Return the window that ends with ``at``, or without one the fullest; None where that request had no answer."""
+    """Return the window that ends with ``at``, or the fullest one without it; None if that request had no answer."""
     at = at or _fullest(history)
     if at is None or at.allowed is None:
         return None
@@ -79,7 +79,7 @@ def worst(history: History, at: Record | None) -> Window | None:
     count = _certainly_allowed(history, mine, at) if at.allowed else _at_most_allowed(history, mine, at)
     earliest, latest = at.end - _BEFORE * history.window, at.end + _AFTER * history.window
     drawn = tuple(record for record in mine if record.end >= earliest and record.start <= latest)
-    # No wider than what there is to see: of a burst within a minute's first millisecond nothing else would be seen.
+    # No wider than the requests: a burst in the first millisecond of a minute would otherwise be a single mark.
     begin = min(count.first, max(earliest, min(record.start for record in drawn)))
     end = max(count.last, min(latest, max(record.end for record in drawn)))
     margin = max((end - begin) * _MARGIN, 1e-6)
@@ -102,7 +102,7 @@ def worst(history: History, at: Record | None) -> Window | None:
 
 
 def _fullest(history: History) -> Record | None:
-    """Return the last request of the span that holds the most; where nothing was allowed, the last of all."""
+    """Return the last request of the fullest span; if nothing was allowed, the last request of all."""
     allowed = [record for record in history.records if record.allowed]
     span = max(spans(allowed, history.window), key=attrgetter("units"), default=None)
     if span is None:
@@ -119,7 +119,7 @@ def _certainly_allowed(history: History, mine: Sequence[Record], at: Record) -> 
         f"{shorter(at.end - first, window)}, less than the window of {seconds(window)}:",
         f"{number(units)} allowed, limit {number(limit)}",
     )
-    # Where an answer took a whole window, it left before it came: it is certain in no window.
+    # A request that took a whole window is not certainly in any window.
     certain = [record for record in mine if record.allowed and record.end - record.start < window]
     changes = [(r.end, r.cost) for r in certain] + [(r.start + window, -r.cost) for r in certain]
     return _Count(first, at.end, units, units > limit, says, True, changes)
@@ -128,22 +128,22 @@ def _certainly_allowed(history: History, mine: Sequence[Record], at: Record) -> 
 def _at_most_allowed(history: History, mine: Sequence[Record], at: Record) -> _Count:
     window, limit = history.window, history.limit
     before = at.start - window
-    asked = [record for record in mine if record.allowed is not False]
-    units = sum(record.cost for record in asked if record is not at and record.start <= at.end and record.end > before)
+    possible = [record for record in mine if record.allowed is not False]
+    units = sum(r.cost for r in possible if r is not at and r.start <= at.end and r.end > before)
     room = units + at.cost <= limit
     what = "denied" if at.cost == 1 else f"a cost of {number(at.cost)} denied"
     says = (
         f"{what}{', though' if room else ';'} in the {seconds(window)} before",
         f"at most {number(units)} {'was' if units == 1 else 'were'} allowed, limit {number(limit)}",
     )
-    changes = [(r.start, r.cost) for r in asked] + [(r.end + window, -r.cost) for r in asked]
+    changes = [(r.start, r.cost) for r in possible] + [(r.end + window, -r.cost) for r in possible]
     return _Count(before, at.start, units, room, says, False, changes)
 
 
 def _held(changes: Iterable[tuple[float, int]], begin: float, end: float) -> tuple[tuple[float, int], ...]:
     ordered = sorted(changes)
     totals = accumulate(change for _, change in ordered)
-    # Of several changes at one time the last total holds: what leaves and what comes then were never there together.
+    # Of several changes at one time only the last total counts: units that leave then never met those that come.
     at_times = dict(zip(map(itemgetter(0), ordered), totals, strict=True))
     before = [total for time, total in at_times.items() if time <= begin]
     within = ((time, total) for time, total in at_times.items() if begin < time <= end)

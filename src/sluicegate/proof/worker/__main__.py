@@ -1,4 +1,4 @@
-"""Start a worker. Its files are loaded under a private name, so that no module of the target has the same one."""
+"""Start a worker. Its package is loaded under a private name, which cannot clash with a module of the target."""
 
 import importlib
 import importlib.util
@@ -15,5 +15,5 @@ sys.modules[NAME] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules[NAME])
 
 incoming, outgoing = map(int, sys.argv[1:])
-del sys.argv[1:]  # they mean nothing to the target
+del sys.argv[1:]  # they are not meant for the target
 importlib.import_module(f"{NAME}.commands").serve(incoming, outgoing)

@@ -1,4 +1,4 @@
-"""An answer of the target: what it says, read from whatever was returned."""
+"""`Answer`: what the target answered, read from any value that its methods may return."""
 
 import datetime as dt
 import math
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 _LARGEST = 1 << 63
 
 
-class Told(NamedTuple):
-    """What one answer said.
+class Answer(NamedTuple):
+    """One answer.
 
     Attributes:
-        allowed: The answer; None where it cannot be told from what came.
-        retry_after: Seconds to wait; infinite: for ever; None where it was not told.
-        remaining: Units left; None where it was not told.
+        allowed: Whether the request was allowed; None if the returned value does not say.
+        retry_after: Seconds to wait, infinite for ever; None if not reported.
+        remaining: Units left; None if not reported.
     """
 
     allowed: bool | None
@@ -21,16 +21,16 @@ class Told(NamedTuple):
     remaining: int | None = None
 
 
-def read(answer: Any, *, plain: bool) -> Told:
-    """Read an answer: a plain yes or no, or something with ``allowed``, ``retry_after`` and ``remaining``.
+def read(answer: Any, *, plain: bool) -> Answer:
+    """Read a returned value: true or false, or an object with ``allowed``, ``retry_after`` and ``remaining``.
 
     Args:
-        answer: What came. What is no bool where a bool is due is taken for what it is worth.
-        plain: Whether there is nothing more to it than yes or no.
+        answer: The returned value. If it is not a bool where one is expected, its truth value counts.
+        plain: Whether only true or false is expected.
     """
     if plain or answer is None or isinstance(answer, int):
-        return Told(bool(answer))
-    return Told(
+        return Answer(bool(answer))
+    return Answer(
         bool(getattr(answer, "allowed", answer)),
         seconds(getattr(answer, "retry_after", None)),
         _whole(getattr(answer, "remaining", None)),
@@ -38,7 +38,7 @@ def read(answer: Any, *, plain: bool) -> Told:
 
 
 def seconds(value: object) -> float | None:
-    """Read a span: None where it is none."""
+    """Read a span in seconds; None if the value is not one."""
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
     if not isinstance(value, (int, float)) or isinstance(value, bool):

@@ -1,19 +1,19 @@
-"""Bounds on the process, so that a target that allocates without end fails by itself."""
+"""Bound the memory of the process, so that a target that allocates without end gets a MemoryError."""
 
 import contextlib
 import threading
 
 try:
     import resource
-except ImportError:  # no such bounds on this system
+except ImportError:  # this system has no resource limits
     resource = None  # type: ignore[assignment]
 
 _ROOM = 64 << 20  # bytes
-_STACK = 1 << 20  # bytes of a thread: they count as memory, and there may be a hundred threads
+_STACK = 1 << 20  # bytes for each thread: stacks count as memory, and there may be a hundred threads
 
 
-def bound(mebibytes: int) -> None:
-    """Bound what the process may hold: beyond it Python raises MemoryError."""
+def limit_memory(mebibytes: int) -> None:
+    """Limit the memory of the process: beyond it Python raises MemoryError."""
     threading.stack_size(_STACK)
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -21,8 +21,8 @@ def bound(mebibytes: int) -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (mebibytes << 20, (mebibytes << 20) + _ROOM))
 
 
-def make_room() -> None:
-    """Allow a little more than the bound, once: to say that there is no memory left takes memory."""
+def raise_memory_limit() -> None:
+    """Raise the limit a little, once: it takes memory to report that there is none left."""
     if resource is not None:
         with contextlib.suppress(ValueError, OSError):
             most = resource.getrlimit(resource.RLIMIT_DATA)[1]

@@ -1,53 +1,54 @@
-"""The true clocks, kept before any target is imported; and the clocks that a target is given in their place."""
+"""The true clocks, saved before any target is imported; and `TargetClock`, which a target reads in their place."""
 
 import datetime as dt
 import threading
 import time
 from typing import Self, SupportsIndex
 
-# Whatever a target does to the modules, the worker itself uses these.
+# The worker uses these, whatever the target does to the modules.
 true_monotonic = time.monotonic
 true_perf_ns = time.perf_counter_ns
 true_sleep = time.sleep
 true_time_ns = time.time_ns
 _DateTime = dt.datetime
 
-# Such that all sums of them and whole eighths of a second are exact in a float.
+# Chosen so that these plus any number of eighths of a second are exact in a float.
 _WALL_START_NS = 1_700_000_000 * 10**9
 _START_NS = 1_000_000 * 10**9
 
 
-class Clock:
-    """The clocks that a target reads through Python, where they are not the true ones.
+class TargetClock:
+    """The clocks that a target reads through Python, in place of the true ones.
 
     Args:
-        moved: All of them stand still but for `advance`, and a sleep advances them where this thread sleeps; any other
-            sleeps until they have been advanced so far. Else only the wall clock is off.
-        wall: Seconds that the wall clock is off by.
+        manual: Whether all of them stand still until `advance`. A sleep in the thread that made this object advances
+            them; a sleep in any other thread lasts until they have been advanced so far. Without it, only the wall
+            clock differs.
+        wall: Seconds by which the wall clock is off.
     """
 
-    def __init__(self, *, moved: bool = False, wall: float = 0.0) -> None:
-        self.moved = moved
+    def __init__(self, *, manual: bool = False, wall: float = 0.0) -> None:
+        self.manual = manual
         self._now_ns = 0
-        self._player, self._advanced = threading.get_ident(), threading.Condition()
+        self._advancing_thread, self._advanced = threading.get_ident(), threading.Condition()
         self.set_wall(wall)
 
     def now(self) -> float:
-        """Read the clock that records are kept in, seconds."""
-        return self._now_ns / 1e9 if self.moved else true_monotonic()
+        """Return the time for records, in seconds."""
+        return self._now_ns / 1e9 if self.manual else true_monotonic()
 
     def advance(self, seconds: float) -> None:
-        """Move a moved clock."""
+        """Advance a manual clock."""
         with self._advanced:
             self._now_ns += round(seconds * 1e9)
             self._advanced.notify_all()
 
     def sleep(self, seconds: float | SupportsIndex) -> None:
-        """Do what Python's sleep does: let so much time pass on a moved clock."""
+        """Replace `time.sleep`: let so much time pass on a manual clock."""
         span = float(seconds)
         if span < 0:
             raise ValueError("sleep length must be non-negative")
-        if threading.get_ident() == self._player:
+        if threading.get_ident() == self._advancing_thread:
             self.advance(span)
         elif span == 0:
             true_sleep(0)
@@ -55,7 +56,7 @@ class Clock:
             self._sleep_beside(round(span * 1e9))
 
     def _sleep_beside(self, span_ns: int) -> None:
-        # Whoever sweeps in a loop beside the calls would move the clock on without end.
+        # A background thread that sleeps in a loop would otherwise advance the clock for ever.
         with self._advanced:
             until_ns = self._now_ns + span_ns
             while self._now_ns < until_ns:
@@ -63,26 +64,26 @@ class Clock:
 
     def pause(self, seconds: float) -> None:
         """Let so much time pass."""
-        if self.moved:
+        if self.manual:
             self.advance(seconds)
         else:
             true_sleep(seconds)
 
     def set_wall(self, seconds: float) -> None:
-        """Set what the wall clock is off by."""
+        """Set by how many seconds the wall clock is off."""
         self._wall_ns = round(seconds * 1e9)
 
     def install(self) -> None:
-        """Put these clocks in place of Python's, for whatever is imported from now on."""
+        """Replace Python's clocks by these, for every module that is imported from now on."""
         time.time, time.time_ns = self.time, self.time_ns
-        if self.moved:
+        if self.manual:
             time.monotonic = time.perf_counter = self.monotonic
             time.monotonic_ns = time.perf_counter_ns = self.monotonic_ns
             time.sleep = self.sleep
-        dt.datetime = _moved_datetime(self)  # type: ignore[misc]
+        dt.datetime = _manual_datetime(self)  # type: ignore[misc]
 
     def time_ns(self) -> int:
-        return (_WALL_START_NS + self._now_ns if self.moved else true_time_ns()) + self._wall_ns
+        return (_WALL_START_NS + self._now_ns if self.manual else true_time_ns()) + self._wall_ns
 
     def time(self) -> float:
         return self.time_ns() / 1e9
@@ -95,14 +96,14 @@ class Clock:
 
 
 class _AnyDateTime(type):
-    """So that a datetime made before the clocks were replaced still is one."""
+    """Makes a datetime from before the clocks were replaced an instance of the new class, too."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, _DateTime) if _DateTime in cls.__bases__ else super().__instancecheck__(instance)
 
 
-def _moved_datetime(clock: Clock) -> type[dt.datetime]:
-    class MovedDateTime(_DateTime, metaclass=_AnyDateTime):
+def _manual_datetime(clock: TargetClock) -> type[dt.datetime]:
+    class ManualDateTime(_DateTime, metaclass=_AnyDateTime):
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> Self:
             return cls.fromtimestamp(clock.time(), tz)
@@ -115,4 +116,4 @@ def _moved_datetime(clock: Clock) -> type[dt.datetime]:
         def today(cls) -> Self:
             return cls.now()
 
-    return MovedDateTime
+    return ManualDateTime

@@ -1,4 +1,4 @@
-"""The loop: read a command, do it, answer."""
+"""The main loop of a worker: read a command, run it, reply."""
 
 import faulthandler
 import json
@@ -12,26 +12,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from . import PIPES_CLOSED
-from .bounds import bound, make_room
-from .clocks import Clock
-from .measure import held, pace, trace_memory
-from .play import Play
-from .subject import Subject
-from .words import Unusable, raised
+from .bounds import limit_memory, raise_memory_limit
+from .clocks import TargetClock
+from .descriptions import Unusable, describe_error
+from .loaded_target import LoadedTarget
+from .measure import time_calls, trace_memory, traced_bytes
+from .scenario import Scenario
 
 Reply = dict[str, object]
 
 
 class Commands:
-    """Each method is a command of the protocol."""
+    """The commands of the protocol, one method each."""
 
     def __init__(self) -> None:
-        self._clock = Clock()
-        self._loaded: Subject | None = None
+        self._clock = TargetClock()
+        self._loaded: LoadedTarget | None = None
         self._own_threads = threading.active_count()
 
     @property
-    def _subject(self) -> Subject:
+    def _target(self) -> LoadedTarget:
         assert self._loaded is not None
         return self._loaded
 
@@ -48,20 +48,20 @@ class Commands:
         trace: bool,
         asynchronous: bool,
     ) -> Reply:
-        bound(memory)
-        self._clock = Clock(moved=clock == "moved", wall=wall)
+        limit_memory(memory)
+        self._clock = TargetClock(manual=clock == "manual", wall=wall)
         if clock != "real":
             self._clock.install()
-        self._loaded = Subject(target, limit, window, redis_url, asynchronous=asynchronous)
+        self._loaded = LoadedTarget(target, limit, window, redis_url, asynchronous=asynchronous)
         if trace:
             trace_memory()
         return {"abilities": self._loaded.abilities()}
 
-    def play(self, **how: Any) -> Reply:
-        return Play(self._subject, self._clock, **how).run()
+    def run(self, **how: Any) -> Reply:
+        return Scenario(self._target, self._clock, **how).run()
 
-    def pace(self, *, keys: Sequence[str], times: int, rounds: int, within: float) -> Reply:
-        return {"rounds": pace(self._subject, keys, times, rounds, within)}
+    def time_calls(self, *, keys: Sequence[str], times: int, rounds: int, within: float) -> Reply:
+        return {"rounds": time_calls(self._target, keys, times, rounds, within)}
 
     def advance(self, *, seconds: float) -> Reply:
         self._clock.advance(seconds)
@@ -72,30 +72,30 @@ class Commands:
         return {}
 
     def memory(self) -> Reply:
-        return {"bytes": held()}
+        return {"bytes": traced_bytes()}
 
     def threads(self) -> Reply:
         return {"threads": threading.active_count() - self._own_threads}
 
 
 def serve(incoming: int, outgoing: int) -> NoReturn:
-    """Do what is commanded until nobody is left to answer."""
+    """Run commands until the kit closes its end of the pipe."""
     for descriptor in (incoming, outgoing):
-        os.set_inheritable(descriptor, False)  # whatever the target starts
+        os.set_inheritable(descriptor, False)  # processes that the target starts must not hold them open
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # on stderr: where it hangs
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # prints to stderr where the target hangs
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     _write(outgoing, json.dumps({"n": 0, "python": platform.python_version()}))
-    # Beside the main thread, so that the end of the commands is seen whatever the target is doing there.
+    # Read in a second thread, to notice the end of the pipe even while the target blocks the main thread.
     threading.Thread(target=_read, args=(incoming, waiting), daemon=True).start()
     commands = Commands()
     try:
         while True:
             command = waiting.get()
             _write(outgoing, _answer(commands, command.pop("n"), command.pop("do"), command))
-    except BaseException:  # noqa: BLE001 - not even an answer could be made
+    except BaseException:  # noqa: BLE001 - not even a reply could be written
         traceback.print_exc()
-        end(1)  # without waiting for the target's threads
+        end(1)  # does not wait for the target's threads
 
 
 def _answer(commands: Commands, number: int, verb: str, arguments: dict[str, Any]) -> str:
@@ -103,10 +103,10 @@ def _answer(commands: Commands, number: int, verb: str, arguments: dict[str, Any
         return json.dumps({"n": number, **getattr(commands, verb)(**arguments)})
     except Unusable as why:
         return json.dumps({"n": number, "unusable": str(why)})
-    except BaseException as error:  # noqa: BLE001 - the target's own, sys.exit() included
+    except BaseException as error:  # noqa: BLE001 - the target's own error, sys.exit() included
         if isinstance(error, MemoryError):
-            make_room()
-        return json.dumps({"n": number, "raised": raised(error)._asdict()})
+            raise_memory_limit()
+        return json.dumps({"n": number, "raised": describe_error(error)._asdict()})
 
 
 def _write(outgoing: int, line: str) -> None:
@@ -123,13 +123,13 @@ def _read(incoming: int, waiting: queue.SimpleQueue[dict[str, Any]]) -> None:
         with os.fdopen(incoming, encoding="utf-8") as lines:
             for line in lines:
                 waiting.put(json.loads(line))
-    except BaseException:  # noqa: BLE001 - the target closed it, or reads it, too
+    except BaseException:  # noqa: BLE001 - the target has closed the pipe, or reads from it as well
         end(PIPES_CLOSED)
     end(0)
 
 
 def end(code: int) -> NoReturn:
-    """End the process at once; where nobody is left who would do so, with all that it started."""
+    """End the process at once; with code 0, when the kit is gone, also everything the process started."""
     if code == 0 and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(code)

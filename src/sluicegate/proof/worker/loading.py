@@ -1,4 +1,4 @@
-"""Finding the target: the file or module that it is in, and how it is made."""
+"""Import the target from its file or module, and check how it can be constructed."""
 
 import importlib
 import importlib.util
@@ -9,21 +9,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .words import Unusable, parameters
+from .descriptions import Unusable, parameters
 
 _ARGUMENTS = ("limit", "window_seconds", "redis_url")
-_NAMED = 5  # of what a module has, where the name was not found
+_SUGGESTED = 5  # names from the module that an error about a missing name lists
 
 
 def find(where: Mapping[str, str]) -> tuple[Any, str]:
-    """Import the target: return what was named, and the file that it is in.
+    """Import the target; return the object of that name, and the file that it is in.
 
     Args:
         where: ``file`` or ``module``, and ``name``.
 
     Raises:
-        Unusable: There is no such name.
-        Exception: Whatever the import raised.
+        Unusable: The module has no such name.
+        Exception: Any error that the import raises.
     """
     if "file" in where:
         module, path = _import_file(Path(where["file"])), where["file"]
@@ -32,19 +32,19 @@ def find(where: Mapping[str, str]) -> tuple[Any, str]:
         module = importlib.import_module(where["module"])
         path = getattr(module, "__file__", None) or ""
     if not hasattr(module, where["name"]):
-        raise Unusable(f"has no {where['name']} in {Path(path).name or where['module']}{_what_there_is(module)}")
+        raise Unusable(f"has no {where['name']} in {Path(path).name or where['module']}{_suggestions(module)}")
     return getattr(module, where["name"]), path
 
 
-def _what_there_is(module: ModuleType) -> str:
-    made_here = {
+def _suggestions(module: ModuleType) -> str:
+    defined_here = {
         name: value
         for name, value in vars(module).items()
         if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == module.__name__
     }
-    names = [name for name, value in made_here.items() if hasattr(value, "allow")] or list(made_here)
-    further = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"; it has {', '.join(names[:_NAMED])}{further}" if names else ""
+    names = [name for name, value in defined_here.items() if hasattr(value, "allow")] or list(defined_here)
+    further = f" and {len(names) - _SUGGESTED} more" if len(names) > _SUGGESTED else ""
+    return f"; it has {', '.join(names[:_SUGGESTED])}{further}" if names else ""
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -52,7 +52,7 @@ def _import_file(path: Path) -> ModuleType:
     while (folder / "__init__.py").exists():
         package.insert(0, folder.name)
         folder = folder.parent
-    # The folder itself, for what stands beside it; and where the command was given, for `import app.config`.
+    # The folder of the file, for its sibling modules; and the working directory, for `import app.config`.
     sys.path[:0] = [str(folder), str(Path.cwd())]
     if len(package) > 1:
         return importlib.import_module(".".join(package))
@@ -67,7 +67,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def takes_redis(factory: object) -> bool:
-    """Tell whether the third argument is the URL of a Redis: by its name, or because there is no default for it."""
+    """Tell whether the third argument is a Redis URL: by its name, or because it has no default."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     taken = [each for each in parameters(factory).values() if each.kind in positional]
     if len(taken) < 3:
@@ -77,9 +77,9 @@ def takes_redis(factory: object) -> bool:
 
 
 def check_call(name: str, factory: object, arguments: list[object]) -> None:
-    """Find out whether the target can be made as it is to be. Raises `Unusable` where it cannot."""
+    """Raise `Unusable` if the target cannot be called with these arguments."""
     if not callable(factory):
-        raise Unusable(f"is no class or factory: {name} is of type {type(factory).__name__[:100]}")
+        raise Unusable(f"is not a class or factory: {name} is of type {type(factory).__name__[:100]}")
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # Python cannot tell
@@ -88,4 +88,4 @@ def check_call(name: str, factory: object, arguments: list[object]) -> None:
         signature.bind(*arguments)
     except TypeError as error:
         expected = ", ".join(_ARGUMENTS[: len(arguments)])
-        raise Unusable(f"is to be made by {name}({expected}), and that does not fit: {error}") from None
+        raise Unusable(f"must accept the call {name}({expected}): {error}") from None

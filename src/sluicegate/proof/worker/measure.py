@@ -1,4 +1,4 @@
-"""Measuring: what a decision takes, and what is held in memory."""
+"""Measure the time of a decision, and the memory that Python's objects hold."""
 
 import gc
 import itertools
@@ -7,45 +7,45 @@ from collections.abc import Sequence
 from typing import Any
 
 from .clocks import true_monotonic, true_perf_ns
-from .subject import Subject
+from .loaded_target import LoadedTarget
 
-_Turns = Sequence[Sequence[str]]
-"""Keys to ask for, in parts: after each of them it is looked at whether the time is up."""
+_Batches = Sequence[Sequence[str]]
+"""The keys of one round, in parts; the deadline is checked after each part."""
 
 
-def pace(subject: Subject, keys: Sequence[str], times: int, rounds: int, within: float) -> list[float]:
-    """Measure ``allow``: for each round the mean of so many calls, seconds.
+def time_calls(target: LoadedTarget, keys: Sequence[str], times: int, rounds: int, within: float) -> list[float]:
+    """Time ``allow``: return the mean seconds of a call in each round.
 
     Args:
-        subject: Who is asked; once more than that, to see whether it is to be awaited.
-        keys: Asked for in turn.
-        times: Calls of a round.
-        rounds: How many, at the most.
-        within: Seconds after which the rounds end, and the calls of the first.
+        target: The target. It gets one more call than that, to find out whether its answer must be awaited.
+        keys: The keys to call for, in turn.
+        times: Calls in a round.
+        rounds: The most rounds.
+        within: Seconds after which no round begins; the first round ends early at that point.
     """
     end_at = true_monotonic() + within
-    asked = list(itertools.islice(itertools.cycle(keys), times))
-    turns: _Turns = [[key] for key in asked]  # the first round finds out whether there is time for whole ones
+    in_order = list(itertools.islice(itertools.cycle(keys), times))
+    batches: _Batches = [[key] for key in in_order]  # the first round checks the deadline after each call
     means: list[float] = []
-    if not subject.asynchronous:
-        subject.ask("allow", keys[0], 1, lambda _: None)
+    if not target.asynchronous:
+        target.call("allow", keys[0], 1, lambda _: None)
     gc.collect()
     gc.disable()
     try:
         while len(means) < rounds and (not means or true_monotonic() < end_at):
-            if subject.asynchronous:
-                means.append(subject.run(_round_async(subject.limiter, turns, end_at)))
+            if target.asynchronous:
+                means.append(target.run(_round_async(target.limiter, batches, end_at)))
             else:
-                means.append(_round(subject.limiter, turns, end_at))
-            turns = [asked]
+                means.append(_round(target.limiter, batches, end_at))
+            batches = [in_order]
     finally:
         gc.enable()
     return means
 
 
-def _round(limiter: Any, turns: _Turns, end_at: float) -> float:
+def _round(limiter: Any, batches: _Batches, end_at: float) -> float:
     took = calls = 0
-    for keys in turns:
+    for keys in batches:
         began = true_perf_ns()
         for key in keys:
             limiter.allow(key)
@@ -56,9 +56,9 @@ def _round(limiter: Any, turns: _Turns, end_at: float) -> float:
     return took / calls / 1e9
 
 
-async def _round_async(limiter: Any, turns: _Turns, end_at: float) -> float:
+async def _round_async(limiter: Any, batches: _Batches, end_at: float) -> float:
     took = calls = 0
-    for keys in turns:
+    for keys in batches:
         began = true_perf_ns()
         for key in keys:
             await limiter.allow(key)
@@ -70,11 +70,11 @@ async def _round_async(limiter: Any, turns: _Turns, end_at: float) -> float:
 
 
 def trace_memory() -> None:
-    """Count memory from now on."""
+    """Trace memory from now on."""
     tracemalloc.start()
 
 
-def held() -> int:
-    """Return the bytes that Python's objects hold, once what nobody refers to is gone."""
+def traced_bytes() -> int:
+    """Return the bytes that Python's objects hold after a garbage collection."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]

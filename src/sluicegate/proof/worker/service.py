@@ -1,4 +1,4 @@
-"""A running service as a limiter: 200 is allowed, 429 is denied, anything else is an error."""
+"""`Service`: call a running service as a limiter. 200 is allowed, 429 is denied, anything else is an error."""
 
 import datetime as dt
 import http.client
@@ -8,42 +8,42 @@ import threading
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlsplit
 
-from .answers import Told
+from .answers import Answer
 from .clocks import true_monotonic, true_time_ns
 
-_PATIENCE = 10.0  # seconds for the service to do anything at all
-_IDLE = 1.0  # seconds after which a connection is made anew: the service may be closing the old one at this moment
+_PATIENCE = 10.0  # seconds to wait for the service at each step
+_IDLE = 1.0  # seconds after which an idle connection is replaced: the service may be closing it at this moment
 _LARGEST_BODY = 1 << 20
 _URL_SAFE = "/?:@!$&'()*+,;=%~{}[]"
 
 
 class UnexpectedStatus(Exception):
-    """The service answered neither 200 nor 429. A redirect is none of them: it is not followed."""
+    """The service answered neither 200 nor 429. A redirect counts as such an answer: it is not followed."""
 
 
 class Service:
-    """Asks a service with GET. No request is ever sent twice: the first may have been counted.
+    """A client that sends GET requests. It never sends a request twice, as the first may have been counted.
 
     Args:
-        url: Its URL, http or https, with ``{key}`` where the key goes.
+        url: The URL of the service, http or https, with ``{key}`` in the place of the key.
     """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
         self._path = quote(f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path, safe=_URL_SAFE)
-        self._mine = _Mine()
+        self._per_thread = _PerThread()
 
     def allow(self, user_id: str) -> bool:
-        """Ask, for the answer alone."""
+        """Send a request; return whether it was allowed."""
         return self.take(user_id).allowed is True
 
-    def take(self, user_id: str) -> Told:
-        """Ask once.
+    def take(self, user_id: str) -> Answer:
+        """Send a request; return whether it was allowed, and the wait in its ``Retry-After``.
 
         Raises:
-            UnexpectedStatus: The answer is none.
-            OSError, http.client.HTTPException: There was no answer, or nobody to ask.
+            UnexpectedStatus: The status was neither 200 nor 429.
+            OSError, http.client.HTTPException: The service cannot be reached, or did not answer.
         """
         connection = self._connection()
         try:
@@ -54,56 +54,58 @@ class Service:
         except BaseException:
             self.close()
             raise
-        self._mine.used_at = true_monotonic()
-        if response.will_close or not response.isclosed():  # the latter: there is more of the body
+        self._per_thread.used_at = true_monotonic()
+        if response.will_close or not response.isclosed():  # the latter if there is more of the body
             response.close()
             self.close()
         if response.status not in (200, 429):
             raise UnexpectedStatus(f"expected status 200 or 429, got {response.status} {response.reason}".rstrip())
-        return Told(response.status == 200, retry_after(response.getheader("Retry-After"), response.getheader("Date")))
+        return Answer(
+            response.status == 200, retry_after(response.getheader("Retry-After"), response.getheader("Date"))
+        )
 
     def close(self) -> None:
-        """Close the connection of this thread. The next call makes another one."""
-        if self._mine.connection is not None:
-            self._mine.connection.close()
-        self._mine.connection = None
+        """Close the connection of this thread. The next call opens another one."""
+        if self._per_thread.connection is not None:
+            self._per_thread.connection.close()
+        self._per_thread.connection = None
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._mine.connection is not None and not self._stale(self._mine.connection):
-            return self._mine.connection
+        if self._per_thread.connection is not None and not self._stale(self._per_thread.connection):
+            return self._per_thread.connection
         self.close()
         if self._secure:
-            made: http.client.HTTPConnection = http.client.HTTPSConnection(
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 self._host, self._port, timeout=_PATIENCE, context=ssl.create_default_context()
             )
         else:
-            made = http.client.HTTPConnection(self._host, self._port, timeout=_PATIENCE)
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=_PATIENCE)
         try:
-            made.connect()  # so that a refusal is told from a lost answer
+            connection.connect()  # here, to tell a refused connection from a lost answer
         except ConnectionRefusedError:
-            raise ConnectionRefusedError(f"nothing listens at {self._host}:{made.port}") from None
-        self._mine.connection = made
-        return made
+            raise ConnectionRefusedError(f"nothing listens at {self._host}:{connection.port}") from None
+        self._per_thread.connection = connection
+        return connection
 
     def _stale(self, connection: http.client.HTTPConnection) -> bool:
-        # Nothing is due on an idle connection: what can be read there is its end.
-        idle = true_monotonic() - self._mine.used_at
+        # No data are expected on an idle connection: if it is readable, the service has closed it.
+        idle = true_monotonic() - self._per_thread.used_at
         return idle > _IDLE or connection.sock is None or bool(select.select([connection.sock], [], [], 0)[0])
 
 
-class _Mine(threading.local):
-    """What each thread has of its own."""
+class _PerThread(threading.local):
+    """The connection of each thread."""
 
     connection: http.client.HTTPConnection | None = None
     used_at = 0.0
 
 
 def retry_after(header: str | None, date: str | None = None) -> float | None:
-    """Read a Retry-After in either of its forms: seconds from now; None where it is neither.
+    """Parse ``Retry-After``, whole seconds or a date, and return the seconds from now; None if it is neither.
 
     Args:
-        header: What it says.
-        date: What the response says is now, in its Date.
+        header: The value of the header.
+        date: The ``Date`` of the response, which counts as now.
     """
     if header is None:
         return None

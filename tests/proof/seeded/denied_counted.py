@@ -1,0 +1,34 @@
+"""A denied request is counted in place of the oldest one: a caller that keeps trying is never allowed again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from itertools import islice
+
+
+class DeniedCounted:
+    def __init__(self, limit: int, window_seconds: float) -> None:
+        self._limit = limit
+        self._window = window_seconds
+        self._lock = threading.Lock()
+        self._logs: OrderedDict[str, deque[float]] = OrderedDict()  # the user allowed last comes last
+
+    def allow(self, user_id: str) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            self._forget_idle(now)
+            log = self._logs.setdefault(user_id, deque(maxlen=self._limit))
+            while log and log[0] <= now - self._window:
+                log.popleft()
+            allowed = len(log) < self._limit
+            log.append(now)
+            self._logs.move_to_end(user_id)
+            return allowed
+
+    def _forget_idle(self, now: float) -> None:
+        for user_id in list(islice(self._logs, 2)):
+            if self._logs[user_id][-1] > now - self._window:
+                return
+            del self._logs[user_id]

@@ -1,0 +1,37 @@
+"""The part after a colon in a user's id is dropped: tenant:alice and tenant:bob share one limit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from itertools import islice
+
+
+class KeySplit:
+    def __init__(self, limit: int, window_seconds: float) -> None:
+        self._limit = limit
+        self._window = window_seconds
+        self._lock = threading.Lock()
+        self._logs: OrderedDict[str, deque[float]] = OrderedDict()  # the user allowed last comes last
+
+    def allow(self, user_id: str) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            self._forget_idle(now)
+            key = user_id.split(":", maxsplit=1)[0]
+            log = self._logs.get(key, deque())
+            while log and log[0] <= now - self._window:
+                log.popleft()
+            if len(log) >= self._limit:
+                return False
+            log.append(now)
+            self._logs[key] = log
+            self._logs.move_to_end(key)
+            return True
+
+    def _forget_idle(self, now: float) -> None:
+        for user_id in list(islice(self._logs, 2)):
+            if self._logs[user_id][-1] > now - self._window:
+                return
+            del self._logs[user_id]

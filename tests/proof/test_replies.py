@@ -1,0 +1,89 @@
+"""Parsing the replies of a worker: valid ones are read, and anything else in any field is rejected."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluicegate.proof import replies
+from sluicegate.proof.workers import ScenarioResult
+
+_RECORD = [1.0, 2.0, "a", 1, True, None, None]
+
+
+def _reply(*record: object) -> dict[str, object]:
+    flags = {"loop_blocked": 0.0, "cut": False, "asynchronous": False}
+    return {"records": [list(record)], "peeks": [], "errors": [], "unexpected": {}, **flags}
+
+
+def test_a_record_is_read():
+    assert replies.scenario_result(_reply(*_RECORD)) == ScenarioResult([(1.0, 2.0, "a", 1, True, None, None)])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (0, float("-inf")),
+        (0, float("nan")),
+        (0, 3.0),
+        (0, "1"),
+        (0, None),
+        (1, float("inf")),
+        (1, True),
+        (2, 7),
+        (2, None),
+        (3, 1.0),
+        (3, True),
+        (4, 1),
+        (4, "yes"),
+        (5, float("inf")),
+        (5, float("nan")),
+        (5, "never"),
+        (5, False),
+        (5, []),
+        (6, 1.5),
+        (6, False),
+    ],
+)
+def test_a_record_with_an_invalid_field_is_rejected(field: int, value: object):
+    record = list(_RECORD)
+    record[field] = value
+    with pytest.raises(replies.InvalidReply):
+        replies.scenario_result(_reply(*record))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"records": [_RECORD[:6]]},
+        {"records": [[*_RECORD, 1]]},
+        {"records": ["abcdefg"]},
+        {"records": None},
+        {"errors": [{"type": "E", "message": "m", "where": 1, "times": 1}]},
+        {"errors": [{"type": "E", "message": "m", "where": "", "times": "1"}]},
+        {"errors": ["E"]},
+        {"unexpected": []},
+        {"unexpected": {"str": 1.5}},
+        {"peeks": [_RECORD[:6]]},
+        {"peeks": None},
+        {"cut": None},
+        {"cut": 1},
+        {"asynchronous": "yes"},
+        {"loop_blocked": None},
+        {"loop_blocked": -1.0},
+        {"loop_blocked": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_reply_with_an_invalid_field_is_rejected(change: dict[str, object]):
+    with pytest.raises(replies.InvalidReply):
+        replies.scenario_result({**_reply(*_RECORD), **change})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"\xff", b"null", b"[]", b'{"n": 1}', b'{"n": "2"}', b"[" * 100_000, b'{"n": 2, "x": ' + b"9" * 5000 + b"}"],
+    ids=lambda line: line[:12].decode(errors="replace"),
+)
+def test_a_line_that_does_not_answer_the_command_is_rejected(line: bytes):
+    with pytest.raises(replies.InvalidReply):
+        replies.reply(line, 2)

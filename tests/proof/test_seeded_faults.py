@@ -1,0 +1,95 @@
+"""The kit on limiters with a known fault: the case meant for it catches it, and correct limiters pass every case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from proof import targets
+from proof.regrading import regraded, with_verdict
+from proof.seeded.table import CORRECT, SEEDED_FAULTS, SeededFault
+from sluicegate.proof.cases import cases
+from sluicegate.proof.environment import GradeSettings
+from sluicegate.proof.grading import choose, grade
+from sluicegate.proof.verdict import CaseVerdict, Finding
+
+KNOWN = {case.id: case for case in cases()}
+
+
+def grade_by_its_case(seeded: SeededFault) -> Finding:
+    """Grade once, or up to three times if calls must overlap, which is a matter of chance on a busy machine."""
+    settings, case = GradeSettings(seeded.limit, seeded.window, patience=5), choose([seeded.caught_by], strict=True)
+    with targets.seeded(seeded.target, seeded.limit, seeded.window) as target:
+        for _ in range(3 if seeded.caught_by.startswith("concurrency/") else 1):
+            (result,) = grade(target, settings, case).results
+            if result.finding.verdict is CaseVerdict.FAILED:
+                break
+    return result.finding
+
+
+def is_alone(seeded: SeededFault) -> bool:
+    return KNOWN[seeded.caught_by].alone
+
+
+@pytest.fixture(scope="session")
+def side_by_side() -> Iterator[dict[str, Future[Finding]]]:
+    """The findings of cases that may run side by side, as in a grading."""
+    with ThreadPoolExecutor(4) as pool:
+        yield {each.target: pool.submit(grade_by_its_case, each) for each in SEEDED_FAULTS if not is_alone(each)}
+        pool.shutdown(cancel_futures=True)
+
+
+# Cases that must run alone come last, when all others are done.
+@pytest.mark.slow
+@pytest.mark.parametrize("seeded", sorted(SEEDED_FAULTS, key=is_alone), ids=lambda seeded: seeded.target)
+def test_a_seeded_fault_is_caught_by_the_case_meant_for_it(seeded: SeededFault, side_by_side):
+    finding = grade_by_its_case(seeded) if is_alone(seeded) else side_by_side[seeded.target].result()
+    assert finding.verdict is CaseVerdict.FAILED, finding.says
+    assert finding.says
+
+
+def grade_by_every_case(name: str) -> dict[str, Finding]:
+    with targets.seeded(name, 5, 1.0) as target:
+        again = partial(grade, target, GradeSettings())
+        return regraded(again(choose(strict=True)), again)
+
+
+@pytest.fixture(scope="session")
+def findings() -> Iterator[dict[str, Future[dict[str, Finding]]]]:
+    """The findings of all cases on the correct limiters, three at a time: they must pass on a loaded machine, too."""
+    with ThreadPoolExecutor(3) as pool:
+        yield {name: pool.submit(grade_by_every_case, name) for name in CORRECT}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CORRECT)
+def test_a_correct_limiter_passes_every_case(name: str, findings: dict[str, Future[dict[str, Finding]]]):
+    found = findings[name].result()
+    assert not with_verdict(CaseVerdict.FAILED, found)
+    assert not with_verdict(CaseVerdict.UNDECIDED, found)
+    assert len(with_verdict(CaseVerdict.PASSED, found)) > 12
+
+
+def test_nearly_every_case_has_a_seeded_fault():
+    without = {case.id for case in cases()} - {seeded.caught_by for seeded in SEEDED_FAULTS}
+    # Other cases catch the faults that these would catch; those on a manual clock do so before their real-time twins.
+    assert without <= {
+        "correctness/window/random",
+        "correctness/window/model",
+        "correctness/rate/steady",
+        "concurrency/processes/fleet",
+        "resilience/clock/server-forward",
+        "resilience/clock/server-glitch",
+        "honesty/wait/not-too-long",
+    }
+
+
+def test_every_seeded_fault_names_an_existing_case_and_is_strict_if_the_case_is_a_recommendation():
+    for seeded in SEEDED_FAULTS:
+        assert KNOWN[seeded.caught_by].should == seeded.strict, seeded.target
+        assert (Path(targets.SEEDED) / seeded.target.partition(":")[0]).is_file()
