@@ -98,7 +98,7 @@ class MemoryStore(ProcessLocal):
         self._lock.run_locked(self._forget, counters)
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
-        """Block counters; see `sluicegate.stores.Store.block`. A blocked key has its own state, also in a full store."""
+        """Block counters; see `sluicegate.stores.Store.block`. A blocked key has its own state, even in a full one."""
         self._lock.run_locked(self._block, (counters, span_us * 1000))
 
     def close(self) -> None:
