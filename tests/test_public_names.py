@@ -36,7 +36,8 @@ def test_the_all_of_a_module_is_true(module: str):
 def test_the_core_needs_no_dependency():
     code = (
         "import sys; before = set(sys.modules); import sluicegate; "
-        "sluicegate.Limiter(sluicegate.SlidingWindow(1, window=1)).allow('a'); print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+        "sluicegate.Limiter(sluicegate.SlidingWindow(1, window=1)).allow('a'); "
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     loaded = [name for name in loaded if not name.startswith("_sysconfigdata")]  # Python's own, one for each platform

@@ -3,7 +3,7 @@
 It serves the common case: one policy, a cost of 1, a live log of single units, and a clock that moves forward. There is
 room for a unit if the log has fewer entries than the limit, or if the oldest of that many has left: nothing else needs
 to be known of single units. Everything else goes the ordinary way, which gives the same answers (the tests compare
-them). Without this path ``allow`` takes some five times as long.
+them). Without this path ``allow`` takes some seven times as long.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ class FastAllow:
         lock, logs = store._lock, store._table_of(policy).states
         limit, window_ns = policy.limit, policy.window_ns
         longest = limit + limit // 2 + 8  # what has left is cut when it is a third of the log; the sweep cuts it, too
-        token, give_back, now_ns, steady = lock.token, lock.token.append, store._now_ns, store._steady
+        token, give_back, clock_ns, steady = lock.token, lock.token.append, store._now_ns, store._steady
         one, allowed, denied = 1, 0, 0
 
         def allow(key: Any, cost: Any = 1) -> bool:
             nonlocal allowed, denied
             me = get_ident()
             try:
-                del token[0]
+                del token[0]  # see lock.py
                 lock.owner = me
                 try:
                     log: Any = logs[key]
-                    now = now_ns()
-                    if cost is one and now < store._sweep_due_ns and (steady or log[-1] <= now):
-                        if len(log) > limit:  # its first item is no entry
-                            if log[-limit] > now - window_ns:
+                    now_ns = clock_ns()
+                    if cost is one and now_ns < store._sweep_due_ns and (steady or log[-1] <= now_ns):
+                        if len(log) > limit:  # its first item is not an entry
+                            if log[-limit] > now_ns - window_ns:
                                 denied += 1
                                 return False
                             if len(log) > longest:
                                 log.cut(len(log) - limit + 1)
-                        log.append(now)
+                        log.append(now_ns)
                         allowed += 1
                         return True
                 finally:
