@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import subprocess
 import sys
@@ -55,53 +54,3 @@ def test_without_the_driver_the_redis_stores_say_which_extra_to_install():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines() == ["the Redis stores need redis-py and hiredis: pip install 'sluicegate[redis]'"] * 2
-
-
-# Arrows point inward: what each room may import, of the rooms of this package.
-ROOMS = {
-    "_core": {"_core"},
-    "testing": {"_core"},
-    "stores": {"_stores", "_core"},
-    "_algorithms": {"_algorithms", "_core"},
-    "_stores": {"_stores", "_algorithms", "_core"},
-    "_limiter": {"_limiter", "_stores", "_core"},
-    "web": {"web", "_limiter", "_core"},
-    "proof": {"proof"},  # it grades from outside
-    "_cli": {"_cli", "proof", "__version__"},
-    "__main__": {"_cli"},
-}
-
-# And in the proof kit each room may import those that stand before it.
-BASE = "text rubric requirement history growth facts target servers proxy faketime verdict judge"
-REST = "worker child replies workers environment case cases report grading"
-KIT_ROOMS = [*BASE.split(), *REST.split()]
-
-
-def test_arrows_point_inward():
-    for file in PACKAGE.rglob("*.py"):
-        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room != "__init__":
-            for name in imported(file):
-                assert name.split(".")[1] in ROOMS[room], f"{file.name} imports {name}"
-
-
-def test_arrows_point_inward_in_the_proof_kit_too_and_its_worker_imports_nothing_of_the_package():
-    kit = PACKAGE / "proof"
-    for file in kit.rglob("*.py"):
-        room = file.relative_to(kit).parts[0].removesuffix(".py")
-        if room != "__init__":
-            may = [] if room == "worker" else KIT_ROOMS[: KIT_ROOMS.index(room) + 1]
-            for name in imported(file):
-                assert name.split(".")[2] in may, f"{file.name} imports {name}"
-
-
-def imported(file: Path) -> list[str]:
-    """List what a file imports of this package."""
-    names = []
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sluicegate"):
-            outer = node.module in ("sluicegate", "sluicegate.proof")
-            names += [f"{node.module}.{alias.name}" for alias in node.names] if outer else [node.module]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names if alias.name.startswith("sluicegate")]
-    return names

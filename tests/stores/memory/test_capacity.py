@@ -136,7 +136,7 @@ def test_shared_counters_are_given_back_when_they_are_idle(clock: ManualClock, p
         clock.advance(policy.window / 10)
         limiter.take("a")
     assert table.shared == {}
-    assert sum(map(len, table._wheel._slots)) + len(table._wheel._due) == 1
+    assert sum(map(len, table._wheel._slots)) + len(table._wheel._pending) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))

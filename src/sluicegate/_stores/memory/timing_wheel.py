@@ -24,13 +24,13 @@ class TimingWheel(Generic[_Name]):
         now_ns: The time.
     """
 
-    __slots__ = ("_due", "_slot", "_slots", "_width_ns")
+    __slots__ = ("_pending", "_slot", "_slots", "_width_ns")
 
     def __init__(self, window_ns: int, now_ns: int) -> None:
         self._width_ns = max(1, window_ns // _SLOTS)
         self._slot = now_ns // self._width_ns  # the first slot not visited yet, counted from time 0
         self._slots: list[list[_Name]] = [[] for _ in range(_SLOTS + 2)]
-        self._due: list[_Name] = []  # taken from slots that are over, still to be visited
+        self._pending: list[_Name] = []  # taken from slots that are over, still to be visited
 
     def schedule(self, name: _Name, at_ns: int) -> None:
         """List a name. Call this before storing its state: a key that is not listed is never evicted."""
@@ -38,7 +38,7 @@ class TimingWheel(Generic[_Name]):
 
     def next_due_ns(self) -> int:
         """Return the time from which there may be a name to visit."""
-        return (self._slot + (not self._due)) * self._width_ns
+        return (self._slot + (not self._pending)) * self._width_ns
 
     def visit(self, now_ns: int, steps: int, expire: Callable[[_Name, int], int | None]) -> int:
         """Visit up to ``steps`` names that are due.
@@ -52,10 +52,10 @@ class TimingWheel(Generic[_Name]):
         Returns:
             How many steps are left.
         """
-        while steps and (self._due or self._next_slot(now_ns)):
+        while steps and (self._pending or self._next_slot(now_ns)):
             steps -= 1
-            name = self._due[-1]
-            del self._due[-1]  # not pop(): no call, so a signal is handled before the two statements or in the try
+            name = self._pending[-1]
+            del self._pending[-1]  # not pop(): no call, so a signal is handled before the two statements or in the try
             try:
                 at_ns = expire(name, now_ns)
             except BaseException:
@@ -67,11 +67,11 @@ class TimingWheel(Generic[_Name]):
 
     def visit_early(self, now_ns: int, steps: int, expire: Callable[[_Name, int], int | None]) -> int:
         """Do as `visit` does, then visit the slot that is not over yet, too: for when memory is needed at once."""
-        left = self.visit(now_ns, steps, expire)
-        if not left:
-            return 0
-        self._take_slot()
-        return self.visit(now_ns, left, expire)
+        steps = self.visit(now_ns, steps, expire)
+        if steps:
+            self._take_slot()
+            steps = self.visit(now_ns, steps, expire)
+        return steps
 
     def follow(self, now_ns: int) -> int:
         """Stay near the clock, and return how many slots are over and not visited yet.
@@ -87,7 +87,7 @@ class TimingWheel(Generic[_Name]):
         return behind
 
     def clear(self) -> None:
-        self._due.clear()
+        self._pending.clear()
         for slot in self._slots:
             slot.clear()
 
@@ -96,11 +96,11 @@ class TimingWheel(Generic[_Name]):
         for _ in range(self.follow(now_ns)):
             self._take_slot()
             self._slot += 1
-            if self._due:
+            if self._pending:
                 return True
         return False
 
     def _take_slot(self) -> None:
         index = self._slot % len(self._slots)
-        if self._slots[index] and not self._due:  # a signal handler may have filled it
-            self._due, self._slots[index] = self._slots[index], []
+        if self._slots[index] and not self._pending:  # a signal handler may have filled it
+            self._pending, self._slots[index] = self._slots[index], []

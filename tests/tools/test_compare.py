@@ -12,7 +12,7 @@ from sluicegate.proof.report import CaseResult, Report
 from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.verdict import CaseVerdict, Finding
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from comparison import Graded, escaped, load, page, save, why
 from table import PEERS, ROOT, Meant, Peer
 
