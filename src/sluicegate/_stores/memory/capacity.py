@@ -39,13 +39,13 @@ class Capacity:
         """Return whether there is room for a fresh key. If there is none, look for an idle key to free."""
         if self._fits():
             return True
-        steps_left = _SEARCH
+        steps = _SEARCH
         for table in sorted(self.tables, key=lambda table: table.next_sweep_ns()):
             before = len(table.states)
-            steps_left = table.sweep_early(now_ns, steps_left) - 1
+            steps = table.sweep_early(now_ns, steps) - 1
             if len(table.states) < before and self._fits():
                 return True
-            if steps_left <= 0:
+            if steps <= 0:
                 break
         self.is_full = True
         return False
