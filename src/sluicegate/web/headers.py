@@ -17,7 +17,7 @@ except ImportError as error:  # pragma: no cover
 from sluicegate._core.decision import Decision
 from sluicegate._core.policy import Policy
 
-# Pinned: it is no RFC yet, and revisions have changed both the names and the form of the fields.
+# Pinned: it is not an RFC yet, and revisions have changed both the names and the form of the fields.
 DRAFT = "draft-ietf-httpapi-ratelimit-headers-11"
 
 MAX_INTEGER = 999_999_999_999_999
@@ -25,17 +25,17 @@ MAX_INTEGER = 999_999_999_999_999
 
 
 def fields(decision: Decision, policies: Iterable[Policy]) -> dict[str, str]:
-    """Return the fields of the response to one request, by name: Retry-After only on a denial that will end.
+    """Return the response fields for a decision, by name; Retry-After only on a denial that will end.
 
-    A policy whose limit differs by key has the one of the decision for its quota. There are no fields at all where no
-    policy applied, as the limiter is off or the key is exempt: a client is told of no limit that it is not held to.
+    If limits differ by key, a policy's quota is the limit of the decision. If no policy applied (the limiter is off, or
+    the key is exempt) there are no fields: a client is not shown limits that do not apply to it.
 
     Args:
-        decision: Of a limiter.
-        policies: That limiter's.
+        decision: A limiter's decision.
+        policies: The policies of that limiter, in order.
 
     Raises:
-        ValueError: The decision is not on these policies, in this order.
+        ValueError: The decision was not made by these policies, in this order.
     """
     if decision.source == "bypass":
         return {}
@@ -54,32 +54,31 @@ def fields(decision: Decision, policies: Iterable[Policy]) -> dict[str, str]:
 def rate_limit_policy(policies: Iterable[Policy]) -> str:
     """Return the value of RateLimit-Policy: for each policy its quota ``q`` in a window of ``w`` whole seconds.
 
-    A window of a second or more is rounded up to ``w`` and ``q`` is the limit: who spreads that over it is never
-    denied. A shorter one becomes a second, with ``q`` the units that the limit yields in it, rounded down: 10 in 0.25 s
-    is ``q=40;w=1``. All of them at once may be denied; how many can be taken at once is the ``r`` of `rate_limit`. A
-    window of the calendar has the ``w`` of its longest: 31 days for a month.
+    A window of a second or more is rounded up to ``w``, and ``q`` is the limit: a client that spreads it evenly is not
+    denied. A shorter window becomes one second, and ``q`` the units that the limit yields in it, rounded down: 10 in
+    0.25 s is ``q=40;w=1``. Taking all of them at once may be denied; the ``r`` of `rate_limit` says how many can be
+    taken at once. A calendar window has the ``w`` of the longest one: 31 days for a month.
     """
     items: http_sf.ListType = [(policy.name, _quota(policy)) for policy in policies]
     return http_sf.ser(items)
 
 
 def rate_limit(decision: Decision) -> str:
-    """Return the value of RateLimit: for each policy the units remaining, ``r``, and when it denies, ``t``.
+    """Return the value of RateLimit: for each policy the units remaining, ``r``, and if it denies, ``t``.
 
-    ``t`` is the wait until more can be taken. A denial knows it: for a cost of 1 it is exact, until the next unit is
-    free; for more, until the whole cost fits. When it never will, and when the policy allows, there is no ``t`` (it is
-    optional): the next unit may be free long before ``reset_after``, when all are, and a wait told too long keeps an
-    obedient client from what it may take.
+    ``t`` is the wait until more can be taken: for a cost of 1, exactly until the next unit is free; for a higher cost,
+    until all of it fits. If it never will, or if the policy allows, there is no ``t`` (it is optional): the next unit
+    may be free long before ``reset_after``, when all are, and too long a ``t`` would keep an obedient client waiting.
     """
     items: http_sf.ListType = [(part.policy, _service(part)) for part in decision.decisions]
     return http_sf.ser(items)
 
 
 def retry_after(decision: Decision) -> int | None:
-    """Return the whole seconds after which the same request could be allowed; 0 when it was, None when it never can.
+    """Return the whole seconds until the same request could be allowed; 0 if it was, None if it never can be.
 
-    Rounded up, and 1 or more on a denial: a client told to come back sooner would be denied again. With several
-    policies it is the longest wait, so no ``t`` of `rate_limit` is longer.
+    Rounded up, and at least 1 on a denial: a client that came back sooner would be denied again. With several policies
+    it is the longest wait, so no ``t`` of `rate_limit` is longer.
     """
     if decision.allowed:
         return 0

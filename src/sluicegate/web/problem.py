@@ -1,4 +1,4 @@
-"""Problem documents: the bodies of responses that say no.
+"""Problem documents: the bodies of error responses.
 
 Source: RFC 9457 for their form; "Problem Types" in the draft named in `sluicegate.web.headers` for the two types.
 """
@@ -18,9 +18,9 @@ _TYPES = "https://iana.org/assignments/http-problem-types#"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What went wrong, for a program (``type``, ``status``, ``members``) and for a person (``title``, ``detail``).
+    """A problem, for a program (``type``, ``status``, ``members``) and for a person (``title``, ``detail``).
 
-    ``about:blank`` says no more than the status does; the title is then the status's own phrase (RFC 9457, 4.2.1).
+    The type ``about:blank`` adds nothing to the status; the title is then the status's own phrase (RFC 9457, 4.2.1).
     """
 
     status: int
@@ -41,7 +41,7 @@ class Problem:
 
 
 def quota_exceeded(decision: Decision) -> Problem:
-    """Say that a request was denied, by which policies, and when it could be allowed."""
+    """Return the problem of a denied request: which policies denied it, and when it could be allowed."""
     wait = retry_after(decision)
     advice = "It costs more than is ever allowed at once" if wait is None else f"Try again in {wait} s"
     return Problem(
@@ -54,7 +54,7 @@ def quota_exceeded(decision: Decision) -> Problem:
 
 
 def temporary_reduced_capacity() -> Problem:
-    """Say that no decision could be had. It names no policy: none was exceeded, and nothing of the store is told."""
+    """Return the problem of a request without a decision. It names no policy, as none was exceeded, and no store."""
     return Problem(
         status=503,
         title="Temporary Reduced Capacity",

@@ -72,7 +72,6 @@ class MemoryStore(ProcessLocal):
         self.overflowed = 0
         self._warned = False
         self._max_keys = max_keys
-        self._capacity = Capacity(max_keys)
         # The fast path shares these four.
         self._lock = Lock()
         self._now_ns = time.monotonic_ns if clock is None else _nanoseconds(clock)
@@ -80,7 +79,8 @@ class MemoryStore(ProcessLocal):
         self._sweep_due_ns = 0
         self._since_1970_ns = time.time_ns() - self._now_ns() if clock is None else 0
         self._tables: dict[str, KeyTable] = {}
-        self._in_order = self._capacity.tables  # the same, for readers without the lock: it only grows at its end
+        self._in_order: list[KeyTable] = []  # the same tables, for readers without the lock: it only grows at its end
+        self._capacity = Capacity(max_keys, self._in_order)
         self._next: KeyTable | None = None  # the table that is due first
         self._swept_ns = self._due_ns = 0  # when idle keys were last looked for, and when there can next be one
         renew_after_fork(self._lock)
