@@ -19,7 +19,7 @@ from sluicegate._core.errors import (
 from sluicegate._core.policy import CalendarWindow, FixedWindow, Policy, SlidingWindow, TokenBucket
 from sluicegate._core.rate import parse_rates
 from sluicegate._limiter.limiter import AsyncLimiter, Limiter
-from sluicegate._limiter.statistics import Statistics
+from sluicegate._limiter.statistics import Outcomes, Statistics
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.resolve import open_async_store, open_store
 
@@ -42,6 +42,7 @@ __all__ = [
     "InvalidStore",
     "Limiter",
     "MemoryStore",
+    "Outcomes",
     "Policy",
     "RedisStore",
     "SlidingWindow",

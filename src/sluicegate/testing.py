@@ -31,7 +31,8 @@ class ManualClock:
         A negative span steps it back, as a wall clock may step; the store must not allow more because of that.
         """
         span = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-        self._now_us += round(span * 1_000_000)
+        span_us = round(span * 1_000_000)
+        self._now_us += span_us  # no call in between: threads that advance it at once each count
 
     def __repr__(self) -> str:
         return f"ManualClock({self._now_us / 1_000_000:.6f})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import pytest
@@ -171,3 +172,46 @@ def test_threads_that_make_and_close_limiters_on_one_store_do_not_meet():
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@dataclasses.dataclass
+class Equal:
+    """A store that is equal to another one, and so has no hash."""
+
+    name: str = ""
+
+    def decide(self, request): ...
+
+    def forget(self, counters): ...
+
+    def block(self, counters, span_us): ...
+
+    def close(self): ...
+
+
+def test_stores_that_are_equal_are_still_two_places():
+    one, other = Equal(), Equal()
+    with (
+        Limiter(SlidingWindow(5, window=60), store=one),
+        Limiter(SlidingWindow(6, window=60), store=other),
+        pytest.raises(InvalidPolicy, match="limits 5 and 6"),
+    ):
+        Limiter(SlidingWindow(6, window=60), store=one)
+    Limiter(SlidingWindow(6, window=60), store=one).close()
+
+
+def test_a_limiter_that_could_not_be_made_is_not_registered():
+    class Broken:
+        reads: object = None
+
+        def now_us(self):
+            return self.reads
+
+    clock = Broken()
+    clock.reads = 0
+    store = MemoryStore(clock=clock)
+    clock.reads = None
+    with pytest.raises(ValueError, match="now_us"):
+        Limiter(SlidingWindow(5, window=60), store=store)
+    clock.reads = 1
+    Limiter(SlidingWindow(6, window=60), store=store)

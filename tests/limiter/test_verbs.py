@@ -15,11 +15,12 @@ from sluicegate import (
     InvalidRate,
     Limiter,
     MemoryStore,
+    Outcomes,
     SlidingWindow,
     Statistics,
     StoreUnavailable,
 )
-from sluicegate._limiter.statistics import Outcomes
+from sluicegate.stores import Remembered, Verdict
 
 
 def test_a_store_that_wraps_another_is_the_one_that_is_asked():
@@ -223,3 +224,71 @@ def test_an_async_subclass_with_its_own_take_has_an_allow_that_says_the_same():
             return [await limiter.allow("a") for _ in range(3)]
 
     assert asyncio.run(main()) == [True] * 3
+
+
+def test_a_mixin_with_its_own_take_is_heeded_by_allow_too():
+    class Deaf:
+        def take(self, key, cost=1):
+            return self.peek(key, cost)
+
+    class Mixed(Deaf, Limiter):
+        pass
+
+    assert [Mixed("1/minute").allow("a") for _ in range(3)] == [True] * 3
+
+
+def test_an_allow_that_was_written_on_purpose_is_never_replaced():
+    class Lenient(Limiter):
+        def allow(self, key, cost=1):
+            return True
+
+    class Deaf(Lenient):
+        def take(self, key, cost=1):
+            return self.peek(key, cost)
+
+    limiter = Deaf("1/minute")
+    assert [limiter.allow("a") for _ in range(3)] == [True] * 3
+    assert Deaf.allow is Lenient.allow
+
+
+@pytest.mark.parametrize("verdicts", [[], [Verdict(True, 1, 0, 0)]], ids=["none", "one"])
+def test_a_store_that_answers_too_few_charges_is_an_error_and_lets_nobody_through(verdicts):
+    class Short(Failing):
+        def decide(self, request):
+            return verdicts
+
+    limiter = Limiter("1/minute", "9/hour", store=Short())
+    for verb in (limiter.allow, limiter.take, limiter.peek):
+        with pytest.raises(TypeError, match=rf"a verdict for each charge, got {len(verdicts)} for 2 charges"):
+            verb("a")
+
+
+def test_a_decision_does_not_change_with_the_list_that_a_store_answers():
+    kept = [Verdict(True, 5, 0, 0), Verdict(True, 7, 0, 0)]
+
+    class Reusing(Failing):
+        def decide(self, request):
+            return kept
+
+    decision = Limiter("6/minute", "9/hour", store=Reusing()).take("a")
+    kept[:] = [Verdict(False, 0, 9, 9)] * 2
+    assert [part.remaining for part in decision.decisions] == [5, 7]
+    assert hash(decision)
+
+
+def test_a_remembered_answer_of_a_subclass_is_from_memory():
+    class Mine(Remembered):
+        pass
+
+    class Remembering(Failing):
+        def decide(self, request):
+            return Mine([Verdict(False, 0, 9, 9)])
+
+    assert Limiter("6/minute", store=Remembering()).take("a").source == "denial-cache"
+
+
+def test_statistics_cannot_be_written_to():
+    limiter = Limiter("5/minute")
+    limiter.allow("a")
+    with pytest.raises(TypeError):
+        limiter.statistics().by_source["store"] = Outcomes(0, 0)  # type: ignore[index]

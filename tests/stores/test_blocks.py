@@ -495,7 +495,7 @@ def clock() -> ManualClock:
 def test_in_a_full_store_a_blocked_key_gets_a_place_and_its_units_are_not_forgotten(
     clock: ManualClock, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(KeyTable, "_share", lambda *_: 0)  # one counter for all that have no room
+    monkeypatch.setattr(KeyTable, "_overflow_number", lambda *_: 0)  # one counter for all that have no room
     store = MemoryStore(clock=clock, max_keys=3)
     limiter = Limiter(policy, store=store)
     for n in range(3):
@@ -520,7 +520,7 @@ def test_in_a_full_store_a_blocked_key_gets_a_place_and_its_units_are_not_forgot
 def test_what_a_key_takes_after_its_block_is_not_charged_to_those_who_shared_its_counter(
     clock: ManualClock, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(KeyTable, "_share", lambda *_: 0)
+    monkeypatch.setattr(KeyTable, "_overflow_number", lambda *_: 0)
     limiter = Limiter(policy, store=MemoryStore(clock=clock, max_keys=1))
     limiter.take("own")
     limiter.take("mallory", 2)

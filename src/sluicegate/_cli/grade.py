@@ -68,7 +68,7 @@ _NOT_A_SANDBOX = (
     show_default=True,
     help="MiB that a process of the target may use.",
 )
-def main(  # noqa: PLR0917 - click passes each by its name
+def main(
     target: str | None,
     url: str | None,
     limit: int | None,

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 NEVER = -1
 """The ``retry_after_us`` of a cost that can never fit under the limit."""
 
-_NEVER = math.inf
+_INFINITY = math.inf
 
 Source = Literal["store", "denial-cache", "fallback", "bypass"]
 
@@ -42,7 +42,7 @@ class Decision:
         retry_after: Seconds until the same request could be allowed: 0.0 when it was, ``math.inf`` when it never can
             be (its cost is above the burst, of most policies the limit). Exact: denied a microsecond before it ends,
             allowed when it ends, if nobody else took the unit and the clock did not step.
-        reset_after: Seconds until the key is idle and the whole limit is back; 0.0 when it is.
+        reset_after: Seconds until the key is idle and the whole burst is back; 0.0 if it is.
         source: Where the answer came from: ``store``; ``denial-cache`` if the store remembered the denial and did not
             call its server; ``bypass`` if the key is exempt or the limiter is off. (``fallback`` is reserved for
             answers while the store is down.)
@@ -69,7 +69,7 @@ class Decision:
         return tuple(_decision(*part, self.source, None) for part in zip(*self._parts, strict=True))
 
 
-_Parts = tuple[Sequence[str], Sequence[int], Sequence[Verdict]]  # names, limits, verdicts
+_Parts = tuple[tuple[str, ...], tuple[int, ...], tuple[Verdict, ...]]  # names, limits, verdicts
 
 
 def decision_of(
@@ -80,7 +80,8 @@ def decision_of(
         return _decision(names[0], limits[0], verdicts[0], source, None)
     index = _deciding(verdicts)
     # The parts become decisions when they are asked for: of ten policies usually one is looked at.
-    return _decision(names[index], limits[index], verdicts[index], source, (names, limits, verdicts))
+    parts = tuple(names), tuple(limits), tuple(verdicts)
+    return _decision(names[index], limits[index], verdicts[index], source, parts)
 
 
 def _deciding(verdicts: Sequence[Verdict]) -> int:
@@ -112,7 +113,7 @@ class _Draft:
         self.allowed, self.remaining, retry_after_us, reset_after_us = verdict
         self.policy = name
         self.limit = limit
-        self.retry_after = _NEVER if retry_after_us == NEVER else retry_after_us / 1_000_000
+        self.retry_after = _INFINITY if retry_after_us == NEVER else retry_after_us / 1_000_000
         self.reset_after = reset_after_us / 1_000_000
         self.source = source
         self._parts = parts

@@ -155,7 +155,7 @@ class _Reader:
 def _limit(reader: _Reader) -> int:
     start = reader.at
     digits = _plain(reader.need(_LIMIT, _A_LIMIT, {".": _WHOLE})[1]).lstrip("0")
-    # CounterKey before it is made a number: int() refuses, or takes long over, thousands of digits.
+    # Count the digits before int(), which rejects thousands of them or takes long.
     if len(digits) > len(str(MAX_UNITS)) or not 1 <= int(digits or "0") <= MAX_UNITS:
         raise reader.wrong(_A_LIMIT, start)
     reader.need(_PER, "'/' or 'per'", {".": _WHOLE, ",": _COMMA})

@@ -43,13 +43,13 @@ class _Base(ProcessLocal, Generic[_Store]):
     """What both limiters share."""
 
     def __init__(self, policies: Policies, resolved: Resolved[_Store], plan: Plan) -> None:
-        registry.register(policies.all, resolved.where)
-        self._where: object | None = resolved.where
         self._store: _Store = resolved.store
         self._owned = resolved.owned
         self._plan = plan
         self._fast = _fast_path(plan, resolved.store)
         self._choose_path()
+        registry.register(policies.all, resolved.where)
+        self._where: object | None = resolved.where
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -68,16 +68,16 @@ class _Base(ProcessLocal, Generic[_Store]):
 
     def statistics(self) -> Statistics:
         """Return what this limiter has decided since it was made: a frozen snapshot of its counters."""
-        return self._plan.counts.snapshot((0, 0) if self._fast is None else self._fast.counts())
+        return self._plan.tally.snapshot((0, 0) if self._fast is None else self._fast.counts())
 
     def _choose_path(self) -> None:
         """Let ``allow`` take the fast path if there is one and the plan has nothing else to do."""
         self._fast_allow = self._fast.allow if self._fast is not None and self._plan.is_direct else None
 
     def _unregister(self) -> None:
-        if self._where is not None:
-            registry.unregister(self._plan.policies.all, self._where)
-            self._where = None
+        where, self._where = self._where, None
+        if where is not None:
+            registry.unregister(self._plan.policies.all, where)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.policies))})"
@@ -122,7 +122,7 @@ class Limiter(_Base[Store]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "take" in vars(cls) and "allow" not in vars(cls):  # then allow must say what its own take says
+        if _overrides_take_alone(cls, Limiter):
 
             def allow(self: Limiter, key: Key, cost: Cost = 1) -> bool:
                 return self.take(key, cost).allowed
@@ -138,13 +138,17 @@ class Limiter(_Base[Store]):
                 policy that is not in it takes 1. A cost above a policy's burst (usually its limit) is always denied.
 
         Raises:
-            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many. Nothing was
+                taken.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
+                raise propagates.)
             StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
             StoreTimeout: The store did not answer in time. The cost may have been taken.
         """
-        if self._fast_allow is not None:
-            return self._fast_allow(key, cost)
+        fast_allow = self._fast_allow
+        if fast_allow is not None:
+            return fast_allow(key, cost)
         return self._ask(key, cost, True, self._plan.outcome)
 
     def take(self, key: Key, cost: Cost = 1) -> Decision:
@@ -155,8 +159,11 @@ class Limiter(_Base[Store]):
             cost: Units to take, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
 
         Raises:
-            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many. Nothing was
+                taken.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
+                raise propagates.)
             StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
             StoreTimeout: The store did not answer in time. The cost may have been taken.
         """
@@ -172,8 +179,9 @@ class Limiter(_Base[Store]):
             cost: Units to ask for, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
 
         Raises:
-            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute.
+            InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy.
+            InvalidPolicy: ``limits`` returned an invalid limit. (What ``limits`` and ``exempt`` raise propagates.)
             StoreError: The store could not be reached, refused, or did not answer in time.
         """
         return self._ask(key, cost, False, self._plan.decision)
@@ -230,7 +238,7 @@ class Limiter(_Base[Store]):
         try:
             verdicts = self._store.decide(request)
         except StoreError:
-            plan.counts.errors += commit
+            plan.tally.errors += commit
             raise
         return finish(request, verdicts)
 
@@ -285,7 +293,7 @@ class AsyncLimiter(_Base[AsyncStore]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "take" in vars(cls) and "allow" not in vars(cls):  # then allow must say what its own take says
+        if _overrides_take_alone(cls, AsyncLimiter):
 
             async def allow(self: AsyncLimiter, key: Key, cost: Cost = 1) -> bool:
                 return (await self.take(key, cost)).allowed
@@ -303,13 +311,17 @@ class AsyncLimiter(_Base[AsyncStore]):
                 policy that is not in it takes 1. A cost above a policy's burst (usually its limit) is always denied.
 
         Raises:
-            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many. Nothing was
+                taken.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
+                raise propagates.)
             StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
             StoreTimeout: The store did not answer in time. The cost may have been taken.
         """
-        if self._fast_allow is not None:
-            return self._fast_allow(key, cost)
+        fast_allow = self._fast_allow
+        if fast_allow is not None:
+            return fast_allow(key, cost)
         return await self._ask(key, cost, True, self._plan.outcome)
 
     async def take(self, key: Key, cost: Cost = 1) -> Decision:
@@ -322,8 +334,11 @@ class AsyncLimiter(_Base[AsyncStore]):
             cost: Units to take, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
 
         Raises:
-            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute. Nothing was taken.
+            InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many. Nothing was
+                taken.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
+            InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
+                raise propagates.)
             StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
             StoreTimeout: The store did not answer in time. The cost may have been taken.
         """
@@ -339,8 +354,9 @@ class AsyncLimiter(_Base[AsyncStore]):
             cost: Units to ask for, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
 
         Raises:
-            InvalidKey: The key is not text, has a lone surrogate, or lacks an attribute.
+            InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy.
+            InvalidPolicy: ``limits`` returned an invalid limit. (What ``limits`` and ``exempt`` raise propagates.)
             StoreError: The store could not be reached, refused, or did not answer in time.
         """
         return await self._ask(key, cost, False, self._plan.decision)
@@ -397,7 +413,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         try:
             verdicts = await self._store.decide(request)
         except StoreError:
-            plan.counts.errors += commit
+            plan.tally.errors += commit
             raise
         return finish(request, verdicts)
 
@@ -408,6 +424,15 @@ class AsyncLimiter(_Base[AsyncStore]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _overrides_take_alone(cls: type, base: type) -> bool:
+    """Return whether a subclass has a ``take`` of its own and the ``allow`` of ``base``, which would bypass it."""
+
+    def owner(verb: str) -> type:
+        return next(each for each in cls.__mro__ if verb in vars(each))
+
+    return owner("take") is not base and owner("allow") is base
 
 
 def _limits(function: Any, names: tuple[str, ...], ttl: float, *, asynchronous: bool) -> Limits | None:

@@ -1,7 +1,8 @@
-"""The plan of a limiter: the way of every verb from a key and a cost to a request, and from the answer to a decision.
+"""The plan of a limiter: how every verb gets from a key and a cost to a request, and from an answer to a decision.
 
-Built once for each limiter, and the same for threads and for tasks. What a later feature adds to the way (a policy for
-outages, say) is a step here, so that no verb can miss it.
+Built once for each limiter, and the same for threads and for tasks. The order of the steps is `Limiter._ask` (and its
+twin), which every verb goes through. What a later feature adds (a policy for outages, say) is a step there, and its
+logic is here. Only a plan that ``is_direct`` may be bypassed by a fast path.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.request import Counter, Request, request_of
 from sluicegate._limiter.exempt import Exempt, exempt_function
 from sluicegate._limiter.limits import Limits
-from sluicegate._limiter.statistics import Counts
+from sluicegate._limiter.statistics import Tally
 from sluicegate._stores.base import Remembered
 
 
@@ -23,16 +24,8 @@ class Bypassed(list[Verdict]):
     """The answer to a request that is not limited: as if its keys had never been used."""
 
 
-def _source(verdicts: list[Verdict]) -> Source:
-    """Return where an answer came from, by its type."""
-    return _SOURCES.get(type(verdicts), "store")
-
-
-_SOURCES: dict[type, Source] = {Remembered: "denial-cache", Bypassed: "bypass"}
-
-
 class Plan:
-    """See the module.
+    """The steps between a verb and its store.
 
     Args:
         policies: What is allowed.
@@ -43,14 +36,14 @@ class Plan:
     Attributes:
         policies: As given.
         limits: As given.
-        counts: What was decided so far.
+        tally: What was decided so far.
         is_direct: Whether a request goes to the store as it is: nothing is exempt, and no limit depends on the key.
     """
 
     def __init__(self, policies: Policies, limits: Limits | None, exempt: Exempt | None, enabled: bool) -> None:
         self.policies = policies
         self.limits = limits
-        self.counts = Counts()
+        self.tally = Tally()
         self._exempt = exempt_function(exempt, policies.attributes)
         self.enabled = enabled
 
@@ -83,25 +76,34 @@ class Plan:
 
     def outcome(self, request: Request, verdicts: list[Verdict]) -> bool:
         """Return whether a store's answer allows a request, and count it; `decision` without a `Decision`."""
+        source = self._checked_source(request, verdicts)
         allowed = all(verdict[0] for verdict in verdicts)
         if request.commit:
-            self.counts.count("store" if type(verdicts) is list else _source(verdicts), allowed)
+            self.tally.count(source, allowed)
         return allowed
 
     def decision(self, request: Request, verdicts: list[Verdict]) -> Decision:
         """Return the decision that a store's answer comes to, and count it."""
-        policies = self.policies
-        limits: Sequence[int] = policies.limits
+        source = self._checked_source(request, verdicts)
+        limits: Sequence[int] = self.policies.limits
         if self.limits is not None:
-            limits = [charge.policy.limit for charge in request.charges]
-        source = "store" if type(verdicts) is list else _source(verdicts)
-        decision = decision_of(policies.names, limits, verdicts, source)
+            limits = tuple([charge.policy.limit for charge in request.charges])
+        decision = decision_of(self.policies.names, limits, verdicts, source)
         if request.commit:
-            if source == "store" and decision.allowed:  # the usual case, without a call
-                self.counts.allowed += 1
-            else:
-                self.counts.count(source, decision.allowed)
+            self.tally.count(source, decision.allowed)
         return decision
+
+    def _checked_source(self, request: Request, verdicts: list[Verdict]) -> Source:
+        """Return where an answer came from. A store of the user's own may answer too few charges."""
+        if len(verdicts) != len(request.charges):
+            raise TypeError(
+                f"store must return a verdict for each charge, got {len(verdicts)} for {len(request.charges)} charges"
+            )
+        if type(verdicts) is list:
+            return "store"
+        if isinstance(verdicts, Remembered):
+            return "denial-cache"
+        return "bypass" if isinstance(verdicts, Bypassed) else "store"
 
     def blockable(self, key: Key) -> Sequence[Counter]:
         """Return the counters that a block of a key is put on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from threading import RLock
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from sluicegate._core.errors import InvalidPolicy
 from sluicegate._core.policy import Policy
@@ -16,10 +16,18 @@ class _InUse:
     """The policies of all open limiters, by where they count."""
 
     def __init__(self) -> None:
-        self.by_place: WeakKeyDictionary[object, Counter[Policy]] = WeakKeyDictionary()
+        # By identity: a user's own store may be unhashable, or equal to another one.
+        self.by_place: dict[int, tuple[ref[object], Counter[Policy]]] = {}
         # Reentrant: a signal handler or a finalizer may close a limiter while this thread holds it.
         self.lock = RLock()
         renew_after_fork(self)
+
+    def at(self, where: object) -> Counter[Policy]:
+        """Return the policies in use at a place, which are forgotten with it."""
+        place = id(where)
+        if place not in self.by_place:
+            self.by_place[place] = ref(where, lambda _: self.by_place.pop(place, None)), Counter()
+        return self.by_place[place][1]
 
     def after_fork(self) -> None:
         self.lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 - as the standard library does it
@@ -37,7 +45,7 @@ def register(policies: Sequence[Policy], where: object) -> None:
     if not _has_weak_references(where):
         return
     with _in_use.lock:
-        there = _in_use.by_place.setdefault(where, Counter())
+        there = _in_use.at(where)
         for policy in policies:
             for other in there:
                 if other.namespace == policy.namespace:
@@ -50,7 +58,7 @@ def unregister(policies: Sequence[Policy], where: object) -> None:
     if not _has_weak_references(where):
         return
     with _in_use.lock:
-        there = _in_use.by_place.get(where, Counter())
+        there = _in_use.at(where)
         there.subtract(policies)
         for policy in [policy for policy, uses in there.items() if uses <= 0]:
             del there[policy]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sluicegate._core.decision import Source
 
@@ -36,20 +37,20 @@ class Outcomes:
     denied: int
 
 
-class Counts:
+class Tally:
     """The counters behind `Statistics`."""
 
-    __slots__ = ("allowed", "denied", "elsewhere", "errors")
+    __slots__ = ("allowed", "by_other_source", "denied", "errors")
 
     def __init__(self) -> None:
         self.allowed = self.denied = 0  # by the store
-        self.elsewhere: dict[Source, list[int]] = {}  # by other sources: denied, allowed
+        self.by_other_source: dict[Source, list[int]] = {}  # by other sources: denied, allowed
         self.errors = 0
 
     def count(self, source: Source, allowed: bool) -> None:
         """Count one decision."""
         if source != "store":
-            self.elsewhere.setdefault(source, [0, 0])[allowed] += 1
+            self.by_other_source.setdefault(source, [0, 0])[allowed] += 1
         elif allowed:
             self.allowed += 1
         else:
@@ -58,7 +59,7 @@ class Counts:
     def snapshot(self, fast: tuple[int, int] = (0, 0)) -> Statistics:
         """Return the counts so far, including what the fast path allowed and denied."""
         by_source: dict[Source, Outcomes] = {
-            source: Outcomes(allowed, denied) for source, (denied, allowed) in list(self.elsewhere.items())
+            source: Outcomes(allowed, denied) for source, (denied, allowed) in list(self.by_other_source.items())
         }
         store = Outcomes(self.allowed + fast[0], self.denied + fast[1])
         if store != Outcomes(0, 0):
@@ -67,5 +68,5 @@ class Counts:
             allowed=sum(outcomes.allowed for outcomes in by_source.values()),
             denied=sum(outcomes.denied for outcomes in by_source.values()),
             errors=self.errors,
-            by_source=by_source,
+            by_source=MappingProxyType(by_source),
         )

@@ -131,11 +131,11 @@ def test_shared_counters_are_given_back_when_they_are_idle(clock: ManualClock, p
         limiter.take("a")
         limiter.take(f"rush-{n}")
     (table,) = store._tables.values()
-    assert len(table.shared) > 100
+    assert len(table.overflow) > 100
     for _ in range(400):
         clock.advance(policy.window / 10)
         limiter.take("a")
-    assert table.shared == {}
+    assert table.overflow == {}
     assert sum(map(len, table._wheel._slots)) + len(table._wheel._pending) == 1
 
 
@@ -192,3 +192,30 @@ def test_an_idle_key_of_another_namespace_makes_room_at_the_very_moment(clock: M
     limiters[0].take("has its own")
     assert store.overflowed == 1
     assert len(store) == 20
+
+
+def test_a_set_of_charges_in_a_full_store_is_entered_where_it_was_checked(clock: ManualClock):
+    # The place of an idle key is given to the request's last charge: the first must not move to a full overflow state.
+    store = MemoryStore(clock=clock, max_keys=1)
+    user, address = (SlidingWindow(1, window=64, name=name, per=name) for name in ("user", "ip"))
+    users, both = Limiter(user, store=store), Limiter(user, address, store=store)
+    clock.advance(1000.1)
+    assert users.allow({"user": "alice"})
+    clock.advance(5)
+    for n in range(20_000):
+        users.allow({"user": f"u{n}"})
+    clock.advance(59.05)  # alice is idle, and not swept yet
+    decision = both.take({"user": "alice", "ip": "192.0.2.1"})
+    assert [(part.allowed, part.remaining) for part in decision.decisions] == [(True, 0), (True, 0)]
+    assert not both.take({"user": "alice", "ip": "192.0.2.1"})
+    assert not both.take({"user": "alice", "ip": "192.0.2.2"})
+
+
+def test_a_set_of_fresh_keys_gets_all_the_room_there_is(clock: ManualClock):
+    store = MemoryStore(clock=clock, max_keys=30)
+    limiter = Limiter(*(SlidingWindow(5, window=60, name=f"p{n}") for n in range(10)), store=store)
+    for key in "abc":
+        assert limiter.take(key)
+    assert (len(store), store.overflowed) == (30, 0)
+    limiter.take("d")
+    assert (len(store), store.overflowed) == (30, 1)

@@ -1,22 +1,22 @@
-"""The capacity of a memory store: whether a fresh key gets a state of its own, or has to share one.
+"""The capacity of a memory store: whether a fresh key gets a state of its own, or is counted in an overflow state.
 
 The store calls it while holding the lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-_SEARCH = 32  # keys and namespaces searched for an idle key before a fresh one has to share a state
+_SEARCH = 32  # keys and namespaces searched for an idle key before a fresh one overflows
 
 
 class Table(Protocol):
     """What the capacity needs of a key table."""
 
     @property
-    def states(self) -> Sized:
-        """The keys that it holds."""
+    def states(self) -> Mapping[Any, Any]:
+        """The keys that have a state of their own."""
 
     def next_sweep_ns(self) -> int:
         """Return the time from which there may be something to free."""
@@ -30,17 +30,17 @@ class Capacity:
 
     Attributes:
         is_full: Whether a key has ever found no room.
-        promised: How many fresh keys of the current request were given room and have no state yet.
-        shared: Whether the current request has a charge in a shared state.
+        places: Where the charges of the current request are counted, as far as that was found: a table, its own states
+            or its overflow, and the name of a state in them.
     """
 
-    __slots__ = ("_max_keys", "_tables", "is_full", "promised", "shared")
+    __slots__ = ("_max_keys", "_tables", "is_full", "places")
 
     def __init__(self, max_keys: int, tables: Sequence[Table]) -> None:
-        self._tables = tables
-        self.is_full = self.shared = False
-        self.promised = 0
+        self.is_full = False
+        self.places: list[tuple[Any, Any, Any]] = []
         self._max_keys = max_keys
+        self._tables = tables
 
     def __len__(self) -> int:
         """Return the number of keys held, including idle ones that were not freed yet."""
@@ -62,7 +62,7 @@ class Capacity:
         return False
 
     def _fits(self) -> bool:
-        if len(self) + self.promised >= self._max_keys:
-            return False
-        self.promised += 1
-        return True
+        # Keys of this request that have no state yet will get one. Counted anew after a search, which may have freed an
+        # idle key that the request is about to charge.
+        promised = sum(states is table.states and name not in states for table, states, name in self.places)
+        return len(self) + promised < self._max_keys

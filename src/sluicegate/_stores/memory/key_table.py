@@ -12,16 +12,16 @@ from typing import Any
 
 from sluicegate._algorithms import BY_NAME, State
 from sluicegate._core.decision import NEVER, Verdict, verdict_of
-from sluicegate._core.keys import CounterKey, Digest, key_bytes, memory_key
+from sluicegate._core.keys import CounterKey, Digest, key_bytes
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge
 from sluicegate._stores.memory.capacity import Capacity
 from sluicegate._stores.memory.timing_wheel import TimingWheel
 
-_SHARED = 1024  # states for the keys that find the store full
+_OVERFLOW = 1024  # states of a table for the keys that find the store full
 
 States = dict[Any, State | None]
-"""States by key (or the digest of a long one, or the number of a shared state); None for one that was forgotten."""
+"""States by key (or the digest of a long one, or the number of an overflow state); None for one that was forgotten."""
 
 _Name = CounterKey | Digest | int
 
@@ -40,7 +40,7 @@ class Blocked:
 
 
 class KeyTable:
-    """See the module.
+    """The states of one namespace, and when they expire.
 
     Times given to its methods are those of the store's clock; states are kept in the algorithm's own time, which counts
     from 1970 where windows lie on the calendar.
@@ -53,16 +53,26 @@ class KeyTable:
 
     Attributes:
         states: The states that keys have of their own.
-        shared: The states that keys share which found the store full, by number. A key's is chosen by a keyed hash, so
-            that nobody outside can aim at another key's.
+        overflow: The states, by number, of keys that found the store full and share them. A key's is chosen by a keyed
+            hash, so that nobody outside can aim at another key's.
         repaired: States so far that a clock step had left in the future (G8).
     """
 
-    __slots__ = ("_algorithm", "_offset_ns", "_policy", "_secret", "_steady", "_wheel", "repaired", "shared", "states")
+    __slots__ = (
+        "_algorithm",
+        "_offset_ns",
+        "_policy",
+        "_secret",
+        "_steady",
+        "_wheel",
+        "overflow",
+        "repaired",
+        "states",
+    )
 
     def __init__(self, policy: Policy, now_ns: int, since_1970_ns: int, steady: bool) -> None:
         self.states: States = {}
-        self.shared: States = {}
+        self.overflow: States = {}
         self.repaired = 0
         self._algorithm = BY_NAME[policy.algorithm]
         self._policy = policy
@@ -71,23 +81,34 @@ class KeyTable:
         self._secret = secrets.token_bytes(16)
         self._wheel: TimingWheel[_Name] = TimingWheel(policy.window_ns, now_ns + self._offset_ns)
 
-    def decide(self, charge: Charge, now_ns: int, commit: bool, repair: bool, capacity: Capacity) -> Verdict:
-        """Decide one charge.
+    def find(self, name: CounterKey | Digest, now_ns: int, capacity: Capacity) -> tuple[States, Any]:
+        """Return where a key is counted that has no state, or is long: in its own state, or in an overflow state.
+
+        Returns:
+            The table's own states or its overflow, and the name of the state in them.
+        """
+        if name in self.states:
+            return self.states, name
+        # While an overflow state is live it may hold units of this very key; a state of its own would forget them.
+        if self._overflows(name, now_ns + self._offset_ns) or not capacity.has_room(now_ns):
+            return self.overflow, self._overflow_number(name)
+        return self.states, name
+
+    def decide(self, states: States, name: _Name, charge: Charge, now_ns: int, commit: bool, repair: bool) -> Verdict:
+        """Decide one charge, at its place.
 
         Args:
-            charge: The policy, the key and the cost.
+            states: Its own states, or the overflow.
+            name: The state in them.
+            charge: The policy and the cost.
             now_ns: The time.
             commit: Whether to enter the charge if it is allowed.
-            repair: Whether to repair the state first if a clock step left it in the future, and to lift a block that is
-                over. Without this and ``commit`` nothing changes.
-            capacity: Room for a fresh key.
+            repair: Whether to repair a state that a clock step left in the future, and to lift a block that is over.
+                Without this and ``commit`` nothing changes.
         """
-        policy, name, cost = charge
-        states, at_ns = self.states, now_ns + self._offset_ns
+        policy, _, cost = charge
+        at_ns = now_ns + self._offset_ns
         state = states.get(name)
-        if state is None:  # fresh, forgotten, or a long key
-            states, name = self._find(memory_key(name), now_ns, capacity)
-            state = states.get(name)
         if type(state) is Blocked:
             if state.until_ns > at_ns:
                 return self._decide_blocked(state, charge, at_ns, repair)
@@ -99,7 +120,7 @@ class KeyTable:
             self._repair(state, policy, at_ns)
         decided, verdict = self._algorithm.decide(state, policy, at_ns, cost, commit)
         if repair and self._steady and not verdict[0]:
-            self._repair(state, policy, at_ns)  # it may have to be kept for longer under this policy
+            self._repair(state, policy, at_ns)  # no clock step, but it may have to be kept for longer under this policy
         if decided is not state:
             if state is None and name not in states:
                 self._wheel.schedule(name, self._algorithm.expires_at_ns(decided, policy))
@@ -116,8 +137,10 @@ class KeyTable:
             if not fresh:
                 self.states[name] = state
             return
-        if fresh and self._is_shared(name, at_ns):
-            state = deepcopy(self.shared[self._share(name)])  # it may hold units of this key: never forget them
+        if fresh and self._overflows(name, at_ns):
+            state = deepcopy(
+                self.overflow[self._overflow_number(name)]
+            )  # it may hold units of this key: never forget them
         if fresh:
             self._wheel.schedule(name, at_ns + span_ns)
         self.states[name] = Blocked(state, at_ns + span_ns)
@@ -145,29 +168,19 @@ class KeyTable:
 
     def clear(self) -> None:
         self.states.clear()
-        self.shared.clear()
+        self.overflow.clear()
         self._wheel.clear()
 
-    def _find(self, name: CounterKey | Digest, now_ns: int, capacity: Capacity) -> tuple[States, Any]:
-        """Return where a key is counted: in a state of its own, or in a shared one if the store is full."""
-        if name in self.states:
-            return self.states, name
-        # While a shared state is live it may hold units of this very key; a state of its own would forget them.
-        if self._is_shared(name, now_ns + self._offset_ns) or not capacity.has_room(now_ns):
-            capacity.shared = True
-            return self.shared, self._share(name)
-        return self.states, name
-
-    def _share(self, name: CounterKey | Digest) -> int:
-        """Return the number of the shared state for a key."""
+    def _overflow_number(self, name: CounterKey | Digest) -> int:
+        """Return the number of the overflow state for a key."""
         digest = hashlib.blake2b(key_bytes(name), key=self._secret, digest_size=8).digest()
-        return int.from_bytes(digest) % _SHARED
+        return int.from_bytes(digest) % _OVERFLOW
 
-    def _is_shared(self, name: CounterKey | Digest, at_ns: int) -> bool:
-        """Return whether a key without a state of its own has a live shared one."""
-        if not self.shared:
+    def _overflows(self, name: CounterKey | Digest, at_ns: int) -> bool:
+        """Return whether a key without a state of its own has a live overflow state."""
+        if not self.overflow:
             return False
-        state = self.shared.get(self._share(name))
+        state = self.overflow.get(self._overflow_number(name))
         return state is not None and self._algorithm.expires_at_ns(state, self._policy) > at_ns
 
     def _decide_blocked(self, blocked: Blocked, charge: Charge, at_ns: int, repair: bool) -> Verdict:
@@ -188,7 +201,7 @@ class KeyTable:
 
     def _expire(self, name: _Name, at_ns: int) -> int | None:
         """Free a state if it is idle and return None, or return when to look at it again."""
-        states = self.shared if isinstance(name, int) else self.states
+        states = self.overflow if isinstance(name, int) else self.states
         if name not in states:  # a signal interrupted its first charge between the schedule and the state
             return None
         expires_at_ns = self._trimmed(states[name], at_ns)

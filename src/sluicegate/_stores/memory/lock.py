@@ -9,9 +9,9 @@ Why not `threading.Lock` or `RLock`, which say what they are (measured in docs/a
   made a twentieth of the decisions that this lock lets them make.
 - ``RLock.acquire(blocking=False)`` and a short sleep does not convoy and is nearly as fast. But a signal may be handled
   between the return of ``acquire`` and the ``try`` that releases it; if its handler raises, the lock is lost. CPython
-  handles signals only after calls and at backward jumps, and there is neither between the two statements that take this
-  one. (CPython 3.12 compiles the end of an ``except`` that falls through as a backward jump, so the ``finally`` that
-  gives the token back stands inside that ``except``'s ``try``.)
+  handles signals only after calls and at backward jumps. There is neither between ``del``, the owner's assignment and
+  the ``try`` whose ``finally`` gives this one back. (CPython 3.12 compiles the end of an ``except`` that falls through
+  as a backward jump: no such end may stand between them either.)
 
 What it promises: mutual exclusion between threads. A call from a signal handler or a finalizer that interrupts a
 section of its own thread does not deadlock: it runs inside that section. An exception raised by a signal handler never
@@ -32,7 +32,7 @@ _PAUSE = 0.000_001  # seconds, to let the owner run: the system makes some 50 µ
 
 
 class Lock:
-    """See the module.
+    """A reentrant lock that does not queue its waiters.
 
     Attributes:
         token: One None while the lock is free.

@@ -1,12 +1,12 @@
 """Counters in this process's memory: thread-safe, bounded, without a thread of their own.
 
 Every call holds the lock for a few microseconds, and never across I/O. (Longer, once, by some 200 ns an entry when a
-log of single units meets its first dearer request or a stepped clock, and by 0.1 to 0.2 ms when a fresh key looks for
+log of single units meets its first cost above 1 or a clock step, and by 0.1 to 0.2 ms when a fresh key looks for
 room in a full store.) Idle keys are freed a few at a time by the calls that come anyway, so there is no pause and no
 background thread.
 
-A store that holds ``max_keys`` live keys counts fresh keys in a fixed set of shared states, chosen by a keyed hash:
-never over the limit, perhaps under. A throttled key is never freed to make room for keys that somebody sprays.
+A store that holds ``max_keys`` live keys counts fresh keys in a fixed set of overflow states, which they share by a
+keyed hash: never over the limit, perhaps under. A throttled key is never freed to make room for sprayed keys.
 
 Each namespace (an algorithm, a name and a window) has a `KeyTable`. For a sliding window a key takes some 150 bytes
 beside its text, and 8 to 12 more for each further request of one unit.
@@ -33,7 +33,7 @@ from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 
 logger = logging.getLogger(__name__)
 
-_STEP = 16  # keys visited by one call: what freeing can add to it
+_STEPS = 16  # keys visited by one call: what freeing can add to it
 _SWEEP_NS = 1_000_000  # between two sweeps, where all calls take the fast path
 _FULL = (
     "all %d keys of this memory store are live: fresh keys share counters from now on, and may be denied early; "
@@ -45,22 +45,23 @@ class MemoryStore(ProcessLocal):
     """Counters in this process's memory. No dependency, no I/O.
 
     For one process only: several workers would each count by themselves. Use few policy names: what is kept for each
-    lives until the store is closed. A request made by a signal handler, for the very key whose request it interrupts,
+    lives as long as the store. A request made by a signal handler, for the very key whose request it interrupts,
     may be allowed beside that one, and may be forgotten if the key was idle and just being freed.
 
     Args:
         clock: What the time is read from; by default the process's monotonic clock, which never steps. (Windows on the
             calendar then follow the host's clock as it was set when the store was made. A clock of your own is taken to
             count from 1970.)
-        max_keys: The most keys to hold, 1 or more. Beyond it idle keys are freed first; when all are live, fresh keys
-            share a fixed set of counters (``overflowed`` counts those requests, and a warning is logged once).
+        max_keys: The most keys to hold, 1 or more, blocked keys not included. Beyond it idle keys are freed first; when
+            all are live, fresh keys share a fixed set of counters (``overflowed`` counts those requests, and a warning
+            is logged once).
 
     Raises:
         ValueError: ``max_keys`` is not a whole number of 1 or more.
         TypeError: ``clock`` has no method ``now_us``.
 
     Attributes:
-        overflowed: Requests so far with a charge that was counted in a shared state.
+        overflowed: Requests so far with a charge on a counter that keys share for want of room.
         repaired: States so far that a clock step had left in the future, and that were moved back (G8).
     """
 
@@ -94,7 +95,7 @@ class MemoryStore(ProcessLocal):
         return verdicts
 
     def forget(self, counters: Sequence[Counter]) -> None:
-        """Drop counters; see `sluicegate.stores.Store.forget`. A counter shared for want of room stays."""
+        """Drop counters; see `sluicegate.stores.Store.forget`. A counter that keys share for want of room stays."""
         self._lock.run_locked(self._forget, counters)
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
@@ -102,7 +103,7 @@ class MemoryStore(ProcessLocal):
         self._lock.run_locked(self._block, (counters, span_us * 1000))
 
     def close(self) -> None:
-        """Forget all keys."""
+        """Forget all keys. Safe to call twice; the store stays usable."""
         self._lock.run_locked(self._clear, None)
 
     @property
@@ -135,35 +136,38 @@ class MemoryStore(ProcessLocal):
         now_ns = self._now_ns()
         if not self._swept_ns <= now_ns < self._due_ns:
             self._sweep(now_ns, 2 * len(charges))
-        # All charges are checked before any is entered. The last one is entered by its own check, if all before it fit.
-        capacity = self._capacity
-        capacity.promised, capacity.shared = 0, False
+        # All charges are checked before any is entered. The last is checked and entered in one step, if all before it
+        # fit; they are entered then.
+        places = self._capacity.places
+        places.clear()
         verdicts: list[Verdict] = []
         last, allowed = len(charges) - 1 if commit else -1, 0
         for charge in charges:
             table = self._tables.get(charge.policy.namespace) or self._table(charge.policy)
-            verdict = table.decide(charge, now_ns, allowed == last, commit, capacity)
+            states, name = table.states, charge.key
+            if name not in states:
+                states, name = table.find(memory_key(name), now_ns, self._capacity)
+            places.append((table, states, name))
+            verdict = table.decide(states, name, charge, now_ns, allowed == last, commit)
             allowed += verdict[0]
             verdicts.append(verdict)
         if allowed > last > 0:
-            capacity.promised = 0
             for index in range(last):
-                charge = charges[index]
-                table = self._tables[charge.policy.namespace]
-                verdicts[index] = table.decide(charge, now_ns, True, False, capacity)
-        if capacity.shared and commit:
-            self.overflowed += 1
+                table, states, name = places[index]
+                verdicts[index] = table.decide(states, name, charges[index], now_ns, True, False)
+        if self._capacity.is_full and commit:
+            self.overflowed += any(states is table.overflow for table, states, _ in places)
         return verdicts
 
-    def _sweep(self, now_ns: int, charges: int) -> None:
-        """Free idle keys of the namespace that is due first: more of them than the call can add."""
+    def _sweep(self, now_ns: int, steps: int) -> None:
+        """Free idle keys of the namespace that is due first: at least two a charge, so that freeing keeps up."""
         if self._next:
             if now_ns >= self._swept_ns:  # else the clock went back: find out below which table is due first
-                self._next.sweep(now_ns, max(charges, _STEP))
+                self._next.sweep(now_ns, max(steps, _STEPS))
             self._plan_sweep(now_ns)
 
     def _plan_sweep(self, now_ns: int) -> None:
-        """Do not sweep again before a slot of a timing wheel is over, and then sweep that wheel."""
+        """Choose the table to sweep next, and the time before which nothing is due."""
         if now_ns < self._swept_ns:  # a wheel that is ahead now is never due first: nothing else would turn it back
             for table in self._in_order:
                 table.follow(now_ns)
