@@ -7,8 +7,7 @@ In any span as long as the window up to twice the limit is allowed: all of it ju
 
 Times count from 1970. When the clock steps back behind the start of a count, the count goes on until its own end, or
 until the end of the window after the current one if that is sooner. Units are held longer and never too many are
-allowed: between what was taken under the count before and what may be taken under the next there is still a whole
-window.
+allowed: a whole window still lies between the previous count and the next.
 """
 
 from __future__ import annotations
@@ -40,8 +39,10 @@ def decide(count: Count | None, policy: Edged, now_ns: int, cost: int, commit: b
         used, end_ns = count.used, count.end_ns
     else:
         start_ns, end_ns = _edges_ns(policy, now_ns)
-        if count is not None and now_ns < count.end_ns:  # the clock stepped back; by more than a window: as if repaired
-            used, end_ns = count.used, _edges_ns(policy, end_ns)[1] if count.start_ns > end_ns else count.end_ns
+        if count is not None and now_ns < count.end_ns:  # the clock stepped back
+            used = count.used
+            # Further ahead than the next window: as if repaired.
+            end_ns = _edges_ns(policy, end_ns)[1] if count.start_ns > end_ns else count.end_ns
     room, left_us = policy.limit - used, -((now_ns - end_ns) // 1000)
     if cost > room or not commit:
         reset_after_us = left_us if used else 0

@@ -2,7 +2,7 @@
 
 An entry with stamp s leaves at s + window: windows are half-open, (t - window, t]. A request of any cost is one entry.
 While every entry is one unit (`Units`), the log is its stamps alone, and their number in a window is its units. From
-the first dearer request on (`Totals`), each entry also holds the total of all units up to and including it, and the
+the first cost above 1 on (`Totals`), each entry also holds the total of all units up to and including it, and the
 units in a window are a difference of two totals.
 
 The clock may step back. Stamps then stay at the newest one, so that the log stays sorted: units are held longer, and
@@ -55,7 +55,7 @@ class Units(_Array):
         return self[-1], head, len(self) - head
 
     def leaving_ns(self, head: int, units: int) -> int:
-        """Return the stamp of the entry with which so many units from ``head`` on have left."""
+        """Return the stamp of the entry that holds the ``units``-th unit from ``head`` on."""
         return self[head + units - 1]
 
     def add(self, stamp_ns: int, _: int) -> None:
@@ -138,7 +138,8 @@ class Totals:
     def units(self) -> Units | None:
         """Return the same log without totals, if every entry left is one unit.
 
-        No stamp is then ahead of a steady clock: this charge would have been merged into one that buckets rounded up.
+        Safe where buckets were used before: a stamp that they rounded up past now would have absorbed this charge, and
+        its entry would hold two units.
         """
         pairs = self.pairs
         entries = len(pairs) // 2 - 1
@@ -161,7 +162,7 @@ def decide(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int, commi
     else:
         newest_ns, head, used = log.read(cutoff_ns)
         if newest_ns > now_ns and (stepped_ns := _stepped_ns(newest_ns, policy, now_ns)):
-            # As if repaired: moving the log back is moving the clock on.
+            # As if repaired: the log, moved back, reads as this one does with the clock moved on.
             cutoff_ns += stepped_ns
             newest_ns = cutoff_ns + policy.window_ns
             _, head, used = log.read(cutoff_ns)

@@ -20,7 +20,7 @@ from sluicegate._core import calendar
 from sluicegate._core.errors import InvalidCost, InvalidPolicy, short_repr
 
 MAX_UNITS = 10**11
-"""The largest limit and the largest cost: totals are kept modulo 2^40, and a sum of two stays below it."""
+"""The largest limit and the largest cost: on Redis totals are kept modulo 2^40, and a sum of two stays below it."""
 
 MAX_WINDOW_US = 10 * 366 * 24 * 3600 * 1_000_000
 """Ten years, leap days included, in microseconds."""
@@ -58,7 +58,7 @@ class Policy(ABC):
         window_us: The window in microseconds.
         window_ns: The window in nanoseconds, in which memory counts.
         namespace: What all its stored keys share: algorithm, name and window; not the limit (G10).
-        named: Whether it was given a name, rather than a derived one.
+        named: Whether its name differs from the derived one.
     """
 
     algorithm: ClassVar[str]
@@ -192,22 +192,22 @@ class SlidingWindow(Policy):
 
     @classmethod
     def per_second(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
-        """Allow ``limit`` units in any second."""
+        """Allow ``limit`` units in any second; ``options`` are the other arguments of `SlidingWindow`."""
         return cls(limit, window=1, **options)
 
     @classmethod
     def per_minute(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
-        """Allow ``limit`` units in any 60 seconds."""
+        """Allow ``limit`` units in any 60 seconds; ``options`` are the other arguments of `SlidingWindow`."""
         return cls(limit, window=60, **options)
 
     @classmethod
     def per_hour(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
-        """Allow ``limit`` units in any 3 600 seconds."""
+        """Allow ``limit`` units in any 3 600 seconds; ``options`` are the other arguments of `SlidingWindow`."""
         return cls(limit, window=3600, **options)
 
     @classmethod
     def per_day(cls, limit: int, **options: Unpack[_Options]) -> SlidingWindow:
-        """Allow ``limit`` units in any 86 400 seconds."""
+        """Allow ``limit`` units in any 86 400 seconds; ``options`` are the other arguments of `SlidingWindow`."""
         return cls(limit, window=86400, **options)
 
 
@@ -302,7 +302,7 @@ class FixedWindow(Policy):
 
     @property
     def worst_case(self) -> int:
-        """All of one window at its end, and all of the next at its start."""
+        """The limit at the end of one window, and at the start of the next."""
         return 2 * self.limit
 
     def edges(self, at_us: int) -> tuple[int, int]:
@@ -357,7 +357,7 @@ class CalendarWindow(Policy):
 
     @property
     def worst_case(self) -> int:
-        """All of one window at its end, all of a short one, and all of the next at its start."""
+        """The limit at the end of one window, in a short window, and at the start of the next."""
         return 3 * self.limit
 
     def edges(self, at_us: int) -> tuple[int, int]:

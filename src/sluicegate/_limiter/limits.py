@@ -188,7 +188,7 @@ def _end(calls: _Calls, name: _CacheKey, call: asyncio.Task[_Limits], answer: Aw
     if calls.get(name) is call:
         del calls[name]
     if isinstance(answer, Coroutine):
-        answer.close()  # the call was cancelled before its first step and never awaited it
+        answer.close()  # only if the call was cancelled before its first step: nobody awaited the answer
     if not call.cancelled():
         call.exception()  # retrieved: if every waiting task was cancelled, the next one calls again and sees it
 

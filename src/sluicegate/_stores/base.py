@@ -7,7 +7,7 @@ store that cannot answer raises `StoreUnavailable` if nothing was taken, and `St
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from sluicegate._core.decision import Verdict
 from sluicegate._core.request import Counter, Request
@@ -17,7 +17,6 @@ class Remembered(list[Verdict]):
     """An answer that a store gives from memory: the request was denied, it still is, and the server was not called."""
 
 
-@runtime_checkable
 class Store(Protocol):
     """Counters, and the clock that they are kept by. For threads."""
 
@@ -29,7 +28,8 @@ class Store(Protocol):
                 would be decided.
 
         Returns:
-            A verdict for each charge, in order. If one denies, none was entered. A `Remembered` came from memory.
+            A new list with a verdict for each charge, in order. If one denies, none was entered. A `Remembered` is an
+            answer from memory.
 
         Raises:
             StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
@@ -42,9 +42,9 @@ class Store(Protocol):
         ...
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
-        """Deny every request of these counters until ``span_us`` from now, in place of any block before; 0 lifts it.
+        """Deny every request of these counters until ``span_us`` (0 to ten years) from now; 0 lifts a block.
 
-        What was counted stays, and goes on leaving its window meanwhile.
+        It replaces any block before. What was counted stays, and goes on leaving its window meanwhile.
         """
         ...
 

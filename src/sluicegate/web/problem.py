@@ -41,7 +41,7 @@ class Problem:
 
 
 def quota_exceeded(decision: Decision) -> Problem:
-    """Return the problem of a denied request: which policies denied it, and when it could be allowed."""
+    """Return the problem of a denied decision: which policies denied it, and when it could be allowed."""
     wait = retry_after(decision)
     advice = "It costs more than is ever allowed at once" if wait is None else f"Try again in {wait} s"
     return Problem(

@@ -33,7 +33,7 @@ class TimingWheel(Generic[_Name]):
         self._pending: list[_Name] = []  # taken from slots that are over, still to be visited
 
     def schedule(self, name: _Name, at_ns: int) -> None:
-        """List a name. Call this before storing its state: a key that is not listed is never evicted."""
+        """List a name. Call this before storing its state: a key that is not listed is never freed."""
         self._slots[at_ns // self._width_ns % len(self._slots)].append(name)
 
     def next_due_ns(self) -> int:
@@ -55,7 +55,7 @@ class TimingWheel(Generic[_Name]):
         while steps and (self._pending or self._next_slot(now_ns)):
             steps -= 1
             name = self._pending[-1]
-            del self._pending[-1]  # not pop(): no call, so a signal is handled before the two statements or in the try
+            del self._pending[-1]  # not pop(): a call would let a signal in between taking the name and the try
             try:
                 at_ns = expire(name, now_ns)
             except BaseException:
@@ -76,8 +76,8 @@ class TimingWheel(Generic[_Name]):
     def follow(self, now_ns: int) -> int:
         """Stay near the clock, and return how many slots are over and not visited yet.
 
-        One round of the wheel sees every name, so whole rounds are skipped after a silence and gone back after a step
-        of the clock: each slot has its turn whatever the pace of the calls.
+        Every name is seen in one round, so whole rounds are skipped after a silence, and the wheel turns back by whole
+        rounds after the clock stepped back: each slot has its turn, whatever the pace of the calls.
         """
         behind, round_ = now_ns // self._width_ns - self._slot, len(self._slots)
         if not -round_ <= behind <= 2 * round_:
