@@ -1,4 +1,4 @@
-"""A store over TLS, on a server whose certificate is signed by an authority that is made here."""
+"""Stores over TLS, on a server whose certificate is signed by an authority made here."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_tasks_share_calls_over_tls(tls: Tls):
     assert sorted(asyncio.run(main())) == list(range(10**6 - 320, 10**6))
 
 
-def test_a_certificate_of_an_authority_that_is_not_known_is_an_unavailable_store(tls: Tls):
+def test_a_certificate_of_an_unknown_authority_is_an_unavailable_store(tls: Tls):
     with (
         RedisStore.from_url(tls.url().partition("?")[0]) as store,
         pytest.raises(StoreUnavailable, match=r"(?i)certificate"),
@@ -79,7 +79,7 @@ def test_a_certificate_of_an_authority_that_is_not_known_is_an_unavailable_store
         Limiter(POLICY, store=store).allow("a")
 
 
-def test_while_a_thread_reads_no_other_sends_on_its_tls_connection(tls: Tls):
+def test_while_a_thread_reads_from_a_tls_connection_no_other_sends_on_it(tls: Tls):
     # OpenSSL has one state for both directions, and Python lets two threads at it: a connection then seems closed.
     with Cuts(tls.port) as proxy, RedisStore.from_url(tls.url(proxy.port), timeout=5) as store:
         limiter = Limiter(POLICY, store=store)
@@ -102,7 +102,7 @@ def test_while_a_thread_reads_no_other_sends_on_its_tls_connection(tls: Tls):
 
 
 @pytest.mark.slow
-def test_under_load_no_tls_connection_is_lost(tls: Tls):
+def test_no_tls_connection_is_lost_under_load(tls: Tls):
     lost, asked, end_at = [], [], time.monotonic() + 6
 
     def ask(number: int, limiter: Limiter) -> None:
