@@ -90,6 +90,19 @@ def test_threads_get_their_errors_in_time_while_connecting_hangs(retrying, hang,
         store.close()
 
 
+def test_a_thread_gets_its_error_in_time_while_the_handshake_is_slow(proxy: Cuts, prefix: str):
+    with RedisStore.from_url(f"{proxy.url}?client_name={prefix}", prefix=prefix, timeout=TIMEOUT) as store:
+        proxy.delay = 0.9 * TIMEOUT  # of each reply, and connecting needs several
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="nothing was taken"):
+            Limiter(POLICY, store=store).take("a")
+        assert time.monotonic() - began < 1.5 * TIMEOUT
+        assert proxy.scripts == []
+        proxy.delay = 0
+        until(lambda: not pipeline_of(store)._attempts)
+        assert Limiter(POLICY, store=store).take("a").remaining == 10**6 - 1
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["own-client", "given-client"])
 @pytest.mark.parametrize("hang", [full_backlog, silent])
 def test_tasks_get_their_errors_in_time_while_connecting_hangs(hang, given: bool):

@@ -118,17 +118,6 @@ def test_a_batch_that_cannot_be_sent_fails_when_the_driver_gives_up(proxy: Cuts,
 
 
 @pytest.mark.slow
-def test_a_thread_that_is_late_before_it_is_connected_takes_nothing(proxy: Cuts, prefix: str):
-    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=0.3) as store:
-        proxy.delay = 0.2  # of each reply, and to sign in takes several
-        with pytest.raises(StoreUnavailable, match="nothing was taken"):
-            Limiter(POLICY, store=store).take("a")
-        assert proxy.scripts == []
-        proxy.delay = 0
-        assert Limiter(POLICY, store=store).take("a").remaining == 10**6 - 1
-
-
-@pytest.mark.slow
 def test_while_a_batch_cannot_be_sent_other_threads_get_their_errors_in_time_whatever_the_drivers_timeout(
     proxy: Cuts, prefix: str
 ):
