@@ -286,6 +286,24 @@ def test_a_store_survives_an_interrupt_or_a_nested_call_at_every_step_of_a_call(
             assert seen == list(range(1, done))
 
 
+@pytest.mark.slow
+def test_an_interrupt_at_every_step_of_connecting_leaves_a_store_that_works(server: servers.Server, prefix: str):
+    with RedisStore.from_url(server.url, prefix=prefix, timeout=2) as store:
+        limiter, pool = Limiter(POLICY, store=store), store._client.connection_pool
+        limiter.peek("a")
+        for at in count(1):
+            pool.disconnect()
+            with contextlib.suppress(KeyboardInterrupt), Stop(at, interrupt) as stop:
+                limiter.take("a")
+            began = time.monotonic()
+            assert limiter.take(f"k{at}").remaining == 10**6 - 1
+            assert time.monotonic() - began < 1
+            if stop.left > 0:  # the call was over before it
+                break
+        assert at > 60
+        until(lambda: not pipeline_of(store)._attempts)
+
+
 # Faults
 
 

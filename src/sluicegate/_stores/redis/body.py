@@ -21,7 +21,7 @@ from sluicegate._stores.process_local import ProcessLocal
 from sluicegate._stores.redis.denials import Denials, forgetting
 from sluicegate._stores.redis.failures import REFUSALS, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
-from sluicegate._stores.redis.pipeline.waiter import Command, Steps, Verb
+from sluicegate._stores.redis.pipeline.waiter import Command, Steps
 from sluicegate._stores.redis.script import (
     Answer,
     Arguments,
@@ -79,9 +79,6 @@ class Body(ProcessLocal):
         """Return the node that holds these counters."""
         return ONLY_NODE
 
-    def _verb(self, request: Request) -> Verb:
-        return self._take if request.commit else self._peek
-
     def _take(self, batch: list[Charges]) -> Steps:
         return self._decide(batch, commit=True)
 
@@ -91,12 +88,14 @@ class Body(ProcessLocal):
     def _decide(self, batch: list[Charges], *, commit: bool) -> Steps:
         """Decide a batch of requests. Returns an `Answer` for each, in order."""
         script = self._scripts.decide if commit else self._scripts.peek
-        answers: list[Answer | None] = [None] * len(batch)
+        answers: list[Any] = [None] * len(batch)
+        pending: Sequence[int] = range(len(batch))
         if commit and self._denials:  # again: another caller may have been denied the same while this one waited
             answers = [self._denials.find(charges) for charges in batch]
-        pending = [index for index, answer in enumerate(answers) if answer is None]
-        may_resend = True
-        while pending:
+            pending = [index for index, answer in enumerate(answers) if answer is None]
+        for _ in range(2):  # a request may be sent again once: after a clock mismatch nothing was taken for it
+            if not pending:
+                break
             requests = batch if len(pending) == len(batch) else [batch[index] for index in pending]
             sent_ns = time.monotonic_ns()
             try:
@@ -114,13 +113,11 @@ class Body(ProcessLocal):
                 if isinstance(answer, ClockMismatch):
                     self._server_clock.correct(answer.now_us)
                     mismatched.append(index)
+                    answers[index] = _stepped_again()  # unless the second reply says otherwise
                 else:
                     answers[index] = answer
-            # Nothing was taken for these. So they are sent once more, by the corrected clock; not twice, or a clock
-            # that steps all the time would hold them up.
-            pending = mismatched if may_resend else []
-            may_resend = False
-        return [_stepped_again() if answer is None else answer for answer in answers]
+            pending = mismatched
+        return answers
 
     def _forget(self, batch: list[Sequence[Counter]]) -> Steps:
         counters = [counter for each in batch for counter in each]

@@ -120,7 +120,8 @@ class RedisStore(Body):
         if remembered is not None:
             return remembered
         charges = request.charges
-        return verdicts_of(self._pipeline(charges).run(self._verb(request), charges, len(charges)))
+        verb = self._take if request.commit else self._peek
+        return verdicts_of(self._pipeline(charges).run(verb, charges, len(charges)))
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and blocks on them: the whole limit is free again.
@@ -276,7 +277,8 @@ class AsyncRedisStore(Body):
                 await asyncio.sleep(0)
             return remembered
         charges = request.charges
-        return verdicts_of(await self._pipeline(charges).run(self._verb(request), charges, len(charges)))
+        verb = self._take if request.commit else self._peek
+        return verdicts_of(await self._pipeline(charges).run(verb, charges, len(charges)))
 
     async def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and blocks on them: the whole limit is free again.

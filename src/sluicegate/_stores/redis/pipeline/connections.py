@@ -18,30 +18,27 @@ def idle_connection(pool: Any) -> Any | None:
     This uses two private names of redis-py's `ConnectionPool`. A pool without them, such as a `BlockingConnectionPool`,
     has no connection to offer here.
     """
-    lock = getattr(pool, "_lock", None)
-    if lock is None or not lock.acquire(blocking=False):
-        return None
     try:
-        idle = getattr(pool, "_available_connections", None)
-        # In a child that was forked, they are still the parent's.
-        if idle and pool.pid == os.getpid() and is_ready(idle[-1]):
-            return pool.get_connection()
-    except FAILURES:
-        pass
-    finally:
-        lock.release()
-    return None
+        # In a child that was forked, idle connections are the parent's, and its threads may hold the lock for ever.
+        if pool.pid != os.getpid():
+            return None
+        # By `with` alone: an interrupt just after an `acquire` would leave it locked.
+        with pool._lock:  # noqa: SLF001
+            idle = pool._available_connections  # noqa: SLF001
+            return pool.get_connection() if idle and is_ready(idle[-1]) else None
+    except (AttributeError, *FAILURES):
+        return None
 
 
 def is_ready(connection: Any) -> bool:
-    """Tell whether a connection can be used at once: open, nothing to read on it, and no ping due. Never waits."""
+    """Tell whether a connection can be used at once: it is open, and no ping is due. Never waits."""
     return is_open(connection) and not is_ping_due(connection)
 
 
 def is_open(connection: Any) -> bool:
-    """Tell whether a connection is open, and nothing has come on it while it was idle. Never waits."""
+    """Tell whether a connection is open, and nothing has arrived on it while it was idle. Never waits."""
     try:
-        # In this order: on a closed connection `can_read` connects.
+        # In this order: on a closed connection, `can_read` connects.
         return connection.is_connected and not connection.should_reconnect() and not connection.can_read()
     except FAILURES:
         return False
@@ -49,4 +46,5 @@ def is_open(connection: Any) -> bool:
 
 def is_ping_due(connection: Any) -> bool:
     """Tell whether the client's ``health_check_interval`` asks for a ping before the next command."""
-    return bool(getattr(connection, "health_check_interval", 0)) and time.monotonic() > connection.next_health_check
+    interval = getattr(connection, "health_check_interval", 0)
+    return bool(interval and time.monotonic() > connection.next_health_check)

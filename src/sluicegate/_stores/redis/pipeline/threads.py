@@ -169,7 +169,7 @@ class ThreadPipeline(Pipeline):
         """Let the caller that has waited longest lead; if nobody waits, rest."""
         if self._leader is not own:
             return
-        next_leader = next(self._first_waiters(), None)
+        next_leader = next(self._first_waiters(), None) if self._in_flight or self._queue else None
         self._leader = next_leader  # in one step: an interrupt here leaves either leader, and never two
         if next_leader is not None:
             self._wake(next_leader)
