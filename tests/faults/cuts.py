@@ -33,13 +33,13 @@ class Cuts(Proxy):
         """The script calls that were sent so far, each as its words."""
         return [words for words in commands(self.sent) if words[0] in (b"EVALSHA", b"EVAL")]
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Let all pass again."""
         self.cut_command = self.cut_middle = self.cut_reply = 0
         self.hold = self.deaf = False
 
     def __exit__(self, *error: object) -> None:
-        self.mend()
+        self.recover()
         super().__exit__(*error)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

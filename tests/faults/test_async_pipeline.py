@@ -213,7 +213,7 @@ def test_cancelling_tasks_whose_batch_cannot_be_sent_cancels_no_other_call(proxy
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            proxy.mend()
+            proxy.recover()
             for taken in range(1, 4):
                 assert (await limiter.take("b")).remaining == 10**6 - taken
 
@@ -295,7 +295,7 @@ def test_a_program_ends_cleanly_while_calls_are_in_flight(proxy: Cuts, prefix: s
     began = time.monotonic()
     asyncio.run(main())
     assert time.monotonic() - began < 1
-    proxy.mend()
+    proxy.recover()
     asyncio.run(stores[0].aclose())
 
 
@@ -415,7 +415,7 @@ def test_64_tasks_survive_faults_and_no_call_is_sent_twice(
                 await asyncio.sleep(0.015)
                 fail(server, proxy, fault)
             await asyncio.gather(*tasks)
-            proxy.mend()
+            proxy.recover()
             assert (await limiter.take("after")).allowed
             return outcomes
 

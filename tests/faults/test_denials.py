@@ -116,8 +116,8 @@ def test_a_denial_is_returned_again_with_the_rest_of_its_wait_and_without_a_call
         again = own.run(limiter.take("a"))
         end = time.monotonic()
         assert (again.allowed, again.source, again.remaining) == (False, "denial-cache", 0)
-        for told, was in ((again.retry_after, first.retry_after), (again.reset_after, first.reset_after)):
-            assert begin - after - 0.000_002 <= was - told <= end - before
+        for now, was in ((again.retry_after, first.retry_after), (again.reset_after, first.reset_after)):
+            assert begin - after - 0.000_002 <= was - now <= end - before
         true = own.run(limiter.peek("a"))
         assert true.source == "store"
         # Counted from the reply, so a little more than the truth and never less.
@@ -209,9 +209,9 @@ def test_long_keys_are_not_remembered(client: Callable[..., Client], policy: Sli
     own = client(denial_ttl=30)
     beside = [SlidingWindow(100, window=60, per="user")] if policy.shared else []
     limiter = own.limiter(policy, *beside)
-    asked = {"user": "u" * 257} if beside else key
-    assert own.run(limiter.take(asked)).allowed
-    assert {own.run(limiter.take(asked)).source for _ in range(3)} == {"store"}
+    long_key = {"user": "u" * 257} if beside else key
+    assert own.run(limiter.take(long_key)).allowed
+    assert {own.run(limiter.take(long_key)).source for _ in range(3)} == {"store"}
     assert len(own.store._denials) == 0
 
 
@@ -433,14 +433,14 @@ def test_while_a_key_is_denied_an_invalid_cost_is_still_refused(client: Callable
     own = client(denial_ttl=30)
     limiter = own.limiter(POLICY)
     full(own, limiter)
-    told = own.store.remembered
+    before = own.store.remembered
     if cost == {}:  # each policy at its own cost, of 1 where none is named
         assert own.run(limiter.allow("a", cost)) is False
         return
     for key in ("a", "fresh"):
         with pytest.raises(InvalidCost):
             own.run(limiter.allow(key, cost))
-    assert own.store.remembered == told
+    assert own.store.remembered == before
 
 
 @pytest.mark.parametrize("key", [None, 1, ["a"], {"a": "a"}, b"a", "\ud800"])
@@ -448,10 +448,10 @@ def test_while_a_key_is_denied_an_invalid_key_is_still_refused(client: Callable[
     own = client(denial_ttl=30)
     limiter = own.limiter(POLICY)
     full(own, limiter)
-    told = own.store.remembered
+    before = own.store.remembered
     with pytest.raises(InvalidKey):
         own.run(limiter.allow(key))
-    assert own.store.remembered == told
+    assert own.store.remembered == before
 
 
 def test_a_limiter_that_is_switched_off_allows_a_denied_key(client: Callable[..., Client]):

@@ -194,7 +194,7 @@ def test_closing_a_store_fails_the_calls_in_flight_and_does_not_wait(proxy: Cuts
             with pytest.raises(StoreTimeout):
                 await held
             assert time.monotonic() - began < 0.5
-            proxy.mend()
+            proxy.recover()
 
     asyncio.run(main())
 
@@ -208,7 +208,7 @@ def test_what_was_still_buffered_when_its_caller_failed_is_never_sent(proxy: Cut
             proxy.deaf = True
             with pytest.raises(StoreTimeout):  # it fills every buffer on its way
                 await store.decide(request_for([str(n) for n in range(2000)]))
-            proxy.mend()
+            proxy.recover()
             await asyncio.sleep(0.3)
             assert (await limiter.peek("0")).remaining == 10**6
 

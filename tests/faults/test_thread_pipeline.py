@@ -329,6 +329,6 @@ def test_16_threads_survive_faults_and_no_call_is_sent_twice(
             time.sleep(0.015)
             fail(server, proxy, fault)
         assert callers.join() == [None] * 16
-        proxy.mend()
+        proxy.recover()
         assert limiter.take("after").allowed
     judge(server, proxy, prefix, outcomes, fault)

@@ -103,9 +103,9 @@ def test_while_a_thread_reads_from_a_tls_connection_no_other_sends_on_it(tls: Tl
 
 @pytest.mark.slow
 def test_no_tls_connection_is_lost_under_load(tls: Tls):
-    lost, asked, end_at = [], [], time.monotonic() + 6
+    lost, call_counts, end_at = [], [], time.monotonic() + 6
 
-    def ask(number: int, limiter: Limiter) -> None:
+    def call(number: int, limiter: Limiter) -> None:
         times = 0
         while time.monotonic() < end_at:
             try:
@@ -113,13 +113,13 @@ def test_no_tls_connection_is_lost_under_load(tls: Tls):
             except Exception as error:  # noqa: BLE001 - any is one too many
                 lost.append(error)
             times += 1
-        asked.append(times)
+        call_counts.append(times)
 
     with RedisStore.from_url(tls.url(), timeout=5) as store:
-        threads = [threading.Thread(target=ask, args=(n, Limiter(POLICY, store=store))) for n in range(24)]
+        threads = [threading.Thread(target=call, args=(n, Limiter(POLICY, store=store))) for n in range(24)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert lost == []
-    assert sum(asked) > 1000
+    assert sum(call_counts) > 1000

@@ -6,6 +6,8 @@ import os
 import time
 from typing import Any
 
+from redis import BlockingConnectionPool
+
 from sluicegate._stores.redis.failures import FAILURES
 
 
@@ -13,15 +15,19 @@ def idle_connection(pool: Any) -> Any | None:
     """Borrow a connection that is idle in the pool and ready for a command. Returns None if there is none.
 
     ``pool.get_connection()`` connects if it has to, for as long as the client's own settings let it. So look first, and
-    hold the pool's lock until the connection is ours: otherwise another thread could take it in between.
+    see that no other thread takes the connection in between.
 
-    This uses two private names of redis-py's `ConnectionPool`. A pool without them, such as a `BlockingConnectionPool`,
-    has no connection to offer here.
+    This uses redis-py's private names for what is in a pool. A pool without them has no connection to offer here.
     """
     try:
         # In a child that was forked, idle connections are the parent's, and its threads may hold the lock for ever.
         if pool.pid != os.getpid():
             return None
+        if isinstance(pool, BlockingConnectionPool):
+            # It has no lock to hold. `is_ready` lets other threads run, so look again.
+            idle = pool.pool.queue
+            is_mine = bool(idle) and (last := idle[-1]) is not None and is_ready(last) and idle[-1] is last
+            return pool.get_connection() if is_mine else None  # type: ignore[no-untyped-call]
         # By `with` alone: an interrupt just after an `acquire` would leave it locked.
         with pool._lock:  # noqa: SLF001
             idle = pool._available_connections  # noqa: SLF001
