@@ -189,14 +189,23 @@ def test_a_connection_that_comes_late_is_given_back_to_the_users_pool(retrying, 
     assert own.connection_pool._available_connections == [connection]
 
 
-def test_a_connection_that_comes_after_the_store_was_closed_is_closed(proxy: Cuts, server, prefix: str):
-    store = RedisStore.from_url(f"{proxy.url}?client_name={prefix}&socket_timeout=10", prefix=prefix, timeout=TIMEOUT)
-    proxy.deaf = True
-    with pytest.raises(StoreUnavailable):
-        Limiter(POLICY, store=store).take("a")
-    store.close()
-    proxy.deaf = False
-    until(lambda: not store._client.connection_pool._in_use_connections)
+def test_a_connection_that_comes_after_the_store_was_closed_is_closed(
+    server: servers.Server, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    looked_up, look_up = threading.Event(), socket.getaddrinfo
+
+    def slow(*args: object, **options: object):
+        looked_up.wait(10)
+        return look_up(*args, **options)
+
+    store = RedisStore.from_url(f"{server.url}?client_name={prefix}", prefix=prefix, timeout=TIMEOUT)
+    with monkeypatch.context() as patched:
+        patched.setattr(redis.connection.socket, "getaddrinfo", slow)
+        with pytest.raises(StoreUnavailable):
+            Limiter(POLICY, store=store).take("a")
+        store.close()
+        looked_up.set()
+        until(lambda: not store._client.connection_pool._in_use_connections)
     assert [each.is_connected for each in store._client.connection_pool._available_connections] == [False]
     until(lambda: all(each["name"] != prefix for each in server.client.client_list()))
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import redis
 
 import servers
 from faults.cuts import Cuts
@@ -25,11 +26,13 @@ from sluicegate import (
     RedisStore,
     SlidingWindow,
     StoreTimeout,
+    StoreUnavailable,
     TokenBucket,
 )
 from sluicegate._core.keys import Key
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Request
+from sluicegate._stores.base import Remembered
 from sluicegate._stores.redis import denials
 from sluicegate._stores.redis.pipeline import queue
 from sluicegate.proof.faketime import stepped_server, why_not
@@ -247,6 +250,19 @@ def test_tasks_in_the_queue_for_a_key_that_is_denied_meanwhile_are_answered_with
 def proxy(server: servers.Server) -> Iterator[Cuts]:
     with Cuts(server.port) as made:
         yield made
+
+
+def test_a_refusal_reaches_only_the_requests_that_were_sent(client: Callable[..., Client]):
+    own = client(denial_ttl=30)
+    full(own, own.limiter(POLICY))
+    steps = own.store._decide([(Charge(POLICY, key, 1),) for key in "ab"], commit=True)
+    assert next(steps)[2] == "1"  # key: that of b
+    with pytest.raises(StopIteration) as done:
+        steps.throw(redis.ResponseError("OOM command not allowed"))
+    remembered, refused = done.value.value
+    assert isinstance(remembered, Remembered)
+    assert isinstance(refused, StoreUnavailable)
+    assert isinstance(refused.__cause__, redis.ResponseError)
 
 
 # Several policies
