@@ -4,12 +4,12 @@ The leader sends the batches and reads the replies. When it leaves, it names the
 still wait. The others sleep until they have their outcome, are named, or are late. So a lone call needs no switch of
 threads.
 
-While the leader waits for a reply it holds no lock, and any caller may send a batch that may join. All state is under
-one lock, but for what only the leader uses.
+While the leader waits for a reply it holds no lock, and any caller may send the next batch. Everything that several
+threads change is under one lock.
 
-Connecting may take longer than a caller may wait: DNS, and the client's own time-outs and retries, have no deadline. So
-a connection that is idle in the pool is used as it is, and a new one is made in a thread of its own, which ends with
-it. The callers wait for it until their deadlines; it serves whoever is there when it comes.
+Connecting may take longer than a caller may wait: DNS and the client's own time-outs and retries know no deadline. So a
+connection that is idle in the pool is used as it is, and a new one is made in a thread of its own, which then ends. The
+callers wait for it until their deadlines. It serves the callers that wait when it comes, or is kept or given back.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class ThreadPipeline(Pipeline):
                 if failure is not None or is_abandoned:
                     connection.disconnect()
                 self._pool.release(connection)
-            if failure is not None and is_newest:  # otherwise a later attempt may succeed
+            if failure is not None and is_newest and self._connection is None:  # otherwise callers may yet be served
                 self._refuse_all(failure)
             if self._leader is not None:
                 self._wake(self._leader)
@@ -256,6 +256,7 @@ class ThreadPipeline(Pipeline):
         return self._connection is None and (self._keeps or self._leader is not None)
 
     def _use(self, connection: Any) -> None:
+        """Make a borrowed connection the pipeline's, with the store's time-out."""
         own_timeout = connection.socket_timeout
         self._socket_timeout = min(own_timeout or self._timeout, self._timeout)
         # Also for sending: while a server does not read, the sender holds the lock and all other callers wait.
