@@ -248,7 +248,7 @@ def test_a_connection_that_is_idle_is_used_without_another_thread(
         started.append(function)
         return _thread.start_new_thread(function, arguments)
 
-    monkeypatch.setattr(threads, "_thread", type("Counted", (), {"start_new_thread": staticmethod(counted)}))
+    monkeypatch.setattr(threads, "_thread", type("Counting", (), {"start_new_thread": staticmethod(counted)}))
     kind = redis.BlockingConnectionPool if "blocking" in client else redis.ConnectionPool
     with contextlib.closing(kind.from_url(server.url)) as pool:
         if client == "own":

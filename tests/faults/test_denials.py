@@ -123,7 +123,7 @@ def test_a_denial_is_returned_again_with_the_rest_of_its_wait_and_without_a_call
             assert begin - after - 0.000_002 <= was - now <= end - before
         true = own.run(limiter.peek("a"))
         assert true.source == "store"
-        # Counted from the reply, so a little more than the truth and never less.
+        # It counts from the reply, so a little more than the truth and never less.
         assert true.retry_after - 0.000_002 <= again.retry_after <= true.retry_after + 0.1
         assert own.store.remembered == n
     assert calls(server) == called + 3  # the peeks
