@@ -1,9 +1,9 @@
-"""A process of a fleet whose requests each pass several policies: many tasks ask, and each answer is written at once.
+"""A process of a fleet whose requests have several policies: many tasks call, and each answer is logged at once.
 
-Its task is its one argument, in JSON: ``url`` and ``prefix``; ``policies``, ``now``, ``limit`` and ``most``, as the
+Its one argument is a task, in JSON: ``url`` and ``prefix``; ``policies``, ``now``, ``limit`` and ``most``, as the
 function `policies` has them; whether costs are ``mixed``; ``tasks``, and how many ``requests`` each of them makes: null
-for as long as the input is open; the ``seed`` of what they ask; and the ``log`` that they write to. Once it is ready it
-says so, and begins when a line comes in.
+for as long as the input is open; the ``seed`` of their requests; and the ``log`` that they write to. It prints a line
+once it is ready, and begins when it reads one.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def policies(kind: str, now: float, limit: int, most: int) -> tuple[Policy, ...]
     )
 
 
-def key_of(asked: Sequence[Policy], value: str) -> dict[str, str]:
+def key_of(limits: Sequence[Policy], value: str) -> dict[str, str]:
     """Return a key whose attributes all have one value."""
-    return {policy.name: value for policy in asked if policy.per}
+    return {policy.name: value for policy in limits if policy.per}
 
 
-class Question(NamedTuple):
-    """A request: its key, what it is asked with as its cost, and what that is for each policy."""
+class Planned(NamedTuple):
+    """A request to make: its key, its cost as the call takes it, and the cost for each policy."""
 
     key: dict[str, str]
     cost: int | dict[str, int]
@@ -72,55 +72,55 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one request was answered: the policies that denied it; None when the answer was lost."""
+    """The answer to one request: the policies that denied it; None if it was lost."""
 
     key: dict[str, str]
     costs: dict[str, int]
     denied_by: list[str] | None
 
 
-def questions(asked: Sequence[Policy], chance: Random, *, mixed: bool) -> Iterator[Question]:
-    """Ask without an end. One attribute at a time is hot, so that it runs dry before the others; or none of them is."""
-    names = [policy.name for policy in asked]
+def plans(limits: Sequence[Policy], chance: Random, *, mixed: bool) -> Iterator[Planned]:
+    """Yield requests without end. One attribute at a time is hot, so that its policy denies before the others."""
+    names = [policy.name for policy in limits]
     while True:
         hot = chance.choice(names)
-        key = {policy.name: chance.choice(HOT if policy.name == hot else COOL) for policy in asked if policy.per}
+        key = {policy.name: chance.choice(HOT if policy.name == hot else COOL) for policy in limits if policy.per}
         cost = chance.choice([1, 1, 2, {chance.choice(names): 3}]) if mixed else 1
         costs = cost if isinstance(cost, dict) else dict.fromkeys(names, cost)
-        yield Question(key, cost, dict.fromkeys(names, 1) | costs)
+        yield Planned(key, cost, dict.fromkeys(names, 1) | costs)
 
 
-def answered(question: Question, decision: Decision) -> Answer:
-    return Answer(question.key, question.costs, [part.policy for part in decision.decisions if not part.allowed])
+def answered(plan: Planned, decision: Decision) -> Answer:
+    return Answer(plan.key, plan.costs, [part.policy for part in decision.decisions if not part.allowed])
 
 
 async def main(task: dict) -> None:
-    asked = policies(task["policies"], task["now"], task["limit"], task["most"])
+    limits = policies(task["policies"], task["now"], task["limit"], task["most"])
     log = os.open(task["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     stop = asyncio.Event()
 
-    async def ask(number: int, limiter: AsyncLimiter) -> None:
-        endless = questions(asked, Random(f"{task['seed']} {number}"), mixed=task["mixed"])
-        for question in itertools.islice(endless, task["requests"]):
+    async def call(number: int, limiter: AsyncLimiter) -> None:
+        endless = plans(limits, Random(f"{task['seed']} {number}"), mixed=task["mixed"])
+        for plan in itertools.islice(endless, task["requests"]):
             if stop.is_set():
                 return
             try:
-                answer = answered(question, await limiter.take(question.key, question.cost))
+                answer = answered(plan, await limiter.take(plan.key, plan.cost))
             except StoreTimeout:
-                answer = Answer(question.key, question.costs, None)
+                answer = Answer(plan.key, plan.costs, None)
             os.write(log, json.dumps(answer).encode() + b"\n")
 
     async with (
         AsyncRedisStore.from_url(task["url"], prefix=task["prefix"], timeout=5) as store,
-        AsyncLimiter(*asked, store=store) as limiter,
+        AsyncLimiter(*limits, store=store) as limiter,
     ):
-        await limiter.peek(key_of(asked, "connect"))
+        await limiter.peek(key_of(limits, "connect"))
         print("ready", flush=True)
         sys.stdin.readline()
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
         async with asyncio.TaskGroup() as group:
             for number in range(task["tasks"]):
-                group.create_task(ask(number, limiter))
+                group.create_task(call(number, limiter))
 
 
 if __name__ == "__main__":

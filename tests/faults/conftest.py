@@ -1,4 +1,4 @@
-"""What the tests of faults share: a proxy that does harm, and an ear for what event loops complain of."""
+"""Fixtures of the tests of faults: a proxy that causes them, and a check of what event loops log."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def proxy(server: servers.Server) -> Iterator[Cuts]:
 
 @pytest.fixture
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """See that no event loop had to complain, as of a task that was destroyed or of an error that nobody saw."""
+    """Check that no event loop logged an error, such as a destroyed task or an exception that was never retrieved."""
     yield
     gc.collect()
     records = caplog.get_records("call") + caplog.records  # of the test, and of what has only just been collected
-    told = [record.getMessage() for record in records if record.name == "asyncio"]
-    assert [message for message in told if "proxy.py" not in message] == []
+    logged = [record.getMessage() for record in records if record.name == "asyncio"]
+    assert [message for message in logged if "proxy.py" not in message] == []

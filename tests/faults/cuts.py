@@ -1,5 +1,4 @@
-"""A proxy that also cuts before a command or in the middle of a reply, adds to what a server says, and reads the
-commands that passed it."""
+"""A proxy that also cuts a command or the middle of a reply, adds bytes, and reads the commands that it passed."""
 
 from __future__ import annotations
 
@@ -10,12 +9,13 @@ from sluicegate.proof.proxy import Proxy
 
 
 class Cuts(Proxy):
-    """A proxy with more to go wrong.
+    """A proxy with more faults.
 
     Attributes:
         cut_command: How many commands are still to be cut: the server never gets it, and the connection is closed.
         cut_middle: How many replies are still to be cut in their middle.
         deaf: While true nothing is read from clients, as from a host that is overwhelmed.
+        mute: How many connections are still to be accepted and never served, as by a server that hangs.
         before: Bytes that come before the next reply, in one piece with it.
         after: Bytes that come after the next reply, in one piece with it.
     """
@@ -25,6 +25,7 @@ class Cuts(Proxy):
         self.cut_command = 0
         self.cut_middle = 0
         self.deaf = False
+        self.mute = 0
         self.before = self.after = b""
 
     @property
@@ -32,14 +33,24 @@ class Cuts(Proxy):
         """The script calls that were sent so far, each as its words."""
         return [words for words in commands(self.sent) if words[0] in (b"EVALSHA", b"EVAL")]
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Let all pass again."""
         self.cut_command = self.cut_middle = self.cut_reply = 0
         self.hold = self.deaf = False
 
     def __exit__(self, *error: object) -> None:
-        self.mend()
+        self.recover()
         super().__exit__(*error)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.mute:
+            self.mute -= 1
+            self._writers.add(writer)
+            await reader.read()  # until the client or the test ends it
+            self._writers.discard(writer)
+            writer.close()
+        else:
+            await super()._serve(reader, writer)
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

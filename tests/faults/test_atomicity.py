@@ -1,4 +1,4 @@
-"""All or nothing, under fire: what each counter was charged is what was allowed, whoever asks and whoever is killed."""
+"""All or nothing under load: each counter is charged exactly what was allowed, also when processes are killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 import servers
 from faults import atomicity_worker
-from faults.atomicity_worker import COOL, HOT, Answer, answered, key_of, policies, questions
+from faults.atomicity_worker import COOL, HOT, Answer, answered, key_of, plans, policies
 from sluicegate import Limiter, MemoryStore, RedisStore
 from sluicegate._core.policy import Policy
 
@@ -68,12 +68,12 @@ def test_a_request_whose_process_is_killed_is_charged_to_all_of_its_policies_or_
     report(f"{KILLS} processes killed, {unheard} charged requests unheard of", answers)
     assert lost(answers) == 0, "an answer was lost within 5 s: is the machine busy? Then nothing can be said"
     assert {len(each.answers()) > 0 for each in killed} == {True}
-    # Each request cost one unit: so all policies have counted the same requests, whoever was killed.
+    # Each request cost one unit: so all policies have counted the same requests, whichever process was killed.
     totals = Counter()
     for (policy, _), units in charged.items():
         totals[policy] += units
     assert set(totals.values()) == {charged["everybody", ""]}
-    # Known to be allowed, so charged; what is charged beyond that was under way in a process that was killed.
+    # Known to be allowed, so charged; what is charged beyond that was in flight in a process that was killed.
     assert known - charged == Counter()
     assert unheard <= KILLS * TASKS
     assert unheard > 0, "no request was under way when a process was killed: nothing was proved"
@@ -88,16 +88,16 @@ def test_a_request_whose_process_is_killed_is_charged_to_all_of_its_policies_or_
 @pytest.mark.parametrize("kind", ["sliding", "mixed"])
 def test_in_memory_each_counter_was_charged_exactly_what_the_threads_were_allowed(kind: str):
     threads, requests = 16, PROCESSES * TASKS * REQUESTS // 16
-    asked = policies(kind, time.time(), LIMIT, MOST)
-    limiter = Limiter(*asked, store=MemoryStore())
+    limits = policies(kind, time.time(), LIMIT, MOST)
+    limiter = Limiter(*limits, store=MemoryStore())
     answers: list[Answer] = []
     start = threading.Barrier(threads)
 
     def work(number: int) -> None:
-        endless = questions(asked, Random(number), mixed=True)
+        endless = plans(limits, Random(number), mixed=True)
         mine = [next(endless) for _ in range(requests)]
         start.wait()
-        answers.extend([answered(question, limiter.take(question.key, question.cost)) for question in mine])
+        answers.extend([answered(plan, limiter.take(plan.key, plan.cost)) for plan in mine])
 
     running = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     for thread in running:
@@ -106,14 +106,14 @@ def test_in_memory_each_counter_was_charged_exactly_what_the_threads_were_allowe
         thread.join()
     report(f"{threads} threads, {kind} policies", answers)
     assert len(answers) == threads * requests
-    judge(answers, charged_in(limiter), asked)
+    judge(answers, charged_in(limiter), limits)
 
 
 # Processes
 
 
 class Worker:
-    """A process that asks, and its answers so far."""
+    """A process that makes requests, and its answers so far."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self.process = process
@@ -129,12 +129,12 @@ class Worker:
     def stop(self) -> None:
         self.process.stdin.close()
 
-    def asks(self) -> bool:
+    def has_answers(self) -> bool:
         assert self.process.poll() is None, "a worker ended by itself"
         return self._log.exists() and self._log.stat().st_size > 0
 
     def answers(self) -> list[Answer]:
-        whole, _, _ = self._log.read_text().rpartition("\n")  # what it was killed over was not written
+        whole, _, _ = self._log.read_text().rpartition("\n")  # a line may be cut
         return [Answer(*json.loads(line)) for line in whole.splitlines()]
 
 
@@ -172,13 +172,13 @@ def raid(task: dict, directory: Path, stack: ExitStack) -> tuple[list[Worker], l
 
     fill()
     while len(killed) < KILLS:
-        asking = [each for each in alive if each.asks()]
-        if len(asking) < 2:
+        at_work = [each for each in alive if each.has_answers()]
+        if len(at_work) < 2:
             assert time.monotonic() < end_at, "the workers do not begin: is the machine slow, or busy?"
             time.sleep(0.01)
             continue
         time.sleep(chance.uniform(0, 0.2))
-        victim = chance.choice(asking)
+        victim = chance.choice(at_work)
         victim.process.kill()
         alive.remove(victim)
         killed.append(victim)
@@ -196,14 +196,14 @@ def await_no_connection(server: servers.Server, name: str) -> None:
 # What was answered, and what was charged
 
 
-def judge(answers: Sequence[Answer], charged: Units, asked: Sequence[Policy]) -> None:
+def judge(answers: Sequence[Answer], charged: Units, limits: Sequence[Policy]) -> None:
     """Hold what was charged to what was allowed; and refuse to say so where a policy hardly denied anything."""
     assert lost(answers) == 0, "an answer was lost within 5 s: is the machine busy? Then nothing can be said"
     known = allowed(answers)
     wrong = {counter: (known[counter], charged[counter]) for counter in known | charged}
     assert {counter: units for counter, units in wrong.items() if units[0] != units[1]} == {}
-    assert min(denials(answers)[policy.name] for policy in asked) > 100
-    dry = [(policy, name) for policy in asked for name in (HOT if policy.per else [""])]
+    assert min(denials(answers)[policy.name] for policy in limits) > 100
+    dry = [(policy, name) for policy in limits for name in (HOT if policy.per else [""])]
     assert {charged[policy.name, name] - policy.burst for policy, name in dry} == {0}
 
 

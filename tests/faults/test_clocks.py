@@ -1,4 +1,4 @@
-"""What wrong clocks do, in real time: a client's nothing; a step of the server's what docs/clocks.md says (G8)."""
+"""Wrong clocks in real time: a client's has no effect; a step of the server's has that of docs/clocks.md (G8)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stepped() -> Iterator[SteppedServer]:
 
 
 class Client:
-    """A limiter over a server, which can ask without a pause while the test steps the clock."""
+    """A limiter over a server, which can call without a pause while the test steps the clock."""
 
     def __init__(
         self, stepped: SteppedServer, *, limit: int = LIMIT, window: float = WINDOW, buckets: int | None = None
@@ -50,13 +50,13 @@ class Client:
         self._server = stepped.server.client
         self._threads = ThreadPoolExecutor(1)
 
-    def ask(self, seconds: float):
-        """Start to ask for one key; call what is returned for the records."""
-        asking = self._threads.submit(worker.hammer, self.limiter, ["a"], seconds, threads=2)
-        return lambda: [Record(*fields) for fields in asking.result()]
+    def hammer(self, seconds: float):
+        """Start to call for one key. Returns a function that waits for the end and returns the records."""
+        calls = self._threads.submit(worker.hammer, self.limiter, ["a"], seconds, threads=2)
+        return lambda: [Record(*fields) for fields in calls.result()]
 
     def take(self, cost: int = 1) -> Decision:
-        """Take, and see that the server keeps the key until it is idle, so for every wait that may be told of it."""
+        """Take, and see that the server keeps the key until it is idle, so for every wait that it may return."""
         began = time.monotonic()
         decision = self.limiter.take("a", cost)
         assert decision.retry_after <= decision.reset_after
@@ -95,8 +95,8 @@ def test_a_clients_clock_an_hour_off_has_no_effect(server: servers.Server, prefi
             )
             for clock, faked in clocks.items()
         }
-        told = {clock: json.loads(each.stdout.readline()) - time.time() for clock, each in workers.items()}
-        assert told == pytest.approx({"true": 0, "an hour ahead": 3600, "an hour behind": -3600}, abs=30)
+        offsets = {clock: json.loads(each.stdout.readline()) - time.time() for clock, each in workers.items()}
+        assert offsets == pytest.approx({"true": 0, "an hour ahead": 3600, "an hour behind": -3600}, abs=30)
         began = time.monotonic()
         for each in workers.values():
             each.stdin.write("go\n")
@@ -120,15 +120,15 @@ def test_a_clients_clock_an_hour_off_has_no_effect(server: servers.Server, prefi
 
 
 @pytest.mark.parametrize(("back", "lasts", "repaired"), [(0.6, WINDOW + 0.6, 0), (30, WINDOW, 1)])
-def test_after_a_step_back_it_is_never_over_and_soon_as_before(
+def test_after_a_step_back_a_limit_is_never_exceeded_and_soon_works_as_before(
     stepped: SteppedServer, back: float, lasts: float, repaired: int
 ):
     with Client(stepped) as client:
-        asked = client.ask(4)
+        finish = client.hammer(4)
         time.sleep(1.6)
         stepped_at = stepped.step(-back)
         seen_at = time.monotonic()
-        records = asked()
+        records = finish()
         report(f"{back} s back", records)
         assert client.store.repaired == repaired
     assert over(records, LIMIT, WINDOW)[:3] == []
@@ -139,7 +139,7 @@ def test_after_a_step_back_it_is_never_over_and_soon_as_before(
     assert full(between(records, stepped_at)) == LIMIT
 
 
-def test_after_a_step_back_of_less_than_a_window_units_are_held_so_much_longer_and_the_wait_says_so(
+def test_a_step_back_of_less_than_a_window_holds_units_as_much_longer_and_the_wait_says_so(
     stepped: SteppedServer,
 ):
     with Client(stepped, limit=5, window=2.0) as client:
@@ -151,10 +151,10 @@ def test_after_a_step_back_of_less_than_a_window_units_are_held_so_much_longer_a
         assert denied.retry_after == pytest.approx(2.0 + 1.5, abs=answered_at - began + 0.001)
         assert denied.retry_after > 2.0
         while True:
-            asked_at = time.monotonic()
+            called_at = time.monotonic()
             if client.take().allowed:
                 break
-            assert asked_at <= answered_at + denied.retry_after, "denied after the wait that was told"
+            assert called_at <= answered_at + denied.retry_after, "denied after the wait that was returned"
             time.sleep(0.005)
         assert time.monotonic() >= began + 2.0 + 1.5
         assert client.store.repaired == 0
@@ -171,7 +171,7 @@ def test_a_step_back_of_30_s_in_a_window_of_60_is_a_wait_of_90(stepped: SteppedS
 
 
 @pytest.mark.parametrize(("back", "repaired"), [(1.5, 0), (2.5, None), (30, 1)])
-def test_what_buckets_rounded_up_is_not_given_back_early_after_a_step_back(
+def test_units_rounded_up_by_buckets_do_not_come_back_early_after_a_step_back(
     stepped: SteppedServer, back: float, repaired: int | None
 ):
     with Client(stepped, limit=2, window=2.0, buckets=2) as client:
@@ -194,10 +194,10 @@ def test_what_buckets_rounded_up_is_not_given_back_early_after_a_step_back(
 
 def test_a_step_forward_gives_at_most_one_more_limit(stepped: SteppedServer):
     with Client(stepped) as client:
-        asked = client.ask(4)
+        finish = client.hammer(4)
         time.sleep(1.5)
         stepped_at = stepped.step(30)
-        records = asked()
+        records = finish()
         report("30 s forward", records)
         assert client.store.repaired == 0
     assert over(records, LIMIT, WINDOW), "the step gave nothing: the clock was not stepped"
@@ -211,17 +211,17 @@ def test_a_step_forward_gives_at_most_one_more_limit(stepped: SteppedServer):
 
 
 @pytest.mark.parametrize("lasts", [0.3, 1.7])
-def test_a_year_forward_and_back_gives_at_most_one_more_limit_and_is_over_a_window_later(
+def test_a_year_forward_and_back_gives_at_most_one_more_limit_and_has_no_effect_a_window_later(
     stepped: SteppedServer, lasts: float
 ):
     with Client(stepped) as client:
-        asked = client.ask(3.5 + lasts)
+        finish = client.hammer(3.5 + lasts)
         time.sleep(1.5)
         forward_at = stepped.step(YEAR)
         time.sleep(lasts)
         back_at = stepped.step(0)
         seen_at = time.monotonic()
-        records = asked()
+        records = finish()
         report(f"a year forward, and back after {lasts} s", records)
         assert client.store.repaired == 1
     assert over(records, LIMIT, WINDOW), "the step gave nothing: the clock was not stepped"
@@ -234,7 +234,7 @@ def test_a_year_forward_and_back_gives_at_most_one_more_limit_and_is_over_a_wind
     assert max(record.start for record in too_long) <= first_end(records, seen_at) + WINDOW + 0.005
 
 
-def test_a_key_stamped_a_year_ahead_is_mended_once_and_answers_as_ever_after_a_window(stepped: SteppedServer):
+def test_a_key_stamped_a_year_ahead_is_repaired_once_and_works_as_before_after_a_window(stepped: SteppedServer):
     with Client(stepped) as client:
         stamp_a_year_ahead(stepped, client)
         denied = client.take()
@@ -247,7 +247,7 @@ def test_a_key_stamped_a_year_ahead_is_mended_once_and_answers_as_ever_after_a_w
         assert client.store.repaired == 1
 
 
-def test_a_key_stamped_a_year_ahead_expires_after_about_a_window_once_it_is_mended(stepped: SteppedServer):
+def test_a_key_stamped_a_year_ahead_expires_after_about_a_window_once_it_is_repaired(stepped: SteppedServer):
     with Client(stepped) as client:
         stamp_a_year_ahead(stepped, client)
         assert not client.take().allowed
@@ -255,7 +255,7 @@ def test_a_key_stamped_a_year_ahead_expires_after_about_a_window_once_it_is_mend
         assert client.ttl() <= 1.2 * WINDOW
 
 
-def test_a_peek_at_a_key_stamped_a_year_ahead_mends_nothing_and_counts_nothing(stepped: SteppedServer):
+def test_a_peek_at_a_key_stamped_a_year_ahead_repairs_nothing_and_counts_nothing(stepped: SteppedServer):
     with Client(stepped) as client:
         stamp_a_year_ahead(stepped, client)
         assert not client.limiter.peek("a").allowed
@@ -271,7 +271,7 @@ def stamp_a_year_ahead(stepped: SteppedServer, client: Client) -> None:
     assert client.ttl() > YEAR
 
 
-def test_whatever_the_steps_the_key_outlives_the_wait_that_is_told_and_none_is_longer_than_two_windows(
+def test_after_any_steps_a_key_outlives_its_wait_and_no_wait_is_longer_than_two_windows(
     stepped: SteppedServer,
 ):
     with Client(stepped, limit=4) as client:

@@ -1,4 +1,4 @@
-"""What a call does when the server, or the way to it, fails: no call is sent twice, and it says what is known."""
+"""Calls while the server, or the way to it, fails: none is sent twice, and each error says what is known."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ from sluicegate import (
     StoreTimeout,
     StoreUnavailable,
 )
+from sluicegate._core.request import Charge, Request
 from sluicegate.proof.proxy import Proxy
 
 POLICY = SlidingWindow(100, window=60)
 
 
 class Client:
-    """A limiter over a URL or over a client of one's own, for threads or for tasks: the same verbs for both."""
+    """A limiter over a URL or over the user's own client, for threads or for tasks, with the same verbs for both."""
 
     def __init__(self, form: str, url: str, prefix: str, *, timeout: float = 0.5, given: bool = False) -> None:
         self.runner = asyncio.Runner() if form == "async" else None
@@ -56,7 +57,7 @@ class Client:
         return self._run(self.limiter.peek(key))
 
     def rest(self) -> None:
-        """Give an event loop the time that it has in a program that runs, to see what happened meanwhile."""
+        """Let an event loop run for a moment, so that it sees what happened meanwhile."""
         if self.runner:
             self.runner.run(asyncio.sleep(0.02))
 
@@ -168,7 +169,7 @@ def test_script_flush_is_survived_without_a_second_charge(form: str, server: ser
             server.client.script_flush()
 
 
-def test_with_no_server_the_call_says_at_once_that_nothing_was_taken(form: str):
+def test_without_a_server_a_call_fails_at_once_and_nothing_was_taken(form: str):
     with client(form, url(servers.free_port()), "test:") as limiter:
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="nothing was taken") as caught:
@@ -178,7 +179,7 @@ def test_with_no_server_the_call_says_at_once_that_nothing_was_taken(form: str):
 
 
 @pytest.mark.parametrize("kind", servers.binaries())
-def test_a_paused_server_is_answered_for_within_the_timeout_and_comes_back(form: str, kind: str):
+def test_with_a_paused_server_a_call_fails_within_the_timeout_and_later_ones_work(form: str, kind: str):
     with servers.running(kind) as own, client(form, own.url, "test:", timeout=0.3) as limiter:
         assert limiter.take().remaining == 99
         os.kill(own.process.pid, signal.SIGSTOP)
@@ -194,7 +195,7 @@ def test_a_paused_server_is_answered_for_within_the_timeout_and_comes_back(form:
 
 
 @pytest.mark.parametrize("kind", servers.binaries())
-def test_a_server_that_is_killed_and_started_again_is_used_again_without_a_restart(form: str, kind: str):
+def test_after_a_restart_of_the_server_the_same_limiter_works(form: str, kind: str):
     own = servers.start(kind)
     with client(form, own.url, "test:") as limiter:
         assert limiter.take().remaining == 99
@@ -210,7 +211,7 @@ def test_a_server_that_is_killed_and_started_again_is_used_again_without_a_resta
 
 
 @pytest.mark.parametrize("kind", servers.binaries())
-def test_what_the_server_refuses_takes_nothing_and_says_why(form: str, kind: str):
+def test_a_refusal_by_the_server_takes_nothing_and_says_why(form: str, kind: str):
     with servers.running(kind) as own, client(form, own.url, "test:") as limiter:
         limiter.take()
         for setting, value, normal, words in (
@@ -230,7 +231,7 @@ def test_what_the_server_refuses_takes_nothing_and_says_why(form: str, kind: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", servers.binaries())
-def test_a_node_of_a_cluster_is_named_as_what_it_is_and_takes_nothing(form: str, kind: str):
+def test_the_error_of_a_cluster_node_says_so_and_nothing_was_taken(form: str, kind: str):
     with servers.running(kind, "--cluster-enabled", "yes") as own:
         own.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         end = time.monotonic() + 10
@@ -238,14 +239,16 @@ def test_a_node_of_a_cluster_is_named_as_what_it_is_and_takes_nothing(form: str,
             assert time.monotonic() < end
             time.sleep(0.01)
         with client(form, own.url, "x:") as limiter:
-            requests = [((POLICY, key, 1),) for key in "ab"]  # of two slots, as where callers share a call
+            request = Request(
+                tuple(Charge(POLICY, key, 1) for key in "ab")
+            )  # in two slots, like callers that share a call
             with pytest.raises(StoreUnavailable, match=r"node of a cluster, which this version .*nothing was taken"):
-                limiter._run(limiter.store.decide(requests))
+                limiter._run(limiter.store.decide(request))
             assert [limiter.take(key).remaining for key in "ab"] == [99, 99]
 
 
 @pytest.mark.parametrize("kind", servers.binaries())
-def test_a_wrong_password_is_said_and_not_shown(form: str, kind: str):
+def test_a_wrong_password_is_reported_and_not_shown(form: str, kind: str):
     with servers.running(kind) as own, client(form, own.url.replace("//", "//:s3cret@"), "test:") as limiter:
         own.client.config_set("requirepass", "another")
         with pytest.raises(StoreUnavailable, match="nothing was taken") as caught:
@@ -262,7 +265,7 @@ def test_512_tasks_on_one_limiter_are_all_answered(server: servers.Server, prefi
     assert sum(asyncio.run(main())) == 1000
 
 
-def test_a_limiter_made_from_a_url_serves_one_event_loop_after_the_other(server: servers.Server, prefix: str):
+def test_a_store_made_from_a_url_works_on_one_event_loop_after_the_other(server: servers.Server, prefix: str):
     store = AsyncRedisStore.from_url(server.url, prefix=prefix)
     limiter = AsyncLimiter(POLICY, store=store)
 
@@ -279,7 +282,7 @@ def test_a_limiter_made_from_a_url_serves_one_event_loop_after_the_other(server:
         gc.collect()
 
 
-def test_a_store_of_another_event_loop_says_so(server: servers.Server, prefix: str):
+def test_a_store_that_belongs_to_another_event_loop_raises(server: servers.Server, prefix: str):
     async def other(limiter: AsyncLimiter) -> None:
         with pytest.raises(InvalidStore, match="belongs to another event loop, nothing was taken"):
             await limiter.allow("a")
@@ -294,7 +297,7 @@ def test_a_store_of_another_event_loop_says_so(server: servers.Server, prefix: s
     asyncio.run(main())
 
 
-def test_512_tasks_over_a_clients_own_small_pool_are_all_answered(server: servers.Server, prefix: str):
+def test_512_tasks_over_a_client_with_a_small_pool_are_all_answered(server: servers.Server, prefix: str):
     async def main() -> list[bool]:
         async with redis.asyncio.Redis.from_url(server.url, max_connections=3) as own:
             limiter = AsyncLimiter(SlidingWindow(500, window=60), store=AsyncRedisStore(own, prefix=prefix, timeout=5))
@@ -303,7 +306,7 @@ def test_512_tasks_over_a_clients_own_small_pool_are_all_answered(server: server
     assert sum(asyncio.run(main())) == 500
 
 
-def test_cancelled_tasks_harm_no_other(server: servers.Server, prefix: str):
+def test_cancelling_every_third_task_affects_no_other(server: servers.Server, prefix: str):
     async def main() -> tuple[int, int]:
         async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
             limiter = AsyncLimiter(SlidingWindow(1000, window=60), store=store)
@@ -322,7 +325,7 @@ def test_cancelled_tasks_harm_no_other(server: servers.Server, prefix: str):
     assert answered <= counted <= 400
 
 
-def test_a_client_that_was_given_is_never_closed(form: str, server: servers.Server, prefix: str):
+def test_a_client_that_the_user_passed_is_never_closed(form: str, server: servers.Server, prefix: str):
     if form == "sync":
         own = redis.Redis.from_url(server.url)
         with RedisStore(own, prefix=prefix) as store, Limiter(POLICY, store=store) as limiter:
@@ -367,14 +370,15 @@ def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Serv
     assert connections() == 0
 
 
-def test_a_child_forked_off_while_calls_were_under_way_is_answered(server: servers.Server, prefix: str):
+def test_a_child_forked_while_calls_were_in_flight_works(server: servers.Server, prefix: str):
     code = (
         "import os, sys, threading\nfrom sluicegate import *\n"
         "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=5)\n"
         "limiter = Limiter(SlidingWindow(10**9, window=60), store=store)\n"
         "limiter.take('a')\n"
-        "locks = store._client.connection_pool._lock, store._line._lock\n"  # as a thread holds them that leads the line
-        "store._line._led = True\n"
+        "pipeline = store._pipeline(())\n"
+        "locks = store._client.connection_pool._lock, pipeline._lock\n"  # as the leader in another thread holds them
+        "pipeline._leader = object()\n"
         "holder = threading.Thread(target=lambda: [lock.acquire() for lock in locks])\n"
         "holder.start(); holder.join()\n"
         "child = os.fork()\n"
@@ -397,7 +401,7 @@ def test_closing_on_another_event_loop_than_the_calls_works(server: servers.Serv
 @pytest.mark.parametrize(
     "option", ["?encoding=bogus", "?socket_timeout=-1", "?socket_connect_timeout=-1", "?protocol=nine"]
 )
-def test_whatever_a_url_asks_for_no_call_raises_an_unexpected_type(form: str, server: servers.Server, option: str):
+def test_no_option_in_a_url_makes_a_call_raise_an_unexpected_type(form: str, server: servers.Server, option: str):
     try:
         with client(form, server.url + option, "test:") as limiter:
             limiter.peek()
@@ -405,12 +409,12 @@ def test_whatever_a_url_asks_for_no_call_raises_an_unexpected_type(form: str, se
         pass
 
 
-def test_a_host_that_cannot_be_one_is_an_unavailable_store(form: str):
+def test_an_invalid_host_is_an_unavailable_store(form: str):
     with client(form, "redis://foo..bar/0", "test:") as limiter, pytest.raises(StoreUnavailable):
         limiter.take()
 
 
-def test_tasks_cancelled_while_connections_are_renewed_lose_none_of_them(server: servers.Server, prefix: str):
+def test_cancelling_tasks_while_they_reconnect_leaks_no_connection(server: servers.Server, prefix: str):
     async def main() -> None:
         chance = Random(1)
         async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:

@@ -1,4 +1,4 @@
-"""Denials that a store remembers: given for as long as they cannot be wrong, told exactly, and felt when they end."""
+"""Denials that a store remembers: returned while they cannot be wrong, with exact waits, and dropped in time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import redis
 
 import servers
 from faults.cuts import Cuts
@@ -25,10 +26,13 @@ from sluicegate import (
     RedisStore,
     SlidingWindow,
     StoreTimeout,
+    StoreUnavailable,
     TokenBucket,
 )
 from sluicegate._core.keys import Key
 from sluicegate._core.policy import Policy
+from sluicegate._core.request import Charge, Request
+from sluicegate._stores.base import Remembered
 from sluicegate._stores.redis import denials
 from sluicegate._stores.redis.pipeline import queue
 from sluicegate.proof.faketime import stepped_server, why_not
@@ -89,7 +93,7 @@ def calls(server: servers.Server) -> int:
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
 
 
-# What is remembered, and how it is told
+# Which denials are remembered, and the waits that they return
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def calls(server: servers.Server) -> int:
     [POLICY, TokenBucket(2, window=60), FixedWindow(2, window=86_400), CalendarWindow(2, every="month")],
     ids=lambda policy: policy.algorithm,
 )
-def test_a_denial_is_given_again_with_the_wait_that_is_left_and_no_call(
+def test_a_denial_is_returned_again_with_the_rest_of_its_wait_and_without_a_call(
     client: Callable[..., Client], server: servers.Server, policy: Policy
 ):
     own = client(denial_ttl=20)
@@ -115,11 +119,11 @@ def test_a_denial_is_given_again_with_the_wait_that_is_left_and_no_call(
         again = own.run(limiter.take("a"))
         end = time.monotonic()
         assert (again.allowed, again.source, again.remaining) == (False, "denial-cache", 0)
-        for told, was in ((again.retry_after, first.retry_after), (again.reset_after, first.reset_after)):
-            assert begin - after - 0.000_002 <= was - told <= end - before
+        for now, was in ((again.retry_after, first.retry_after), (again.reset_after, first.reset_after)):
+            assert begin - after - 0.000_002 <= was - now <= end - before
         true = own.run(limiter.peek("a"))
         assert true.source == "store"
-        # CounterKey from the reply, so a little more than the truth and never less.
+        # It counts from the reply, so a little more than the truth and never less.
         assert true.retry_after - 0.000_002 <= again.retry_after <= true.retry_after + 0.1
         assert own.store.remembered == n
     assert calls(server) == called + 3  # the peeks
@@ -127,7 +131,7 @@ def test_a_denial_is_given_again_with_the_wait_that_is_left_and_no_call(
     assert (own.store.remembered, calls(server)) == (4, called + 3)
 
 
-def test_a_denial_is_given_no_longer_than_its_wait_and_never_over(client: Callable[..., Client]):
+def test_a_denial_is_remembered_no_longer_than_its_wait(client: Callable[..., Client]):
     own, policy = client(), SlidingWindow(1, window=0.15)
     limiter, allowed = own.limiter(policy), []
     end = time.monotonic() + 0.6
@@ -142,7 +146,7 @@ def test_a_denial_is_given_no_longer_than_its_wait_and_never_over(client: Callab
     assert own.store.remembered > 10
 
 
-def test_what_could_be_answered_otherwise_asks_the_store(client: Callable[..., Client]):
+def test_a_request_with_another_possible_answer_calls_the_server(client: Callable[..., Client]):
     own = client()
     limiter = own.limiter(POLICY)
     small, large = (own.limiter(SlidingWindow(limit, window=60, name="two")) for limit in (1, 3))
@@ -165,7 +169,7 @@ def test_what_could_be_answered_otherwise_asks_the_store(client: Callable[..., C
 
 
 @pytest.mark.parametrize("ttl", [0, 0.0])
-def test_without_a_time_to_live_none_is_remembered(client: Callable[..., Client], server: servers.Server, ttl: float):
+def test_with_a_ttl_of_0_no_denial_is_remembered(client: Callable[..., Client], server: servers.Server, ttl: float):
     own = client(denial_ttl=ttl)
     limiter = own.limiter(POLICY)
     own.run(limiter.take("a", 2))
@@ -175,20 +179,21 @@ def test_without_a_time_to_live_none_is_remembered(client: Callable[..., Client]
 
 
 @pytest.mark.parametrize("ttl", [-1, 61, True, "1", None, float("nan"), float("inf")])
-def test_a_time_to_live_that_is_none_is_refused(form: str, ttl: object):
+def test_an_invalid_ttl_is_refused(form: str, ttl: object):
     kind = RedisStore if form == "sync" else AsyncRedisStore
     with pytest.raises(ValueError, match="denial_ttl must be seconds from 0 to 60, got "):
         kind.from_url("redis://127.0.0.1:1/0", denial_ttl=ttl)
 
 
-def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(
+def test_the_number_of_denials_is_bounded_and_the_oldest_goes_first(
     client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(denials, "MOST", 50)
+    monkeypatch.setattr(denials, "MAX_DENIALS", 50)
     own = client(denial_ttl=30)
     keys = [f"k{n}" for n in range(80)]
     for _ in range(3):
-        own.run(own.store.decide([((POLICY, key, 1),) for key in keys]))
+        for key in keys:
+            own.run(own.store.decide(Request((Charge(POLICY, key, 1),))))
     assert len(own.store._denials) == 50
     sources = [own.run(own.limiter(POLICY).take(key)).source for key in reversed(keys)]
     assert sources == ["denial-cache"] * 50 + ["store"] * 30
@@ -207,15 +212,13 @@ def test_long_keys_are_not_remembered(client: Callable[..., Client], policy: Sli
     own = client(denial_ttl=30)
     beside = [SlidingWindow(100, window=60, per="user")] if policy.shared else []
     limiter = own.limiter(policy, *beside)
-    asked = {"user": "u" * 257} if beside else key
-    assert own.run(limiter.take(asked)).allowed
-    assert {own.run(limiter.take(asked)).source for _ in range(3)} == {"store"}
+    long_key = {"user": "u" * 257} if beside else key
+    assert own.run(limiter.take(long_key)).allowed
+    assert {own.run(limiter.take(long_key)).source for _ in range(3)} == {"store"}
     assert len(own.store._denials) == 0
 
 
-def test_a_flood_of_denied_requests_costs_a_call_for_each_time_to_live(
-    client: Callable[..., Client], server: servers.Server
-):
+def test_a_flood_of_denied_requests_costs_one_call_per_ttl(client: Callable[..., Client], server: servers.Server):
     own = client(denial_ttl=0.2)
     limiter = own.limiter(POLICY)
     own.run(limiter.take("a", 2))
@@ -226,7 +229,7 @@ def test_a_flood_of_denied_requests_costs_a_call_for_each_time_to_live(
     assert 1 <= calls(server) - called <= most
 
 
-def test_tasks_that_wait_for_a_key_that_becomes_denied_are_answered_without_a_call(proxy: Cuts, prefix: str):
+def test_tasks_in_the_queue_for_a_key_that_is_denied_meanwhile_are_answered_without_a_call(proxy: Cuts, prefix: str):
     async def main() -> None:
         async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
             limiter = AsyncLimiter(POLICY, store=store)
@@ -237,7 +240,7 @@ def test_tasks_that_wait_for_a_key_that_becomes_denied_are_answered_without_a_ca
             proxy.hold = False
             sources = [decision.source for decision in await asyncio.gather(*tasks)]
             sent = sum(int(words[2]) for words in proxy.scripts if words[0] == b"EVALSHA") - 1
-            assert sources.count("store") == sent <= queue.IN_FLIGHT * queue.BATCH
+            assert sources.count("store") == sent <= queue.MAX_IN_FLIGHT * queue.MAX_CHARGES
             assert sources.count("denial-cache") == store.remembered == 2000 - sent
 
     asyncio.run(main())
@@ -249,10 +252,23 @@ def proxy(server: servers.Server) -> Iterator[Cuts]:
         yield made
 
 
+def test_a_refusal_reaches_only_the_requests_that_were_sent(client: Callable[..., Client]):
+    own = client(denial_ttl=30)
+    full(own, own.limiter(POLICY))
+    steps = own.store._decide([(Charge(POLICY, key, 1),) for key in "ab"], commit=True)
+    assert next(steps)[2] == "1"  # key: that of b
+    with pytest.raises(StopIteration) as done:
+        steps.throw(redis.ResponseError("OOM command not allowed"))
+    remembered, refused = done.value.value
+    assert isinstance(remembered, Remembered)
+    assert isinstance(refused, StoreUnavailable)
+    assert isinstance(refused.__cause__, redis.ResponseError)
+
+
 # Several policies
 
 
-def test_of_several_policies_it_is_kept_until_the_shortest_wait_of_those_that_deny(client: Callable[..., Client]):
+def test_a_denial_by_several_policies_is_remembered_until_the_shortest_of_their_waits(client: Callable[..., Client]):
     own = client(denial_ttl=5)
     short, long, free = (
         SlidingWindow(1, window=0.2, name="short"),
@@ -277,7 +293,7 @@ def test_of_several_policies_it_is_kept_until_the_shortest_wait_of_those_that_de
     assert [part.remaining for part in own.run(limiter.take("a")).decisions] == [1, 0, 8]
 
 
-# What gives units back
+# Giving units back
 
 
 def full(own: Client, limiter: Limiter | AsyncLimiter) -> None:
@@ -289,7 +305,9 @@ def full(own: Client, limiter: Limiter | AsyncLimiter) -> None:
 
 
 @pytest.mark.parametrize("where", ["same store", "another store", "the other form"])
-def test_what_is_forgotten_in_this_process_is_felt_at_once(client: Callable[..., Client], form: str, where: str):
+def test_forgetting_a_key_in_this_process_drops_its_denials_at_once(
+    client: Callable[..., Client], form: str, where: str
+):
     own = client(denial_ttl=30)
     limiter = own.limiter(POLICY)
     if where == "same store":
@@ -306,7 +324,7 @@ def test_what_is_forgotten_in_this_process_is_felt_at_once(client: Callable[...,
 
 
 @pytest.mark.parametrize("where", ["same store", "another store"])
-def test_a_block_that_ends_in_this_process_is_felt_at_once(client: Callable[..., Client], where: str):
+def test_lifting_a_block_in_this_process_drops_its_denials_at_once(client: Callable[..., Client], where: str):
     own = client(denial_ttl=30)
     limiter, other = own.limiter(POLICY), own if where == "same store" else client()
     blocks = other.limiter(POLICY)
@@ -319,9 +337,7 @@ def test_a_block_that_ends_in_this_process_is_felt_at_once(client: Callable[...,
     assert own.run(limiter.allow("a"))
 
 
-def test_a_denial_that_was_on_its_way_is_not_kept_when_its_key_was_forgotten(
-    proxy: Cuts, server: servers.Server, prefix
-):
+def test_a_denial_in_flight_is_not_remembered_if_its_key_is_forgotten(proxy: Cuts, server: servers.Server, prefix):
     async def main() -> None:
         async with (
             AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5, denial_ttl=30) as slow,
@@ -342,9 +358,7 @@ def test_a_denial_that_was_on_its_way_is_not_kept_when_its_key_was_forgotten(
     asyncio.run(main())
 
 
-def test_a_denial_is_not_given_once_another_answer_has_shown_that_its_key_was_forgotten(
-    proxy: Cuts, server: servers.Server, prefix: str
-):
+def test_a_denial_is_not_returned_while_its_key_is_being_forgotten(proxy: Cuts, server: servers.Server, prefix: str):
     async def main() -> None:
         async with (
             AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as slow,
@@ -369,7 +383,9 @@ def test_a_denial_is_not_given_once_another_answer_has_shown_that_its_key_was_fo
 
 
 @pytest.mark.parametrize("cut", ["cut_reply", "cut_command"])
-def test_what_may_have_been_forgotten_is_asked_again(client: Callable[..., Client], proxy: Cuts, cut: str):
+def test_a_key_that_may_have_been_forgotten_calls_the_server_again(
+    client: Callable[..., Client], proxy: Cuts, cut: str
+):
     own, other = client(denial_ttl=30), client(url=proxy.url)
     limiter = own.limiter(POLICY)
     blocks = other.limiter(POLICY)
@@ -381,7 +397,7 @@ def test_what_may_have_been_forgotten_is_asked_again(client: Callable[..., Clien
     assert own.run(limiter.take("a")).source == "store"
 
 
-def test_what_another_process_gives_back_is_felt_within_the_time_to_live(
+def test_units_given_back_by_another_process_are_seen_within_the_ttl(
     client: Callable[..., Client], server: servers.Server, prefix: str
 ):
     own = client(denial_ttl=0.4)
@@ -401,7 +417,7 @@ def test_what_another_process_gives_back_is_felt_within_the_time_to_live(
 
 
 @pytest.mark.slow
-def test_a_step_forward_of_the_servers_clock_is_felt_within_the_time_to_live():
+def test_a_step_forward_of_the_servers_clock_is_seen_within_the_ttl():
     if why_not():
         pytest.skip(why_not())
     with stepped_server() as stepped:
@@ -416,7 +432,7 @@ def test_a_step_forward_of_the_servers_clock_is_felt_within_the_time_to_live():
         own.close()
 
 
-def test_a_raised_limit_is_felt_at_once(client: Callable[..., Client]):
+def test_a_raised_limit_is_seen_at_once(client: Callable[..., Client]):
     own, limit = client(denial_ttl=30), {"a": 2}
     limiter = own.limiter(POLICY, limits=limit.get, limits_ttl=0)
     full(own, limiter)
@@ -425,36 +441,36 @@ def test_a_raised_limit_is_felt_at_once(client: Callable[..., Client]):
     assert own.run(own.limiter(SlidingWindow(5, window=60, name="two")).take("a")).remaining == 1
 
 
-# The way of allow, which makes no decision
+# allow, which makes no decision
 
 
 @pytest.mark.parametrize("cost", [True, 1.0, "x", [1], {}, None, 0, -1, 2.5])
-def test_while_a_key_is_denied_a_cost_that_is_none_is_refused_as_ever(client: Callable[..., Client], cost: object):
+def test_while_a_key_is_denied_an_invalid_cost_is_still_refused(client: Callable[..., Client], cost: object):
     own = client(denial_ttl=30)
     limiter = own.limiter(POLICY)
     full(own, limiter)
-    told = own.store.remembered
+    before = own.store.remembered
     if cost == {}:  # each policy at its own cost, of 1 where none is named
         assert own.run(limiter.allow("a", cost)) is False
         return
     for key in ("a", "fresh"):
         with pytest.raises(InvalidCost):
             own.run(limiter.allow(key, cost))
-    assert own.store.remembered == told
+    assert own.store.remembered == before
 
 
 @pytest.mark.parametrize("key", [None, 1, ["a"], {"a": "a"}, b"a", "\ud800"])
-def test_while_a_key_is_denied_what_is_no_key_is_refused_as_ever(client: Callable[..., Client], key: object):
+def test_while_a_key_is_denied_an_invalid_key_is_still_refused(client: Callable[..., Client], key: object):
     own = client(denial_ttl=30)
     limiter = own.limiter(POLICY)
     full(own, limiter)
-    told = own.store.remembered
+    before = own.store.remembered
     with pytest.raises(InvalidKey):
         own.run(limiter.allow(key))
-    assert own.store.remembered == told
+    assert own.store.remembered == before
 
 
-def test_a_limiter_that_is_switched_off_allows_a_key_that_is_denied(client: Callable[..., Client]):
+def test_a_limiter_that_is_switched_off_allows_a_denied_key(client: Callable[..., Client]):
     own = client(denial_ttl=30)
     limiter = own.limiter(POLICY)
     full(own, limiter)

@@ -1,4 +1,4 @@
-"""A store over TLS, on a server whose certificate is signed by an authority that is made here."""
+"""Stores over TLS, on a server whose certificate is signed by an authority made here."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_tasks_share_calls_over_tls(tls: Tls):
     assert sorted(asyncio.run(main())) == list(range(10**6 - 320, 10**6))
 
 
-def test_a_certificate_of_an_authority_that_is_not_known_is_an_unavailable_store(tls: Tls):
+def test_a_certificate_of_an_unknown_authority_is_an_unavailable_store(tls: Tls):
     with (
         RedisStore.from_url(tls.url().partition("?")[0]) as store,
         pytest.raises(StoreUnavailable, match=r"(?i)certificate"),
@@ -79,7 +79,7 @@ def test_a_certificate_of_an_authority_that_is_not_known_is_an_unavailable_store
         Limiter(POLICY, store=store).allow("a")
 
 
-def test_while_a_thread_reads_no_other_sends_on_its_tls_connection(tls: Tls):
+def test_while_a_thread_reads_from_a_tls_connection_no_other_sends_on_it(tls: Tls):
     # OpenSSL has one state for both directions, and Python lets two threads at it: a connection then seems closed.
     with Cuts(tls.port) as proxy, RedisStore.from_url(tls.url(proxy.port), timeout=5) as store:
         limiter = Limiter(POLICY, store=store)
@@ -102,10 +102,10 @@ def test_while_a_thread_reads_no_other_sends_on_its_tls_connection(tls: Tls):
 
 
 @pytest.mark.slow
-def test_under_load_no_tls_connection_is_lost(tls: Tls):
-    lost, asked, end_at = [], [], time.monotonic() + 6
+def test_no_tls_connection_is_lost_under_load(tls: Tls):
+    lost, call_counts, end_at = [], [], time.monotonic() + 6
 
-    def ask(number: int, limiter: Limiter) -> None:
+    def call(number: int, limiter: Limiter) -> None:
         times = 0
         while time.monotonic() < end_at:
             try:
@@ -113,13 +113,13 @@ def test_under_load_no_tls_connection_is_lost(tls: Tls):
             except Exception as error:  # noqa: BLE001 - any is one too many
                 lost.append(error)
             times += 1
-        asked.append(times)
+        call_counts.append(times)
 
     with RedisStore.from_url(tls.url(), timeout=5) as store:
-        threads = [threading.Thread(target=ask, args=(n, Limiter(POLICY, store=store))) for n in range(24)]
+        threads = [threading.Thread(target=call, args=(n, Limiter(POLICY, store=store))) for n in range(24)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert lost == []
-    assert sum(asked) > 1000
+    assert sum(call_counts) > 1000

@@ -1,4 +1,4 @@
-"""What is sent to the scripts and what is read of their replies, without a server: runs, what is kept, faults."""
+"""The scripts' arguments and replies, without a server: runs, cached arguments, faults."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict
 from sluicegate._core.keys import stored_key
 from sluicegate._core.policy import Policy
-from sluicegate._stores.base import Request
+from sluicegate._core.request import Charge
 from sluicegate._stores.redis import script as scripts
-from sluicegate._stores.redis.script import ClockMismatch, ServerClockEstimate, answers, decide_arguments
+from sluicegate._stores.redis.script import Charges, ClockMismatch, ServerClockEstimate, decide_arguments, parse_reply
 from stores.rigs import charges
 
 NOW_US = 1_700_000_000_000_000
@@ -27,39 +27,39 @@ POLICIES = [SLIDING, OTHER, BUCKET, FIXED, DAY]
 
 
 class Still(ServerClockEstimate):
-    """A guess that stands still."""
+    """An estimate that stands still."""
 
     def now_us(self) -> int:
         return NOW_US
 
 
-def sent(*requests: Request) -> list[str]:
+def sent(*requests: Charges) -> list[str]:
     """Return ARGV."""
     count, *rest = [each.decode() if isinstance(each, bytes) else str(each) for each in _sent(*requests)]
     return rest[int(count) :]
 
 
-def _sent(*requests: Request) -> list[bytes | str]:
+def _sent(*requests: Charges) -> list[bytes | str]:
     words = decide_arguments("p:", requests, Still())
-    assert {type(word) for word in words} <= {bytes, str}  # see Arguments
+    assert {type(word) for word in words} <= {bytes, str}  # `Arguments` says why
     return words
 
 
 def wanted(policy: Policy, cost: int) -> list[str]:
-    """Return what the server must be told of a charge."""
+    """Return the arguments of one charge."""
     arguments = algorithms.BY_NAME[policy.algorithm].arguments(policy, cost, NOW_US)
     return [policy.algorithm, *map(str, arguments)]
 
 
-def read(requests: Sequence[Request]) -> Iterator[tuple[bytes, list[str]]]:
+def read(requests: Sequence[Charges]) -> Iterator[tuple[bytes, list[str]]]:
     """Yield key and arguments of each charge as decide.lua finds them."""
     first, *rest = _sent(*requests)
     count = int(first)
     keys, words = iter(rest[:count]), iter([_text(each) for each in rest[count:]])
     for size in words:
-        told = [[(word := next(words)), *itertools.islice(words, _argc(word))] for _ in range(int(next(words)))]
+        run = [[(word := next(words)), *itertools.islice(words, _argc(word))] for _ in range(int(next(words)))]
         for _ in range(int(size)):
-            yield from [(next(keys), arguments) for arguments in told]
+            yield from [(next(keys), arguments) for arguments in run]
     assert list(keys) == []
 
 
@@ -73,12 +73,14 @@ def _argc(name: str) -> int:
 
 KEYS = st.sampled_from(["a", "b", "c d", "x" * 200, ("a", "b\n"), ()])
 COSTS = st.sampled_from([1, 1, 1, 2])
-ASKED = st.lists(st.sampled_from(POLICIES), min_size=1, max_size=3, unique=True)
-REQUESTS = ASKED.flatmap(lambda asked: st.tuples(*(st.tuples(st.just(policy), KEYS, COSTS) for policy in asked)))
+SETS = st.lists(st.sampled_from(POLICIES), min_size=1, max_size=3, unique=True)
+REQUESTS = SETS.flatmap(
+    lambda policies: st.tuples(*(st.builds(Charge, st.just(each), KEYS, COSTS) for each in policies))
+)
 
 
 @given(st.lists(REQUESTS, min_size=1, max_size=12))
-def test_each_charge_of_a_batch_is_found_with_its_key_and_its_arguments_in_order(requests: list[Request]):
+def test_each_charge_of_a_batch_is_sent_with_its_key_and_arguments_in_order(requests: list[Charges]):
     assert list(read(requests)) == [
         (stored_key("p:", policy.namespace, key).encode(), wanted(policy, cost))
         for request in requests
@@ -86,7 +88,7 @@ def test_each_charge_of_a_batch_is_found_with_its_key_and_its_arguments_in_order
     ]
 
 
-def test_requests_that_ask_the_same_are_told_of_once_and_another_one_begins_a_new_run():
+def test_neighbours_with_the_same_policies_and_costs_share_their_arguments():
     same = [charges((SLIDING, key, 1)) for key in "abc"]
     assert sent(*same) == ["3", "1", *wanted(SLIDING, 1)]
     dearer, other = charges((SLIDING, "d", 2)), charges((OTHER, "d", 1))
@@ -100,26 +102,26 @@ def test_requests_that_ask_the_same_are_told_of_once_and_another_one_begins_a_ne
     assert sent(*pairs, same[0]) == ["2", "2", *wanted(SLIDING, 1), *wanted(DAY, 3), "1", "1", *wanted(SLIDING, 1)]
 
 
-def test_what_is_kept_of_arguments_is_bounded_and_never_told_of_another_policy():
+def test_cached_arguments_are_bounded_and_never_used_for_another_policy():
     """A policy that is collected leaves its id to the next one."""
-    scripts._kept.clear()
-    for limit in range(1, 2 * scripts._KEPT):
+    scripts._cached_arguments.clear()
+    for limit in range(1, 2 * scripts._MAX_CACHED):
         policy = SlidingWindow(limit, window=60)
         assert sent(charges((policy, "a", 1))) == ["1", "1", *wanted(policy, 1)]
-        assert len(scripts._kept) <= scripts._KEPT
+        assert len(scripts._cached_arguments) <= scripts._MAX_CACHED
         del policy
         if limit % 256 == 0:
             gc.collect()
-    assert len(scripts._kept) > 1
+    assert len(scripts._cached_arguments) > 1
 
 
 @pytest.mark.parametrize("beside", [(), (SLIDING,)])
-def test_what_depends_on_the_time_is_asked_for_anew_each_time(beside: tuple[Policy, ...]):
+def test_arguments_that_depend_on_the_time_are_never_cached(beside: tuple[Policy, ...]):
     request = charges(*((policy, "a", 1) for policy in (*beside, DAY)))
     today = sent(request)
-    guess = Still()
-    guess.now_us = lambda: NOW_US + 86400 * 1_000_000  # type: ignore[method-assign]
-    tomorrow = [_text(each) for each in decide_arguments("p:", [request], guess)]
+    server_clock = Still()
+    server_clock.now_us = lambda: NOW_US + 86400 * 1_000_000  # type: ignore[method-assign]
+    tomorrow = [_text(each) for each in decide_arguments("p:", [request], server_clock)]
     assert tomorrow[-6:-4] == today[-6:-4]  # cost and limit
     assert [int(each) - int(day) for each, day in zip(tomorrow[-4:], today[-4:], strict=True)] == [86400 * 10**6] * 4
 
@@ -127,8 +129,8 @@ def test_what_depends_on_the_time_is_asked_for_anew_each_time(beside: tuple[Poli
 ONE, TWO = charges((SLIDING, "a", 1)), charges((SLIDING, "a", 1), (BUCKET, "a", 1))
 
 
-def test_of_a_reply_each_request_gets_its_verdicts():
-    repaired, (first, second, third) = answers([ONE, TWO, ONE], [3, 4, 0, 60, 0, 7, 9, 5, 0, 8, 2, -1, 1])
+def test_a_reply_is_parsed_into_the_verdicts_of_each_request():
+    repaired, (first, second, third) = parse_reply([ONE, TWO, ONE], [3, 4, 0, 60, 0, 7, 9, 5, 0, 8, 2, -1, 1])
     assert repaired == 3
     assert first == [Verdict(True, 4, 0, 60)]
     assert second == [Verdict(False, 0, 7, 9), Verdict(True, 5, 0, 8)]
@@ -141,9 +143,9 @@ def test_of_a_reply_each_request_gets_its_verdicts():
 
 
 @pytest.mark.parametrize("kind", [str, str.encode])
-def test_of_a_reply_with_faults_the_other_requests_get_their_verdicts(kind):
+def test_a_fault_in_a_reply_affects_its_own_request_alone(kind):
     reply = [0, kind("CLOCK_MISMATCH 1700000000000000"), 4, 0, 60, 1, 2, 3, kind("WRONGTYPE of a key"), 0, 5, 6]
-    repaired, (first, second, third, last) = answers([TWO, TWO, ONE, ONE], reply)
+    repaired, (first, second, third, last) = parse_reply([TWO, TWO, ONE, ONE], reply)
     assert (repaired, first) == (0, ClockMismatch(NOW_US))
     assert second == [Verdict(True, 4, 0, 60), Verdict(False, 1, 2, 3)]
     assert isinstance(third, StoreUnavailable)
@@ -151,12 +153,12 @@ def test_of_a_reply_with_faults_the_other_requests_get_their_verdicts(kind):
     assert last == [Verdict(False, 0, 5, 6)]
 
 
-def test_there_is_one_script_for_each_verb_whatever_the_algorithms_and_no_constant_is_left_to_remember():
+def test_each_verb_has_one_script_with_all_algorithms_and_inlined_constants():
     made = scripts.Scripts()
-    assert len({made.decide.sha, made.look.sha, made.block.sha}) == 3
-    assert made.look.source.startswith("#!lua flags=no-writes\n")
-    for source in (made.decide.source, made.look.source, made.block.source):
+    assert len({made.decide.sha, made.peek.sha, made.block.sha}) == 3
+    assert made.peek.source.startswith("#!lua flags=no-writes\n")
+    for source in (made.decide.source, made.peek.source, made.block.source):
         assert all(f"if name == '{name}' then" in source for name in algorithms.BY_NAME)
         code = "\n".join(line.split("--")[0] for line in source.splitlines())
-        assert "CHARGING" not in code
+        assert "COMMIT" not in code
         assert "HEADER" not in code

@@ -1,4 +1,4 @@
-"""What lies on a real server, under its real clock: TTLs, sizes, names of keys, keys of a wrong type."""
+"""Keys on a real server, under its real clock: TTLs, sizes, names, and values of a wrong type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from sluicegate import (
 )
 from sluicegate._algorithms import BY_NAME
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
-from stores.rigs import Rig, charges
+from sluicegate._stores.redis.script import Answer, Charges
+from stores.rigs import Rig, charges, drive
 
 
 @pytest.fixture
@@ -39,38 +40,43 @@ def driven(server: servers.Server, prefix: str):
     rig.close()
 
 
+def decide_together(server: servers.Server, store: RedisStore, *requests: Charges) -> list[Answer]:
+    """Decide requests in one call, as those of callers at the same time are."""
+    return drive(server.client, store._decide(list(requests), commit=True))
+
+
 def keys(server: servers.Server, prefix: str) -> list[bytes]:
     return list(server.client.scan_iter(f"{prefix}*", count=10_000))
 
 
 @pytest.mark.parametrize("buckets", [None, 1, 7])
 @pytest.mark.parametrize("window", [2, 60, 86400, MAX_WINDOW_US / 1_000_000])
-def test_g7_every_key_has_a_ttl_and_outlives_the_wait_that_it_told(
+def test_g7_every_key_has_a_ttl_and_outlives_the_wait_that_it_returned(
     server: servers.Server, prefix: str, store: RedisStore, window: float, buckets: int | None
 ):
     limiter = Limiter(SlidingWindow(3, window=window, buckets=buckets), store=store)
     for _ in range(5):
         decision = limiter.take("a")
-        asked = time.monotonic()
+        decided_at = time.monotonic()
         left = server.client.pttl(keys(server, prefix)[0]) / 1000
-        spent = time.monotonic() - asked + 0.05  # since the decision: the clock runs on
+        spent = time.monotonic() - decided_at + 0.05  # the clock runs on
         assert left + spent >= max(decision.retry_after, decision.reset_after)
         assert left <= window * (1 + 1 / 8 + 1 / (buckets or 10**9)) + 0.005
 
 
 @pytest.mark.parametrize("buckets", [None, 30])
-def test_g7_at_every_moment_of_steady_traffic_the_key_outlives_its_newest_stamp(driven: Rig, buckets: int | None):
+def test_g7_under_steady_traffic_the_key_always_outlives_its_newest_stamp(driven: Rig, buckets: int | None):
     limiter = driven.limiter(SlidingWindow(100, window=10, buckets=buckets))
-    expires, times_told = 0.0, 0
+    expires, times_set = 0.0, 0
     for _ in range(400):
         decision = limiter.take("a")
-        told = driven.ttl_told()
+        ttl = driven.ttl_told()
         now = driven.now_us / 1_000_000
-        if told is not None:
-            expires, times_told = now + told, times_told + 1
+        if ttl is not None:
+            expires, times_set = now + ttl, times_set + 1
         assert expires >= now + decision.reset_after
         driven.advance(0.13)
-    assert 40 <= times_told <= 45  # once in an eighth of the window, and not at each charge
+    assert 40 <= times_set <= 45  # once in an eighth of the window, and not at each charge
 
 
 def test_g7_a_key_is_gone_when_its_window_is_over(server: servers.Server, prefix: str, store: RedisStore):
@@ -105,20 +111,20 @@ def test_a_key_of_a_wrong_type_fails_its_own_request_alone(server: servers.Serve
         spoil()
         before = server.client.dump(bad)
         limiter.forget("good")
-        answers = store.decide(
-            [
-                charges((policy, "good", 1)),
-                charges((policy, "bad", 1)),
-                charges((policy, "good2", 1), (policy, "bad", 1)),
-                charges((policy, "good", 1)),
-            ]
+        answers = decide_together(
+            server,
+            store,
+            charges((policy, "good", 1)),
+            charges((policy, "bad", 1)),
+            charges((policy, "good2", 1), (policy, "bad", 1)),
+            charges((policy, "good", 1)),
         )
         assert [type(answer) for answer in answers] == [list, StoreUnavailable, StoreUnavailable, list]
         assert limiter.peek("good").remaining == 3
         assert limiter.peek("good2").remaining == 5
-        for ask in (limiter.take, limiter.peek, limiter.allow):
+        for verb in (limiter.take, limiter.peek, limiter.allow):
             with pytest.raises(StoreUnavailable, match="holds something else on the server, nothing was taken"):
-                ask("bad")
+                verb("bad")
         assert server.client.dump(bad) == before
     limiter.forget("bad")
     assert limiter.allow("bad")
@@ -144,27 +150,27 @@ def test_a_state_of_a_wrong_type_or_length_fails_its_own_request_alone(
         spoil()
         before = server.client.dump(bad)
         limiter.forget("good")
-        answers = store.decide(
-            [
-                charges((policy, "good", 1)),
-                charges((policy, "bad", 1)),
-                charges((policy, "good2", 1), (policy, "bad", 1)),
-                charges((policy, "bad", 1), (policy, "good2", 1)),
-                charges((policy, "good", 1)),
-            ]
+        answers = decide_together(
+            server,
+            store,
+            charges((policy, "good", 1)),
+            charges((policy, "bad", 1)),
+            charges((policy, "good2", 1), (policy, "bad", 1)),
+            charges((policy, "bad", 1), (policy, "good2", 1)),
+            charges((policy, "good", 1)),
         )
         assert [type(answer) for answer in answers] == [list, *[StoreUnavailable] * 3, list]
         assert limiter.peek("good").remaining == 3
         assert limiter.peek("good2").remaining == 5
-        for ask in (limiter.take, limiter.peek, limiter.allow):
+        for verb in (limiter.take, limiter.peek, limiter.allow):
             with pytest.raises(StoreUnavailable, match="holds something else on the server, nothing was taken"):
-                ask("bad")
+                verb("bad")
         assert server.client.dump(bad) == before
     limiter.forget("bad")
     assert limiter.allow("bad")
 
 
-def test_every_algorithm_was_tried_on_spoilt_keys():
+def test_the_tests_of_spoilt_keys_cover_every_algorithm():
     assert {policy.algorithm for policy in STRINGS} | {"sliding-window"} == set(BY_NAME)
 
 
@@ -238,9 +244,7 @@ def test_keys_lie_under_the_prefix_with_the_subject_as_hash_tag(server: servers.
     )
 
 
-def test_keys_of_policies_that_count_by_attributes_are_named_by_the_values(
-    server: servers.Server, prefix: str, store: RedisStore
-):
+def test_the_values_of_attributes_are_part_of_the_stored_key(server: servers.Server, prefix: str, store: RedisStore):
     limiter = Limiter(
         SlidingWindow(5, window=60, per="user"),
         TokenBucket(5, window=1, per=("user", "endpoint"), name="pair"),
@@ -262,7 +266,7 @@ def test_keys_of_policies_that_count_by_attributes_are_named_by_the_values(
     )
 
 
-def test_policies_that_count_by_the_same_attribute_first_have_one_hash_tag(
+def test_policies_with_the_same_first_attribute_share_a_hash_tag(
     server: servers.Server, prefix: str, store: RedisStore
 ):
     kinds = [SlidingWindow, TokenBucket, FixedWindow]
@@ -275,7 +279,7 @@ def test_policies_that_count_by_the_same_attribute_first_have_one_hash_tag(
     assert sorted(slots.values()) == [7, 7, 7]
 
 
-def test_values_that_would_read_the_same_when_joined_are_counters_of_their_own(store: RedisStore):
+def test_values_that_look_the_same_when_joined_are_separate_counters(store: RedisStore):
     limiter = Limiter(TokenBucket(1, window=60, per=("user", "endpoint"), name="pair"), store=store)
     pairs = [
         ("a", "b,c"),
@@ -291,20 +295,20 @@ def test_values_that_would_read_the_same_when_joined_are_counters_of_their_own(s
     assert not any(limiter.allow({"user": user, "endpoint": endpoint}) for user, endpoint in pairs)
 
 
-def test_a_decision_is_one_call_however_many_policies_it_takes(server: servers.Server, prefix: str, store: RedisStore):
+def test_a_decision_is_one_call_however_many_policies_it_has(server: servers.Server, prefix: str, store: RedisStore):
     kinds = [SlidingWindow, TokenBucket, FixedWindow]
     policies = [kind(50, window=window) for kind in kinds for window in (60, 3600, 86400)]
     limiter = Limiter(*policies, CalendarWindow(50, every="month"), store=store)
 
     def calls() -> Counter:
-        """Return how often each command came from outside, and not from a script."""
+        """Return how often clients sent each command, without those of scripts."""
         stats = server.client.info("commandstats")
         return Counter({name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval", "del")})
 
-    for ask in (limiter.take, limiter.peek, limiter.allow, partial(limiter.block, seconds=0.0)):
-        ask("a")  # the server knows the script from here on
+    for verb in (limiter.take, limiter.peek, limiter.allow, partial(limiter.block, seconds=0.0)):
+        verb("a")  # the server knows the script from here on
         before = calls()
-        ask("a")
+        verb("a")
         assert calls() - before == {"evalsha": 1}
     before = calls()
     limiter.forget("a")
@@ -328,7 +332,7 @@ def test_a_peek_runs_on_a_read_only_replica_and_a_decision_does_not():
 
 
 @pytest.mark.parametrize("decoding", [False, True])
-def test_a_client_of_ones_own_serves_in_either_mode_of_decoding(server: servers.Server, prefix: str, decoding: bool):
+def test_a_users_client_works_with_and_without_decoding(server: servers.Server, prefix: str, decoding: bool):
     with redis.Redis.from_url(server.url, decode_responses=decoding) as own:
         limiter = Limiter(SlidingWindow(2, window=60), store=RedisStore(own, prefix=prefix, denial_ttl=0))
         assert [limiter.allow("☃") for _ in range(3)] == [True, True, False]

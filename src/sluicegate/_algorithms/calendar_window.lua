@@ -1,19 +1,18 @@
--- calendar_window.lua: look at one count, and add to it, under a window of the calendar.
+-- calendar_window.lua: check one count, and commit to it, under a window of the calendar.
 --
 -- KEYS[k]    the count, as count.lua lays it out
 -- ARGV[a]    cost: units this request takes (integer > 0)
 -- ARGV[a+1]  limit: units per window (integer > 0)
--- ARGV[a+2]  start of the window before the one that the sender takes to be now's, µs since 1970 (integer)
+-- ARGV[a+2]  start of the window before the one that the sender takes for the current one, µs since 1970 (integer)
 -- ARGV[a+3]  start of that window
 -- ARGV[a+4]  its end
 -- ARGV[a+5]  end of the window after it
 --
--- Given      now and open, which stand before this file in the script; a; and to put a block there, ends: the end of
---            the block.
+-- Given      now and open, which stand before this file in the script; a; and for a block, ends: the end of the block.
 -- Returns    what count.lua does, and how many arguments there are.
--- Clock      the server's picks the window; where none of the three has it, or a count needs the one after the last of
---            them, the fault "CLOCK_MISMATCH now" asks for the right ones. So a sender whose own clock is wrong is heard one
---            call later, and decides nothing.
+-- Clock      the server's picks the window. If it is in none of the three, or a count needs the window after them, the
+--            fault "CLOCK_MISMATCH now" makes the sender send the right ones. So a sender whose clock is wrong needs
+--            one call more, and its clock decides nothing.
 local a, ends = ...
 local start, over, after = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5])
 if now < start then

@@ -1,12 +1,11 @@
--- fixed_window.lua: look at one count, and add to it, under a window between two edges.
+-- fixed_window.lua: check one count, and commit to it, under a window between two edges.
 --
 -- KEYS[k]    the count, as count.lua lays it out
 -- ARGV[a]    cost: units this request takes (integer > 0)
 -- ARGV[a+1]  limit: units per window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
 --
--- Given      now and open, which stand before this file in the script; a; and to put a block there, ends: the end of
---            the block.
+-- Given      now and open, which stand before this file in the script; a; and for a block, ends: the end of the block.
 -- Returns    what count.lua does, and how many arguments there are.
 local a, ends = ...
 local window = tonumber(ARGV[a + 2])

@@ -1,30 +1,31 @@
--- sliding_window.lua: look at one cumulative log, and charge it, under an exact sliding window.
+-- sliding_window.lua: check one cumulative log, and commit to it, under an exact sliding window.
 --
 -- KEYS[k]    the log: a list of pages, oldest first; absent when idle.
 --            page   birth µs (7 bytes), base (5), first µs (7), gone (1), then 1 to 20 entries of
 --            entry  stamp µs (7), total (5): all units ever allowed, this entry's included, modulo 2^40.
---            Only the last page's header counts: base is the total of all that had left at the last charge, first the
---            stamp of the oldest entry that had not, gone how many had in its page. Every page but the last is full.
---            Where the key is under a block, the last page has a mark behind it: see log_block.lua. That page, and the
---            last one after a block, may have no entry.
+--            Only the last page's header counts: base is the total of all entries that had left at the last charge,
+--            first the stamp of the oldest one that had not, gone how many had in its page. Every page but the last is
+--            full. If the key is under a block, the last page has a mark behind it: see log_block.lua. That page, and
+--            the last one after a block, may have no entry.
 -- ARGV[a]    cost: units this request takes (integer > 0)
 -- ARGV[a+1]  limit: units per window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
 -- ARGV[a+3]  grain: µs (integer > 0); stamps are rounded up to a multiple of it, 1 for exact
 --
--- Given      CHARGING, now and open, which stand before this file in the script; redis; a; and to put a block
---            there, ends: the end of the block.
--- Returns    look, to decide.lua, or block, to block.lua; and how many arguments there are.
---            look(key, at_once) judges the charge: remaining, retry_after µs (0: allowed, -1: never), reset_after µs;
---            or nil and what is wrong with the key. What is allowed is charged, if at_once; if not, a function follows
---            that charges it, and returns the new remaining and reset_after.
---            block(key) puts the block on a key until it ends, in place of any before; takes it off where that is now.
---            What was counted stays. Returns what is wrong with the key, if anything is.
--- Cost       O(1) for a unit cost: one LINDEX to look, one LSET or RPUSH to charge, and one LINDEX more where the
---            oldest entry has left. A dearer request that is denied searches: O(log n) reads.
+-- Given      COMMIT, now and open, which stand before this file in the script; redis; a; and for a block, ends: the
+--            end of the block.
+-- Returns    check, to decide.lua, or block, to block.lua; and how many arguments there are.
+--            check(key, at_once) decides the charge: remaining, retry_after µs (0: allowed, -1: never), reset_after µs;
+--            or nil and what is wrong with the key. An allowed charge is committed, if at_once; if not, a function
+--            follows that commits it, and returns the new remaining and reset_after.
+--            block(key) blocks a key until `ends`, in place of any block before; if that is now, it lifts the block.
+--            The count stays. Returns what is wrong with the key, if anything is.
+-- Cost       O(1) for a unit cost: one LINDEX to check, one LSET or RPUSH to commit, and one LINDEX more if the oldest
+--            entry has left. A request of several units that is denied searches: O(log n) reads.
 --
--- Why pages: a string doubles when it grows and is read or cut whole, a list of single entries needs five calls for
--- a charge. See docs/adr/0003. What few charges need is in files of its own: a call makes all functions of a file anew.
+-- Why pages: a string doubles when it grows and is read or cut whole, a list of single entries needs five calls for a
+-- charge. See docs/adr/0003. Code that few charges need is in files of its own: a call makes all functions of a file
+-- anew.
 local a, ends = ...
 local cost, limit, window, grain =
   tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
@@ -42,9 +43,9 @@ local eighth = math.ceil(window / 8)
 local eighth_began = stamped - stamped % eighth
 local search -- log_search.lua, once it is needed
 
--- Enters the cost in a log whose last page is `tail`: behind `header` (nil for the one it has) and its bytes from
--- `kept` on. Then `drop` pages go, all but the last where it is -1. Returns reset_after µs.
-local function charge(key, tail, newest, total, header, kept, drop)
+-- Commits the cost to a log whose last page is `tail`: behind `header` (nil for the one it has) and its bytes from
+-- `kept` on. Then `drop` pages go, all but the last if it is -1. Returns reset_after µs.
+local function commit(key, tail, newest, total, header, kept, drop)
   -- Never below the newest: the log stays sorted when the clock steps back.
   local stamp = stamped > newest and stamped or newest
   local added = struct.pack('>I7I5', stamp, (total + cost) % WRAP)
@@ -62,24 +63,24 @@ local function charge(key, tail, newest, total, header, kept, drop)
     if drop ~= 0 then redis.call('LTRIM', key, drop, -1) end
   end
   if newest < eighth_began then
-    -- The key must outlive its newest stamp by a window. It is told so when the stamps enter a new eighth of the
-    -- window, an eighth too long, and not at each charge.
+    -- The key must outlive its newest stamp by a window. Its TTL is an eighth of the window too long, so that it is set
+    -- when the stamps enter a new eighth, and not at each charge.
     redis.call('PEXPIRE', key, math.ceil((stamped - since + eighth) / 1000) + 1)
   end
   return stamp - since
 end
 
--- `tail` is the last page without a mark, where that has been read.
-local function look(key, at_once, tail)
+-- `tail` is the last page without its mark, if that has been read.
+local function check(key, at_once, tail)
   tail = tail or redis.pcall('LINDEX', key, '-1')
   local count = tail and (#tail - HEADER) / ENTRY or 0
   if count < 0 or count % 1 ~= 0 then
     local page, over, fault = open('log-block').read(tail)
     if fault then return nil, fault end
-    if over > now then return open('state').under(over - now, look(key, false, page)) end
-    -- A mark that is over says nothing any more, and a charge would not expect it.
-    if CHARGING then redis.call('LSET', key, '-1', page) end
-    return look(key, at_once, page)
+    if over > now then return open('state').under(over - now, check(key, false, page)) end
+    -- The block has ended, and a commit expects no mark.
+    if COMMIT then redis.call('LSET', key, '-1', page) end
+    return check(key, at_once, page)
   end
   local base, first, newest, total, gone, paged, drop = 0, nil, 0, 0, 0, false, 0
   local header, kept, cutoff, latest = nil, HEADER + 1, since, nil
@@ -88,9 +89,9 @@ local function look(key, at_once, tail)
     newest, total = struct.unpack('>I7I5', tail, #tail - ENTRY + 1)
     base, first, gone, oldest = struct.unpack('>I5I7BI7', tail, 8)
     if first > newest or oldest > newest or gone >= FULL then return nil, 'ERR not a log of sluicegate' end
-    local stepped = newest - now - (grain - 1) -- by so much at least, as a stamp is less than a grain ahead
+    local stepped = newest - now - (grain - 1) -- back, by this much at least: a stamp is less than a grain ahead
     if stepped > window then
-      if CHARGING then
+      if COMMIT then
         tail, first, oldest, newest = open('log-repair', key, stepped, window)
       else
         cutoff, latest = since + stepped, now + stepped -- as if repaired: the log moved back is the clock moved on
@@ -117,18 +118,18 @@ local function look(key, at_once, tail)
       local need = cost - room -- units that have to leave first
       if need > 1 then
         search = search or open('log-search')
-        -- From the oldest entry left on: before it totals lie below the base, and would seem to be far above it.
+        -- From the oldest entry left on: totals before it are below the base, and modulo 2^40 they seem far above it.
         first = search.stamp(key, tail, paged, drop == 0 and gone - 1 or -1, cutoff, base, need)
       end
       wait = (latest and first > latest and latest or first) - cutoff
     end
     return room > 0 and room or 0, wait, reset
   end
-  if not CHARGING then return room, 0, reset end
-  if at_once then return room - cost, 0, charge(key, tail, newest, total, header, kept, drop) end
+  if not COMMIT then return room, 0, reset end
+  if at_once then return room - cost, 0, commit(key, tail, newest, total, header, kept, drop) end
   return room, 0, reset, function()
-    return room - cost, charge(key, tail, newest, total, header, kept, drop)
+    return room - cost, commit(key, tail, newest, total, header, kept, drop)
   end
 end
 
-return look, 4
+return check, 4

@@ -1,21 +1,21 @@
--- token_bucket.lua: look at one bucket, and pour into it, under a token bucket.
+-- token_bucket.lua: check one bucket, and commit to it, under a token bucket.
 --
 -- KEYS[k]    the bucket: time µs (7 bytes), level × window (8 bytes); then as state.lua says. Absent when idle.
 -- ARGV[a]    cost: units this request takes (integer > 0)
--- ARGV[a+1]  limit: units that flow out in one window (integer > 0)
+-- ARGV[a+1]  limit: units that drain in one window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
 -- ARGV[a+3]  burst: units allowed at one instant (integer > 0); limit × window and burst × window are at most 2^53
 --
--- Given      CHARGING, repaired, now and open, which stand before this file in the script; redis; a; and to put a block
---            there, ends: the end of the block.
--- Returns    look, to decide.lua, or block, to block.lua, as in sliding_window.lua; and how many arguments there are.
--- Cost       O(1): one GET to look, one SET to charge.
+-- Given      COMMIT, repaired, now and open, which stand before this file in the script; redis; a; and for a block,
+--            ends: the end of the block.
+-- Returns    check, to decide.lua, or block, to block.lua, as in sliding_window.lua; and how many arguments there are.
+-- Cost       O(1): one GET to check, one SET to commit.
 local a, ends = ...
 local cost, limit, window, burst =
   tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
 local SIZE = 15
--- When a level has flown out of a bucket, µs from now. The quotient of whole numbers up to 2^53 is never rounded to a
--- whole one that it is not.
+-- When a level has drained, µs from now. For whole numbers up to 2^53, a quotient that is not whole is never rounded to
+-- one that is.
 local function empty_after(at, level)
   return at - now + math.ceil(level / limit)
 end
@@ -24,16 +24,16 @@ if ends then
   return function(key)
     return open('state').block(key, SIZE, ends, function(bucket)
       local at, level = struct.unpack('>I7I8', bucket)
-      -- A key's own limit may be lower than this one: it is kept as long as its last charge told, or until it is empty
-      -- at a limit of 1.
-      local told = math.min(redis.call('PTTL', key) * 1000, at - now + level)
-      return math.max(empty_after(at, level), at - now + window, told)
+      -- Its last charge may have been under a lower limit than this one: it is kept for the rest of its TTL, or until it
+      -- is empty at a limit of 1.
+      local left = math.min(redis.call('PTTL', key) * 1000, at - now + level)
+      return math.max(empty_after(at, level), at - now + window, left)
     end)
   end, 4
 end
 
 -- Writes a bucket, and the mark of a block that has `left` µs to come. Returns when the bucket is empty, µs from now.
--- It outlives its window: if the limit is lowered, it empties more slowly than is thought now.
+-- It is kept for a window at least: if the limit is lowered, it empties more slowly than expected now.
 local function write(key, at, level, mark, left)
   local empty = empty_after(at, level)
   local left_at_least = math.max(empty, at - now + window, left)
@@ -54,16 +54,15 @@ return function(key, at_once)
     level = poured
     if at - now > window then -- only a step of the clock can have put it there
       at = now
-      if CHARGING then
+      if COMMIT then
         write(key, at, level, mark, blocked - now)
         repaired = repaired + 1
       end
     elseif at < now then
       at, level = now, math.max(level - limit * (now - at), 0) -- a product past 2^53 is above any level
     end
-    if CHARGING and poured > limit * window then
-      -- It needs more than the window that it is kept for at least. Its last charge may have been under a higher limit,
-      -- and have thought that it would be empty sooner.
+    if COMMIT and poured > limit * window then
+      -- It needs longer than a window to empty. Its last charge may have been under a higher limit, with a shorter TTL.
       redis.call('PEXPIRE', key, math.ceil(empty_after(at, level) / 1000) + 1, 'GT')
     end
   end
@@ -77,7 +76,7 @@ return function(key, at_once)
   end
   local remaining = room > 0 and (room - room % window) / window or 0
   if blocked > now then return open('state').under(blocked - now, remaining, wait, empty_after(at, level)) end
-  if wait ~= 0 or not CHARGING then return remaining, wait, empty_after(at, level) end
+  if wait ~= 0 or not COMMIT then return remaining, wait, empty_after(at, level) end
   if at_once then return remaining - cost, 0, write(key, at, level + cost * window, '', 0) end
   return remaining, 0, empty_after(at, level), function()
     return remaining - cost, write(key, at, level + cost * window, '', 0)

@@ -1,16 +1,15 @@
--- count.lua: look at one count, and add to it, under a window from one instant to another: what the algorithms share
--- that have edges.
+-- count.lua: check one count, and commit to it, under a window from one instant to another. For the algorithms whose
+-- windows have edges.
 --
 -- Layout     the count: start of its window µs (7 bytes), its end (7), units (5); then as state.lua says. Absent when
 --            idle.
 --
--- Given      CHARGING, repaired, now and open, which stand before this file in the script; redis; cost and limit, as in
---            fixed_window.lua; from and over: the start and the end of the window of now, µs since 1970; after: the end
---            of the next one, or nil where the sender did not tell it; and to put a block there, ends: the end of the
---            block.
--- Returns    look, to decide.lua, or block, to block.lua, as in sliding_window.lua. Where `after` is needed and missing
+-- Given      COMMIT, repaired, now and open, which stand before this file in the script; redis; cost and limit, as in
+--            fixed_window.lua; from and over: the start and the end of the current window, µs since 1970; after: the
+--            end of the next one, or nil if the sender did not send it; and for a block, ends: the end of the block.
+-- Returns    check, to decide.lua, or block, to block.lua, as in sliding_window.lua. If `after` is needed and missing,
 --            the fault is "CLOCK_MISMATCH now".
--- Cost       O(1): one GET to look, one SET to charge.
+-- Cost       O(1): one GET to check, one SET to commit.
 local cost, limit, from, over, after, ends = ...
 local SIZE = 19
 
@@ -41,10 +40,11 @@ return function(key, at_once)
   if count then
     local begun, ended, units = struct.unpack('>I7I7I5', count)
     if begun > over then -- only a step of the clock can have put it there
-      -- Into the next window: that of now may end at once, and the one before the count's was just as full.
+      -- It moves into the next window. The current one may be about to end, and the one before the count's may have
+      -- been as full.
       if not after then return nil, string.format('CLOCK_MISMATCH %.0f', now) end
       start, finish, used = over, after, units
-      if CHARGING then
+      if COMMIT then
         write(key, start, finish, used, mark, blocked - now)
         repaired = repaired + 1
       end
@@ -60,7 +60,7 @@ return function(key, at_once)
   end
   if room < 0 then room = 0 end
   if blocked > now then return open('state').under(blocked - now, room, wait, reset) end
-  if wait ~= 0 or not CHARGING then return room, wait, reset end
+  if wait ~= 0 or not COMMIT then return room, wait, reset end
   if at_once then return room - cost, 0, write(key, start, finish, used + cost, '', 0) end
   return room, 0, reset, function()
     return room - cost, write(key, start, finish, used + cost, '', 0)

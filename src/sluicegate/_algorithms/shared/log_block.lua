@@ -1,4 +1,4 @@
--- log_block.lua: a log under a block.
+-- log_block.lua: read a log that is under a block, and put a block on a log.
 --
 -- Layout     the log, as in sliding_window.lua; behind its last page, which may have no entry, the mark: the end of the
 --            block, µs (7 bytes).
@@ -7,11 +7,11 @@
 -- Returns    its functions, to sliding_window.lua.
 local HEADER, ENTRY, MARK = 20, 12, 7
 
--- Reads what LINDEX returned of a last page. Returns the page without its mark, and the end of its block (0 when there
--- is none); or nil, nil and what is wrong with the key.
+-- Reads a last page, as LINDEX returned it. Returns the page without its mark, and the end of its block (0 for none);
+-- or nil, nil and what is wrong with the key.
 local function read(tail)
   if type(tail) == 'table' then return nil, nil, tail.err end
-  local rest = (#tail - HEADER) % ENTRY -- the whole of another length is no page
+  local rest = (#tail - HEADER) % ENTRY -- a page has no other length
   if #tail < HEADER or (rest ~= 0 and rest ~= MARK) then return nil, nil, 'ERR not a log of sluicegate' end
   if rest == 0 then return tail, 0 end
   local ends = struct.unpack('>I7', string.sub(tail, -MARK))

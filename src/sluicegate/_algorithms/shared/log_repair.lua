@@ -1,4 +1,4 @@
--- log_repair.lua: move a log back whose newest entry is more than a window ahead, so that this is now (G8).
+-- log_repair.lua: move a log back whose newest entry is more than a window ahead, so that it is now (G8).
 --
 -- Layout     the log, as in sliding_window.lua; the mark behind its last page, as in log_block.lua.
 --
@@ -6,7 +6,7 @@
 --            was stepped back, at least; window, µs.
 -- Returns    to sliding_window.lua the last page without its mark; the stamps of the oldest entry that had not left, of
 --            the first in that page, and of the newest.
--- Cost       O(n): it is rare. Such a stamp can only come from a clock that was stepped.
+-- Cost       O(n), and rare: such a stamp can only come from a clock that was stepped.
 local key, stepped, window = ...
 local HEADER, ENTRY, MARK = 20, 12, 7
 local tail, ends, first = nil, 0, 0

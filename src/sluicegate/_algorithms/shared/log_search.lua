@@ -1,10 +1,10 @@
--- log_search.lua: where in a log something begins: what is left in the window, or enough that it leaves room.
+-- log_search.lua: find where the window begins in a log, or the entry whose leaving makes room for a request.
 --
 -- Layout     the log, as in sliding_window.lua.
 --
 -- Given      redis.
 -- Returns    its functions, to sliding_window.lua.
--- Cost       O(1) reads for what is near the oldest entry, O(log n) for what is not.
+-- Cost       O(1) reads for a place near the oldest entry, O(log n) for others.
 local HEADER, ENTRY = 20, 12
 local WRAP = 1099511627776
 
@@ -14,7 +14,7 @@ local function entry(page, n)
 end
 
 -- Whether entry n of a page has not left by cutoff, and its total is need or more above base. Along a log this is
--- false, then true; `place_in` and `seek` find the first for which it is, and there must be one.
+-- false, then true; `place_in` and `seek` find the first entry for which it is true, and there must be one.
 local function past(page, n, cutoff, base, need)
   local stamp, total = entry(page, n)
   return stamp > cutoff and (total - base) % WRAP >= need
@@ -24,7 +24,7 @@ local function last_in(page)
   return (#page - HEADER) / ENTRY - 1
 end
 
--- Its place in a page. Gallops from `low`, a place known to be before it (-1 for none): it is near.
+-- The entry's place in a page. Gallops from `low`, a place known to be before it (-1 for none), as it is near.
 local function place_in(page, low, cutoff, base, need)
   local high, last = low + 1, last_in(page)
   while high < last and not past(page, high, cutoff, base, need) do
@@ -37,8 +37,8 @@ local function place_in(page, low, cutoff, base, need)
   return high
 end
 
--- The index of its page, the page, and its place there, in the log whose last page is given. Gallops, too, from the
--- oldest page, where `low` is known to be before it.
+-- The index of the entry's page, the page, and its place there, in the log whose last page is given. Gallops, too, from
+-- the oldest page, where `low` is known to be before it.
 local function seek(key, tail, paged, low, cutoff, base, need)
   local page = paged and redis.call('LINDEX', key, '0') or tail
   if not paged or past(page, last_in(page), cutoff, base, need) then
@@ -61,9 +61,9 @@ local function seek(key, tail, paged, low, cutoff, base, need)
   return index, page, place_in(page, -1, cutoff, base, need)
 end
 
--- What is left once all up to cutoff has gone, `gone` entries of the oldest page having gone before: the new base, the
--- stamp of the oldest entry left, whether its page is not the last one, how many pages are before that, and how many
--- entries before it there.
+-- The rest of a log once all entries up to cutoff have left, `gone` of the oldest page having left before: the new
+-- base, the stamp of the oldest entry left, whether its page is not the last one, how many pages are before that, and
+-- how many entries before it there.
 local function aged(key, tail, paged, gone, cutoff)
   local index, page, place = seek(key, tail, paged, gone, cutoff, 0, 0)
   local left, before = page, place - 1

@@ -1,10 +1,10 @@
--- block.lua: let counters deny whatever is asked, for a while.
+-- block.lua: let counters deny every request for a while.
 --
 -- KEYS[k]  one key for each counter
--- ARGV[1]  span: µs from now until the end of the block (integer >= 0); 0 takes it off
--- ARGV[a]  for each counter: its algorithm, and the arguments that algorithm's file lists
+-- ARGV[1]  span: µs from now until the end of the block (integer >= 0); 0 lifts it
+-- ARGV[a]  for each counter: its algorithm, and the arguments that the algorithm's file lists
 --
--- Returns  {fault, ...}: for each counter '', or what is wrong with its key; such a key was left as it was.
+-- Returns  {fault, ...}: for each counter '', or what is wrong with its key; that key was left as it was.
 -- Clock    clock.lua, once.
 --
 -- Written into the script before this file: now and open.

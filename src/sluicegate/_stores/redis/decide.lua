@@ -1,45 +1,46 @@
--- decide.lua: decide a batch of requests, each a set of charges taken all or not at all.
+-- decide.lua: decide a batch of requests, each a set of charges that are all committed, or none.
 --
 -- KEYS[k]    one key for each charge, in the order of the requests and of their charges; at most one charge of a
 --            request on a key
--- ARGV[a]    for each run of requests that ask the same, if on other keys: how many they are (integer > 0)
+-- ARGV[a]    for each run of requests with the same policies and costs: how many requests (integer > 0)
 -- ARGV[a+1]  how many charges each of them has (integer > 0); then for each of these charges: its algorithm, and the
---            arguments that algorithm's file lists
+--            arguments that the algorithm's file lists
 --
--- Returns    {repaired, ...}, flat, as a nested reply costs as much as a decision: how many logs' clock step was repaired
---            (G8), then for each request and each of its charges remaining, retry_after µs (0: allowed, -1: never),
---            reset_after µs; or for a whole request one string, what is wrong with the key that made it alone fail:
---            an error, or "CLOCK_MISMATCH now": an algorithm was told of a time that is not the clock's.
+-- Returns    {repaired, ...}, flat, as a nested reply costs as much as a decision: how many states were repaired after
+--            a clock step (G8), then for each request and each of its charges remaining, retry_after µs (0: allowed,
+--            -1: never), reset_after µs; or for a whole request one string, as it alone failed: what is wrong with a
+--            key, or "CLOCK_MISMATCH now": an argument was made for a time that is not the clock's.
 -- Clock      clock.lua, once for the batch.
 --
--- Written into the script before this file: CHARGING (false: look, and change nothing), repaired, now and open. The
--- algorithms heed them; each file is opened once for a run, and reads its arguments then.
--- All of a set is read before any of it is charged: a script that fails is not rolled back. (Mending, which changes no
--- verdict, is done while reading.) So its last charge is taken when it is looked at, if all before it are allowed.
+-- Written into the script before this file: COMMIT (false: check, and change nothing), repaired, now and open. The
+-- algorithms use them. Each file is opened once for a run, and reads its arguments then.
+-- All charges of a request are checked before any is committed, as a script that fails is not rolled back. (A repair
+-- changes no verdict, so it is done while checking.) The last charge is committed as it is checked, if all before it
+-- are allowed.
 local answers, n = {0}, 1
 local a, k = 1, 1
 
 while ARGV[a] do
   local requests, charges = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
-  local looks, last = {}, charges - 1
+  local checks, last = {}, charges - 1
   a = a + 2
   for c = 1, charges do
     local argc
-    looks[c], argc = open(ARGV[a], a + 1)
+    checks[c], argc = open(ARGV[a], a + 1)
     a = a + 1 + argc
   end
   for _ = 1, requests do
-    local first, allowed, enters, fault = n, 0, nil, nil
+    local first, allowed, commits, fault = n, 0, nil, nil
     for c = 1, charges do
-      local remaining, retry_after, reset_after, enter = looks[c](KEYS[k], allowed == last)
+      local remaining, retry_after, reset_after, commit = checks[c](KEYS[k], allowed == last)
       k = k + 1
       if remaining then
         answers[n + 1], answers[n + 2], answers[n + 3] = remaining, retry_after, reset_after
         n = n + 3
         if retry_after == 0 then allowed = allowed + 1 end
-        if enter then
-          enters = enters or {}
-          enters[c] = enter
+        if commit then
+          commits = commits or {}
+          commits[c] = commit
         end
       else
         fault = retry_after
@@ -51,9 +52,9 @@ while ARGV[a] do
       end
       n = n + 1
       answers[n] = fault
-    elseif enters and allowed == charges then
+    elseif commits and allowed == charges then
       for c = 1, last do
-        answers[first + 3 * c - 2], answers[first + 3 * c] = enters[c]()
+        answers[first + 3 * c - 2], answers[first + 3 * c] = commits[c]()
       end
     end
   end

@@ -1,4 +1,4 @@
-"""What redis-py raises, and what each of it means for those who asked: nothing was taken, or nobody knows."""
+"""redis-py's exceptions, and which of ours each of them becomes: nothing was taken, or the outcome is unknown."""
 
 from __future__ import annotations
 
@@ -15,39 +15,44 @@ from redis.exceptions import (
 from sluicegate._core.errors import StoreError, StoreTimeout, StoreUnavailable
 
 REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
-"""What the server answers in place of running a script. redis-py calls some of them errors of the connection."""
+"""The server's replies in place of running a script. redis-py raises some of them as errors of the connection."""
 
 FAILURES = (RedisError, OSError, ValueError, LookupError, OverflowError)
-"""What a driver may raise: beside its own errors, those of a host name, a codec or a time-out that it cannot use."""
+"""What redis-py may raise: its own errors, and those of a host name, codec or time-out that it cannot use."""
 
-
-_OF_A_CLUSTER = (MovedError, AskError, ClusterCrossSlotError)
-_SAID_BY_A_CLUSTER = ("MOVED ", "ASK ", "CROSSSLOT ")
+_FROM_A_CLUSTER = (MovedError, AskError, ClusterCrossSlotError)
+_CLUSTER_PREFIXES = ("MOVED ", "ASK ", "CROSSSLOT ")
 
 
 def unavailable(why: object) -> StoreUnavailable:
-    """Return the error for what never left."""
-    return StoreUnavailable(f"the store could not be asked, nothing was taken: {why}")
+    """Return the error for a request that was not sent."""
+    return StoreUnavailable(f"the store is unreachable, nothing was taken: {why}")
 
 
 def lost(why: object) -> StoreTimeout:
-    """Return the error for what may have left, and was not answered."""
-    return StoreTimeout(f"the store's answer was lost, the cost may have been taken: {why}")
+    """Return the error for a request that may have been sent, and has no reply."""
+    return StoreTimeout(f"the store's reply was lost, the cost may have been taken: {why}")
 
 
 def refused(refusal: Exception) -> StoreError:
-    """Return the error for what the server refused."""
+    """Return the error for a request that the server refused."""
+    error = _refused(refusal)
+    error.__cause__ = refusal
+    return error
+
+
+def _refused(refusal: Exception) -> StoreError:
     text = str(refusal)
-    if isinstance(refusal, _OF_A_CLUSTER) or text.startswith(_SAID_BY_A_CLUSTER):
+    if isinstance(refusal, _FROM_A_CLUSTER) or text.startswith(_CLUSTER_PREFIXES):
         return StoreUnavailable(
-            f"the server is a node of a cluster, which this version of sluicegate does not support, nothing was taken: "
+            f"the server is a node of a cluster, which this version of sluicegate does not support; nothing was taken: "
             f"{text}"
         )
-    if "script:" in text:  # it failed on the way, and what it had written stands
+    if "script:" in text:  # it failed in the middle, and its writes stand
         return StoreError(f"the script failed on the server, the cost may have been taken: {text}")
-    return StoreUnavailable(f"the store refused, nothing was taken: {text}")
+    return StoreUnavailable(f"the store refused the request, nothing was taken: {text}")
 
 
-def because(error: BaseException, timeout: float) -> str:
-    """Say why, also for a time-out, which has no words of its own."""
-    return str(error) or f"nothing came within {timeout} s"
+def reason(error: BaseException, timeout: float) -> str:
+    """Return the text of an error, or one for a time-out, which has none of its own."""
+    return str(error) or f"no reply within {timeout} s"

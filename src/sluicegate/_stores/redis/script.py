@@ -1,7 +1,7 @@
-"""The scripts that run on a Redis server: their source, their arguments, and how to read what they return. No I/O.
+"""The scripts that run on a Redis server: their source, their arguments, and how to read their replies. No I/O.
 
-``decide.lua`` decides a batch; its twin only looks, and is marked ``no-writes``. ``block.lua`` puts a block on
-counters. Before each stand ``clock.lua`` and the files of all algorithms, each to be run when it is opened.
+``decide.lua`` decides a batch; its twin commits nothing, and is marked ``no-writes``. ``block.lua`` puts a block on
+counters. Before each stand ``clock.lua`` and the files of all algorithms, each of which runs when it is opened.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from typing import Any, NamedTuple
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict, verdict_of
 from sluicegate._core.errors import StoreError, StoreUnavailable
-from sluicegate._core.keys import CounterKey, stored_key, stored_keys
+from sluicegate._core.keys import stored_key, stored_keys
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter
 
 Charges = tuple[Charge, ...]
+"""One request of a batch."""
+
 Answer = list[Verdict] | StoreError
+"""The answer to one request: a verdict for each charge, or the error that is its alone."""
 
 Arguments = list[bytes | str]
-"""Words. No numbers: hiredis (3.5) crashes where a signal's handler raises while it writes one."""
+"""The words after the script. No numbers: hiredis (3.5) crashes if a signal handler raises while it packs one."""
 
 
 class ClockMismatch(NamedTuple):
-    """In place of an answer: the arguments were made for another time than the store's clock reads. Nothing was taken.
+    """An answer to a request whose arguments were made for another time than the server's. Nothing was taken.
 
     Attributes:
-        now_us: What it reads.
+        now_us: The time on the server's clock, µs since 1970.
     """
 
     now_us: int
@@ -46,19 +49,23 @@ def _file(name: str) -> str:
 
 
 class Script:
-    """One script: what ``EVAL`` and ``EVALSHA`` need of it.
+    """One script, for ``EVAL`` and ``EVALSHA``.
 
     Args:
         verb: The file that it ends with: ``decide`` or ``block``.
-        charging: False for one that only looks.
-        clock: The source of ``now_us``; the server's own ``TIME`` but for tests of the rules.
+        commit: False for a script that commits nothing.
+        clock: The source of ``now_us``. By default the server's ``TIME``; tests replace it.
+
+    Attributes:
+        source: Its text.
+        sha: The SHA-1 of that, by which the server knows it.
     """
 
-    def __init__(self, verb: str, *, charging: bool = True, clock: str | None = None) -> None:
-        # The flags line makes a full server, a replica or a wrong slot refuse the script before it has written.
+    def __init__(self, verb: str, *, commit: bool = True, clock: str | None = None) -> None:
+        # The first line makes a full server, a replica or a wrong slot refuse the script before it has written.
         parts = [
-            "#!lua" if charging else "#!lua flags=no-writes",
-            f"local CHARGING = {str(charging).lower()}",
+            "#!lua" if commit else "#!lua flags=no-writes",
+            f"local COMMIT = {str(commit).lower()}",
             "local repaired = 0",
             clock or _file("clock.lua"),
             "local now = now_us()",
@@ -71,17 +78,17 @@ class Script:
 
 @cache
 def _open() -> str:
-    """Return the function that runs a file, with its arguments, and returns what the file does.
+    """Return the Lua function ``open``, which runs the file of a name with its arguments.
 
-    A call of a script makes all of its functions anew, which takes more time than most of them run. Those of a file
-    that is written into this one are made when it is opened: the files that a call has no use for cost it nothing.
+    A call of a script makes all of its functions anew, which takes longer than most of them run. The functions of a
+    file inside ``open`` are made when it is opened: files that a call does not need cost it nothing.
     """
     opened = (f"if name == '{name}' then return (function(...)\n{source}end)(...) end" for name, source in sources())
     return "\n".join(["local function open(name, ...)", *opened, "end"])
 
 
 def sources() -> Iterator[tuple[str, str]]:
-    """Yield the files of all algorithms, and those that they open: name and source."""
+    """Yield the name and source of each algorithm's file, and of the files that they open."""
     names = list(algorithms.BY_NAME)
     for name in names:
         source = algorithms.lua(name)
@@ -90,7 +97,7 @@ def sources() -> Iterator[tuple[str, str]]:
 
 
 def _inline_constants(source: str) -> str:
-    """Put constants where they are named: each name that a function must remember makes it dearer to make."""
+    """Replace the names of constants by their values: a function that captures a name takes longer to make."""
     for line, names, values in re.findall(r"^(local ([A-Z, ]+) = ([\w, ]+))$", source, re.MULTILINE):
         source = source.replace(line, "")
         for name, value in zip(names.split(", "), values.split(", "), strict=True):
@@ -102,161 +109,164 @@ class Scripts:
     """The scripts of a store.
 
     Args:
-        clock: See `Script`.
+        clock: The source of ``now_us``; see `Script`.
 
     Attributes:
         decide: Decides a batch.
-        look: Says what would be decided.
+        peek: The same, and commits nothing.
         block: Puts a block on counters.
     """
 
     def __init__(self, clock: str | None = None) -> None:
         self.decide = Script("decide", clock=clock)
-        self.look = Script("decide", charging=False, clock=clock)
+        self.peek = Script("decide", commit=False, clock=clock)
         self.block = Script("block", clock=clock)
 
 
 class ServerClockEstimate:
-    """What the store's clock may read: by the host's own until it is told better. No decision depends on it."""
+    """An estimate of the server's clock, seeded from the host's. No decision depends on it."""
 
     def __init__(self) -> None:
-        self._ahead_us = time.time_ns() // 1000 - _passed_us()
+        self._ahead_us = time.time_ns() // 1000 - _monotonic_us()
 
     def now_us(self) -> int:
-        """Return the guess, µs since 1970."""
-        return self._ahead_us + _passed_us()
+        """Return the estimate, µs since 1970."""
+        return self._ahead_us + _monotonic_us()
 
     def correct(self, now_us: int) -> None:
-        """Take what the clock has just read."""
-        self._ahead_us = now_us - _passed_us()
+        """Take over the time that the server's clock reads now, µs since 1970."""
+        self._ahead_us = now_us - _monotonic_us()
 
 
-def _passed_us() -> int:
+def _monotonic_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-def decide_arguments(prefix: str, requests: Sequence[Charges], guess: ServerClockEstimate) -> Arguments:
+def decide_arguments(prefix: str, requests: Sequence[Charges], server_clock: ServerClockEstimate) -> Arguments:
     """Return what follows the script in a call: the number of keys, KEYS and ARGV as ``decide.lua`` lists them."""
     keys: Arguments = []
-    rest: Arguments = []
+    arguments: Arguments = []
     for run in _runs(requests):
-        keys += _keys(prefix, run)
-        rest.append(str(len(run)))
-        rest += _asking(run[0], guess)
-    return [str(len(keys)), *keys, *rest]
+        keys += _run_keys(prefix, run)
+        arguments.append(str(len(run)))
+        arguments += _run_arguments(run[0], server_clock)
+    return [str(len(keys)), *keys, *arguments]
 
 
 def _runs(requests: Sequence[Charges]) -> Iterable[Sequence[Charges]]:
-    """Return the requests in runs that ask the same."""
-    if len(requests) == 1 or _all_alike(requests):  # nearly always, and in a fifth of the time
+    """Return the requests in runs: neighbours with the same policies and costs."""
+    if len(requests) == 1 or _is_one_run(requests):  # nearly always, and in a fifth of the time
         return [requests]
-    return [list(run) for _, run in groupby(requests, _asked)]
+    return [list(run) for _, run in groupby(requests, _shape)]
 
 
-def _all_alike(requests: Sequence[Charges]) -> bool:
-    """Tell whether all have one charge, of one policy and one cost."""
-    policy, _, cost = requests[0][0]
-    for request in requests:  # noqa: SIM110 - all() of a generator takes twice as long
-        if len(request) != 1 or request[0][0] is not policy or request[0][2] != cost:
+def _is_one_run(requests: Sequence[Charges]) -> bool:
+    """Tell whether all have a single charge, of one policy and one cost."""
+    first = requests[0][0]
+    policy, cost = first.policy, first.cost
+    for request in requests:  # all() of a generator takes twice as long
+        if len(request) != 1 or request[0].policy is not policy or request[0].cost != cost:
             return False
     return True
 
 
-_Asked = tuple[tuple[int, int], ...]
+_Shape = tuple[tuple[int, int], ...]
 
 
-def _asked(request: Charges) -> _Asked:
-    """Return what is the same in all requests of a run. A policy in use shares its id with none, and hashes slowly."""
-    return tuple([(id(policy), cost) for policy, _, cost in request])
+def _shape(request: Charges) -> _Shape:
+    """Return what all requests of a run have in common, a policy by its id: hashing it takes longer."""
+    return tuple([(id(charge.policy), charge.cost) for charge in request])
 
 
-_KEPT = 1024
-_kept: dict[_Asked, tuple[list[Policy], Arguments]] = {}  # beside its policies, which keep their ids for as long
+_MAX_CACHED = 1024
+# Beside its policies: while they are in here, no other policy can have their ids.
+_cached_arguments: dict[_Shape, tuple[list[Policy], Arguments]] = {}
 
 
-def _asking(request: Charges, guess: ServerClockEstimate) -> Arguments:
-    """Return the number of charges, and the algorithm and the arguments of each."""
-    asked = _asked(request)
-    kept = _kept.get(asked)
-    if kept is not None:
-        return kept[1]
-    policies = [policy for policy, _, _ in request]
-    asking: Arguments = [str(len(request))]
-    for policy, _, cost in request:
-        asking += policy.algorithm, *_arguments(policy, cost, guess)
+def _run_arguments(request: Charges, server_clock: ServerClockEstimate) -> Arguments:
+    """Return the number of charges of each request in a run, and each charge's algorithm with its arguments."""
+    shape = _shape(request)
+    cached = _cached_arguments.get(shape)
+    if cached is not None:
+        return cached[1]
+    policies = [charge.policy for charge in request]
+    arguments: Arguments = [str(len(request))]
+    for charge in request:
+        arguments += charge.policy.algorithm, *_policy_arguments(charge.policy, charge.cost, server_clock)
     if not any(algorithms.BY_NAME[policy.algorithm].CALENDAR_TIME for policy in policies):
-        if len(_kept) >= _KEPT:
-            _kept.clear()
-        _kept[asked] = policies, asking
-    return asking
+        if len(_cached_arguments) >= _MAX_CACHED:
+            _cached_arguments.clear()
+        _cached_arguments[shape] = policies, arguments
+    return arguments
 
 
-def _keys(prefix: str, run: Sequence[Charges]) -> Iterable[bytes]:
-    """Return the keys of the charges of a run, in their order."""
+def _run_keys(prefix: str, run: Sequence[Charges]) -> Iterable[bytes]:
+    """Return the stored keys of the charges of a run, in order."""
     if len(run) == 1:
-        return [stored_key(prefix, policy.namespace, key).encode() for policy, key, _ in run[0]]
+        return counter_keys(prefix, run[0])
     columns = [
-        stored_keys(prefix, policy.namespace, [request[place][1] for request in run])
-        for place, (policy, _, _) in enumerate(run[0])
+        stored_keys(prefix, charge.policy.namespace, [request[place].key for request in run])
+        for place, charge in enumerate(run[0])
     ]
     return columns[0] if len(columns) == 1 else chain.from_iterable(zip(*columns, strict=True))
 
 
-def block_arguments(prefix: str, counters: Sequence[Counter], span_us: int, guess: ServerClockEstimate) -> Arguments:
+def block_arguments(
+    prefix: str, counters: Sequence[Counter], span_us: int, server_clock: ServerClockEstimate
+) -> Arguments:
     """Return what follows the script in a call: the number of keys, KEYS and ARGV as ``block.lua`` lists them."""
-    rest: Arguments = [str(span_us)]
-    for policy, _ in counters:
-        rest.append(policy.algorithm)
-        rest += _arguments(policy, 1, guess)
-    return [str(len(counters)), *stored(prefix, counters), *rest]
+    arguments: Arguments = [str(span_us)]
+    for counter in counters:
+        arguments += counter.policy.algorithm, *_policy_arguments(counter.policy, 1, server_clock)
+    return [str(len(counters)), *counter_keys(prefix, counters), *arguments]
 
 
-def _arguments(policy: Policy, cost: int, guess: ServerClockEstimate) -> Iterable[str]:
+def _policy_arguments(policy: Policy, cost: int, server_clock: ServerClockEstimate) -> Iterable[str]:
     algorithm = algorithms.BY_NAME[policy.algorithm]
-    return map(str, algorithm.arguments(policy, cost, guess.now_us() if algorithm.CALENDAR_TIME else 0))
+    return map(str, algorithm.arguments(policy, cost, server_clock.now_us() if algorithm.CALENDAR_TIME else 0))
 
 
-def stored(prefix: str, counters: Iterable[tuple[Policy, CounterKey]]) -> list[bytes]:
-    """Return the keys of counters."""
-    return [stored_key(prefix, policy.namespace, key).encode() for policy, key in counters]
+def counter_keys(prefix: str, counters: Iterable[Charge | Counter]) -> list[bytes]:
+    """Return the stored keys of counters, in order."""
+    return [stored_key(prefix, counter.policy.namespace, counter.key).encode() for counter in counters]
 
 
-def answers(requests: Sequence[Charges], reply: list[Any]) -> tuple[int, list[Answer | ClockMismatch]]:
-    """Read what ``decide.lua`` returns for these requests: how many logs it repaired, and an answer for each."""
+def parse_reply(requests: Sequence[Charges], reply: list[Any]) -> tuple[int, list[Answer | ClockMismatch]]:
+    """Read the reply of ``decide.lua`` to these requests. Returns how many logs it repaired, and an answer for each."""
     if type(reply) is not list:
         raise TypeError(f"a script's reply must be a list, got {reply!r:.100}")
-    # One word stands for all the numbers of a request that failed. And to read many at once pays for many only.
+    # A reply with faults is shorter: one string stands for all numbers of a request. And slices pay off for many only.
     if len(requests) == 1 or len(reply) < 1 + 3 * sum(map(len, requests)):
         numbers = iter(reply)
-        return next(numbers), [_answer(len(request), numbers) for request in requests]
+        return next(numbers), [_parse_answer(len(request), numbers) for request in requests]
     remaining, waits_us, resets_us = reply[1::3], reply[2::3], reply[3::3]
     fields = zip(map(not_, waits_us), remaining, waits_us, resets_us, strict=True)
     verdicts = list(map(tuple.__new__, repeat(Verdict), fields))
-    answered: list[Answer | ClockMismatch]
+    answers: list[Answer | ClockMismatch]
     if len(verdicts) == len(requests):
-        answered = [[verdict] for verdict in verdicts]
-        return reply[0], answered
-    answered = []
-    at = 0
+        answers = [[verdict] for verdict in verdicts]
+        return reply[0], answers
+    answers = []
+    start = 0
     for request in requests:
-        upto = at + len(request)
-        answered.append(verdicts[at:upto])
-        at = upto
-    return reply[0], answered
+        end = start + len(request)
+        answers.append(verdicts[start:end])
+        start = end
+    return reply[0], answers
 
 
-def _answer(charges: int, numbers: Iterator[Any]) -> Answer | ClockMismatch:
+def _parse_answer(charges: int, numbers: Iterator[Any]) -> Answer | ClockMismatch:
     verdicts = []
     for _ in range(charges):
         remaining = next(numbers)
         if not isinstance(remaining, int):
-            return _fault(remaining)
+            return _parse_fault(remaining)
         wait_us, reset_us = next(numbers), next(numbers)
         verdicts.append(verdict_of((not wait_us, remaining, wait_us, reset_us)))
     return verdicts
 
 
-def _fault(fault: bytes | str) -> StoreUnavailable | ClockMismatch:
+def _parse_fault(fault: bytes | str) -> StoreUnavailable | ClockMismatch:
     text = _text(fault)
     word, _, rest = text.partition(" ")
     if word == "CLOCK_MISMATCH":
@@ -265,7 +275,7 @@ def _fault(fault: bytes | str) -> StoreUnavailable | ClockMismatch:
 
 
 def faults(reply: list[bytes | str]) -> list[str]:
-    """Read what ``block.lua`` returns: what is wrong with the keys that were left as they were."""
+    """Read the reply of ``block.lua``. Returns what is wrong with each key that was left as it was."""
     return [_text(fault) for fault in reply if fault]
 
 

@@ -1,11 +1,11 @@
-"""A line: the calls of one store on their way to its server and back. What that of threads and that of tasks share.
+"""What the pipelines for threads and for tasks share: a queue, and the batches in flight on one connection.
 
-A line borrows one connection from the client's pool for as long as it has something to do, so that the server answers
-its calls in their order. It has no thread or task of its own while it is idle.
+A pipeline borrows one connection from the client's pool for as long as it has work, so the server decides its batches
+in the order in which they are sent. It has no thread or task of its own while it is idle.
 
-Connections are spoken to directly: a client's own ``execute_command`` repeats a call whose reply was lost, ten times by
-default, and each of them may have charged. Whatever goes wrong once a command may have left is the end of its
-connection, so that a late reply is never read as another's.
+It sends on the connection directly. A client's own ``execute_command`` sends a call again if its reply is lost, ten
+times by default, and each of them may charge. And after any failure once a command may have left, the connection is
+closed: a late reply would be read as the reply to the next command.
 """
 
 from __future__ import annotations
@@ -17,100 +17,103 @@ from itertools import islice
 from typing import Any
 
 from sluicegate._core.errors import StoreError
-from sluicegate._stores.redis.failures import REFUSALS, because, lost, refused, unavailable
-from sluicegate._stores.redis.pipeline.queue import Batch, Command, Failed, Queue, Waiter
+from sluicegate._stores.redis.failures import REFUSALS, lost, reason, refused, unavailable
+from sluicegate._stores.redis.pipeline.batch import Batch
+from sluicegate._stores.redis.pipeline.queue import Queue
+from sluicegate._stores.redis.pipeline.waiter import Command, Failed, Waiter
 
 
-class Line(ABC):
-    """What all lines have.
+class Pipeline(ABC):
+    """Base class of the thread and asyncio pipelines.
 
     Args:
-        pool: redis-py's, of connections.
-        timeout: Seconds within which each caller is answered.
-        most_waiting: Callers that may wait for their call; see `Queue`.
-        keeps: Whether the connection is kept while there is nothing to do: to lend it anew takes a tenth of a call.
+        pool: redis-py's connection pool.
+        timeout: Seconds within which each caller has its outcome.
+        max_waiting: Callers that may wait in the queue.
+        keeps: Whether to keep the connection while there is no work: borrowing it anew takes a tenth of a call.
     """
 
-    def __init__(self, pool: Any, timeout: float, most_waiting: int, *, keeps: bool) -> None:
+    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool) -> None:
         self._pool = pool
         self._timeout = timeout
         self._keeps = keeps
-        self._queue = Queue(most_waiting)
-        self._under_way: deque[Batch] = deque()  # in the order of their replies
+        self._queue = Queue(max_waiting)
+        self._in_flight: deque[Batch] = deque()  # in the order of their replies
 
     def _late(self, waiter: Waiter) -> StoreError:
-        why = f"nothing came within {self._timeout} s"
-        return lost(why) if waiter.sent else unavailable(why)
+        if waiter.sent:
+            return lost(f"no reply within {self._timeout} s")
+        return unavailable(f"not sent within {self._timeout} s")
 
     def _give_up(self, waiter: Waiter, error: StoreError) -> None:
-        """Let a caller wait no longer. What was sent for it may be counted."""
+        """Let a caller fail that waits no longer. If its request was sent, it may be counted."""
         if waiter.sent:
             waiter.outcome = Failed(error)
         else:
             self._queue.leave(waiter, error)
 
-    def _firsts(self) -> Iterator[Waiter]:
-        """Return the first that waits of each flight, then of the queue."""
-        for flight in self._under_way:
-            yield from islice((waiter for waiter in flight.waiters if waiter.outcome is None), 1)
+    def _first_waiters(self) -> Iterator[Waiter]:
+        """Yield the first caller that waits of each batch in flight, then of the queue."""
+        for batch in self._in_flight:
+            yield from islice((waiter for waiter in batch.waiters if waiter.outcome is None), 1)
         if first := self._queue.first():
             yield first
 
     def _next_command(self) -> Command | None:
-        """Take the next batch that has something to send out of the queue, and return it; it is under way then."""
+        """Take the next batch that needs the server out of the queue, and return its command. It is in flight then."""
         while self._queue:
-            flight = Batch(self._queue.batch(), self._tell)
+            batch = Batch(self._queue.take_batch(), self._wake)
             try:
-                command = flight.depart()
-            except Exception as error:  # noqa: BLE001 - whatever it is, those who asked are told, and others are not
-                flight.fail(error)
+                command = batch.start()
+            except Exception as error:  # noqa: BLE001 - whatever it is, only these callers get it
+                batch.fail(error)
                 continue
             if command:
-                self._under_way.append(flight)
+                self._in_flight.append(batch)
                 return command
         return None
 
-    def _landed(self, reply: Any, refusal: Exception | None) -> Command | None:
-        """Hand the oldest flight its reply. Returns what it sends next, if it is not over; it is the last one then."""
-        flight = self._under_way.popleft()
+    def _hand_over(self, reply: Any, refusal: Exception | None) -> Command | None:
+        """Pass a reply or a refusal to the oldest batch. Returns its next command; it is the last in flight then."""
+        batch = self._in_flight.popleft()
         try:
-            command = flight.land(reply) if refusal is None else flight.refused(refusal)
-        except Exception as last:  # noqa: BLE001 - a reply that nobody can read is as good as lost
-            error = refused(last) if isinstance(last, REFUSALS) else lost(last)
-            error.__cause__ = last
-            flight.fail(error)
+            command = batch.on_reply(reply) if refusal is None else batch.on_refusal(refusal)
+        except Exception as cause:  # noqa: BLE001 - a reply that cannot be read is as good as lost
+            error = refused(cause) if isinstance(cause, REFUSALS) else lost(cause)
+            error.__cause__ = cause
+            batch.fail(error)
             return None
         if command:
-            self._under_way.append(flight)
+            self._in_flight.append(batch)
         return command
 
     @abstractmethod
-    def _tell(self, waiter: Waiter) -> None:
-        """Wake a caller that sleeps, if it still does."""
+    def _wake(self, waiter: Waiter) -> None:
+        """Wake a caller, if it sleeps."""
 
     def _lose_all(self, why: BaseException) -> None:
-        """Tell those under way that their answer is lost: their connection is at its end."""
-        error = lost(because(why, self._timeout))
+        """Let all callers in flight fail: the connection has ended, and with it their replies."""
+        error = lost(reason(why, self._timeout))
         error.__cause__ = why
-        while self._under_way:
-            self._under_way.popleft().fail(error)
+        while self._in_flight:
+            self._in_flight.popleft().fail(error)
 
     def _refuse_all(self, why: BaseException) -> None:
-        """Tell those in the queue that there is no connection."""
-        error = unavailable(because(why, self._timeout))
+        """Let all callers in the queue fail: there is no connection."""
+        error = unavailable(reason(why, self._timeout))
         error.__cause__ = why
-        for waiter in self._queue.all():
+        for waiter in self._queue.waiting():
             self._queue.leave(waiter, error)
-            self._tell(waiter)
+            self._wake(waiter)
 
 
 def result(waiter: Waiter) -> Any:
-    """Return what a caller asked for, or raise its error."""
+    """Return the result of a caller, or raise its error."""
     outcome = waiter.outcome
     if not isinstance(outcome, Failed):
         return outcome
     error = outcome.error
     if isinstance(error, StoreError):
-        # Each caller has an error of its own: one that many raised would gather the traces of all.
+        # Each caller raises an error of its own: one that many raise would gather the tracebacks of all.
         raise type(error)(*error.args) from error.__cause__
     raise error

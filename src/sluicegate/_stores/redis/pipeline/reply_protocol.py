@@ -1,8 +1,10 @@
-"""A wire: a connection of redis-py's, connected and signed in by it, whose replies are handed on as they come.
+"""An asyncio protocol that hands on replies as they arrive, on a connection that redis-py has made.
 
-redis-py reads a reply by a stream that a task awaits; so each reply costs a task that reads, woken once more than those
-who asked. A wire takes the place of that stream while the connection is lent, and gives it back in the end. This is the
-one place that knows what redis-py keeps to itself: ``_writer``, the other end of its stream.
+redis-py reads replies from a stream, in a task that has to be woken for each of them, in addition to the caller. This
+protocol takes the stream's place on the transport while the connection is borrowed, and gives it back afterwards.
+redis-py still connects: addresses, TLS, passwords, databases, Sentinel.
+
+This is the one place that uses a private name of redis-py's asyncio connection: ``_writer``, for its transport.
 """
 
 from __future__ import annotations
@@ -20,113 +22,113 @@ from sluicegate._stores.redis.failures import FAILURES
 _UNFINISHED = object()
 
 
-async def renewed(connection: Any) -> None:
-    """Connect anew, where the other end has left while the connection lay in its pool.
+async def ensure_connected(connection: Any) -> None:
+    """Connect again if the server has closed the connection while it was idle.
 
-    Under RESP3 a pool does not look (redis-py 8.1), and one that was reset it always takes for a good one. Nothing has
-    been sent on it, so this repeats no call.
+    redis-py's pool (8.1) does not notice that under RESP3, nor a connection that was reset. No command has been sent on
+    it, so none is sent twice.
     """
     try:
-        left = connection._writer.transport.is_closing() or await connection.can_read()  # noqa: SLF001
+        closed = connection._writer.transport.is_closing() or await connection.can_read()  # noqa: SLF001
     except FAILURES:
-        left = True
-    if left:
+        closed = True
+    if closed:
         await connection.disconnect(nowait=True)
         await connection.connect()
 
 
 class Listener(Protocol):
-    """Who is told what comes. None of it may raise."""
+    """Receives the replies. None of its methods may raise."""
 
-    def replied(self, reply: Any, refusal: ResponseError | None) -> None:
-        """Take the next reply, or what the server said in place of it."""
+    def on_reply(self, reply: Any, refusal: ResponseError | None) -> None:
+        """Take the next reply, or the server's refusal in its place."""
 
-    def caught_up(self) -> None:
-        """Take note that nothing more has come so far."""
+    def on_replies_read(self) -> None:
+        """Take note that all replies that have arrived so far were handed on."""
 
-    def cut(self, why: Exception) -> None:
-        """Take note that nothing more will come."""
+    def on_connection_lost(self, why: Exception) -> None:
+        """Take note that no more replies will arrive."""
 
 
 class ReplyProtocol(asyncio.Protocol):
-    """See the module.
+    """Hands the replies on a connection to a listener.
 
     Args:
-        connection: One that redis-py has connected, on which no reply is awaited.
-        listener: Who is told.
+        connection: A connected connection of redis-py, on which no reply is outstanding.
+        listener: Receives the replies.
 
     Raises:
-        ConnectionError: redis-py's; it is closed already.
+        ConnectionError: redis-py's; the connection is closed.
 
     Attributes:
-        connection: That connection. It is whole again after `leave`.
+        connection: The connection. redis-py can use it again after `leave`.
     """
 
     def __init__(self, connection: Any, listener: Listener) -> None:
         self.connection = connection
-        self._spent = self._left = False
+        self._draining = self._left = False
         self._listener = listener
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
         self._stream: Any = self._transport.get_protocol()
-        if self._stream is None:  # of uvloop, once it is closed
+        if self._stream is None:  # uvloop's, once it is closed
             raise DriverError("the connection is closed")
         self._reader = hiredis.Reader(replyError=_refusal, notEnoughData=_UNFINISHED)
         self._transport.set_protocol(self)
 
     @property
-    def spent(self) -> bool:
-        """Whether it is to be replaced once nothing is under way: the server is about to leave, or is a replica."""
-        return self._spent or self.connection.should_reconnect()
+    def draining(self) -> bool:
+        """Whether to send nothing more on it: the server is about to leave, or is a replica now."""
+        return self._draining or self.connection.should_reconnect()
 
     @property
     def unfinished(self) -> bool:
-        """Whether a part of something has come, whose rest nobody but this would understand."""
+        """Whether part of a message has arrived. Only this reader could make sense of the rest."""
         return self._reader.has_data()
 
     def send(self, command: Sequence[Any]) -> None:
-        """Send a command; if that fails, the listener is told later. Never blocks."""
+        """Send a command; never blocks. The listener learns later if that fails."""
         self._transport.write(hiredis.pack_command(tuple(command)))
 
     def leave(self) -> None:
-        """Let the connection be as it was. The listener is told nothing any more."""
+        """Give the transport back to redis-py's stream. The listener gets nothing more."""
         self._left = True
         self._transport.set_protocol(self._stream)
 
     def end(self) -> None:
-        """Close the connection: what has not left never does, and nobody reads what may still come."""
+        """Close the connection at once: what is still in its buffers is never sent."""
         self.leave()
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         reader, listener = self._reader, self._listener
-        if self._left:  # an event loop may have looked up whom to tell before
+        if self._left:  # an event loop may have looked up its protocol before
             self._stream.data_received(data)
             return
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _UNFINISHED:
-                if isinstance(reply, hiredis.PushNotification):  # no answer to anything
-                    self._spent |= reply[:1] == [b"MOVING"]
+                if isinstance(reply, hiredis.PushNotification):  # not a reply to anything
+                    self._draining |= reply[:1] == [b"MOVING"]
                 elif isinstance(reply, ResponseError):
-                    self._spent |= str(reply).startswith("READONLY")
-                    listener.replied(None, reply)
+                    self._draining |= str(reply).startswith("READONLY")
+                    listener.on_reply(None, reply)
                 else:
-                    listener.replied(reply, None)
-        except Exception as error:  # noqa: BLE001 - of hiredis: no protocol, or what Python cannot hold
-            listener.cut(DriverError(f"the server does not speak as a Redis server does: {error}"))
+                    listener.on_reply(reply, None)
+        except Exception as error:  # noqa: BLE001 - hiredis': invalid protocol, or a value that Python cannot hold
+            listener.on_connection_lost(DriverError(f"invalid reply: {error}"))
         else:
-            listener.caught_up()
+            listener.on_replies_read()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stream.connection_lost(error)
         if not self._left:
-            self._listener.cut(error or DriverError("the server closed the connection"))
+            self._listener.on_connection_lost(error or DriverError("the server closed the connection"))
 
     def pause_writing(self) -> None:
-        """Do nothing: calls under way are few, and each is held already by those who wait for it."""
+        """Do nothing: few batches are in flight, and their callers already wait."""
 
     def resume_writing(self) -> None:
-        """See `pause_writing`."""
+        """Do nothing: see `pause_writing`."""
 
 
 def _refusal(text: str) -> ResponseError:

@@ -1,8 +1,21 @@
-"""The line of a store for the tasks of one event loop: callers wait, and whatever has come for them wakes them.
+"""The pipeline for the tasks of one event loop: a state machine that callers, replies and timers drive.
 
-No task leads. A call leaves in the turn of the loop in which it is asked for, if nothing is under way; its answer is
-handed out in the turn in which the reply comes; and what those ask who are woken by it leaves together at that turn's
-end. Tasks are made to borrow a connection and to give it back, for these two wait.
+No task leads it. A request that arrives while nothing is in flight is sent at once, in the same iteration of the loop.
+Replies resolve the futures of their callers in the iteration in which they arrive, and requests made by the woken tasks
+go out as one batch at its end. Only borrowing a connection and giving it back have to wait, and each is a task.
+
+The states, and what leads from one to another:
+
+    from        to          when
+    IDLE        CONNECTING  a request waits
+    CONNECTING  READY       a connection is borrowed
+    CONNECTING  IDLE        that failed, took longer than the time-out, or was cancelled
+    READY       BUSY        a batch is sent
+    READY       IDLE        the connection is released: no request waits and it is not kept; or it is closed
+    BUSY        READY       the last reply in flight has arrived
+    BUSY        DRAINING    the server is about to leave, or is a replica now
+    BUSY        IDLE        the connection is lost, and with it all that is in flight
+    DRAINING    IDLE        the last reply in flight has arrived, or the connection is lost
 """
 
 from __future__ import annotations
@@ -11,6 +24,7 @@ import asyncio
 import contextlib
 import math
 import time
+from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -19,37 +33,78 @@ from redis.exceptions import RedisError as DriverError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as DriverTimeout
 
-from sluicegate._stores.redis.pipeline.base import Line, result
-from sluicegate._stores.redis.pipeline.queue import Command, Verb, Waiter
-from sluicegate._stores.redis.pipeline.reply_protocol import ReplyProtocol, renewed
+from sluicegate._stores.redis.pipeline.base import Pipeline, result
+from sluicegate._stores.redis.pipeline.reply_protocol import ReplyProtocol, ensure_connected
+from sluicegate._stores.redis.pipeline.waiter import Command, Verb, Waiter
+
+
+class State(Enum):
+    """What an `AsyncPipeline` is doing; the module lists the transitions."""
+
+    leads_to: tuple[State, ...]
+
+    IDLE = auto()
+    """No connection."""
+
+    CONNECTING = auto()
+    """A task borrows a connection."""
+
+    READY = auto()
+    """A connection, and nothing in flight on it."""
+
+    BUSY = auto()
+    """Batches are in flight."""
+
+    DRAINING = auto()
+    """Replies are still awaited on the connection, and nothing more is sent on it."""
+
+
+TRANSITIONS = {
+    State.IDLE: {State.CONNECTING},
+    State.CONNECTING: {State.READY, State.IDLE},
+    State.READY: {State.BUSY, State.IDLE},
+    State.BUSY: {State.READY, State.DRAINING, State.IDLE},
+    State.DRAINING: {State.IDLE},
+}
+for _start, _ends in TRANSITIONS.items():
+    _start.leads_to = tuple(_ends)  # to look a state up by its hash takes longer
 
 _deadline = attrgetter("deadline")
 
 
-class AsyncPipeline(Line):
-    """See the module. It belongs to the loop that runs when it is made."""
+class AsyncPipeline(Pipeline):
+    """Carries the requests of tasks to the server and back; see `Pipeline` for its arguments.
 
-    def __init__(self, pool: Any, timeout: float, most_waiting: int, *, keeps: bool) -> None:
-        super().__init__(pool, timeout, most_waiting, keeps=keeps)
+    It belongs to the event loop that runs when it is made.
+    """
+
+    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool) -> None:
+        super().__init__(pool, timeout, max_waiting, keeps=keeps)
+        self.state = State.IDLE
         self._loop = asyncio.get_running_loop()
-        self._wire: ReplyProtocol | None = None
-        self._errands: set[asyncio.Task[None]] = set()
+        self._protocol: ReplyProtocol | None = None  # on the connection that is borrowed, if one is
         self._connecting: asyncio.Task[None] | None = None
-        self._departure: asyncio.Handle | None = None  # at the end of this turn
-        self._nudge: asyncio.TimerHandle | None = None  # when what waits has been patient for long enough
-        self._alarm: asyncio.TimerHandle | None = None  # when the first is late; one serves all
+        self._clean_up: set[asyncio.Task[None]] = set()  # each gives a connection back
+        self._sending: asyncio.Handle | None = None  # at the end of this iteration of the loop
+        self._join_timer: asyncio.TimerHandle | None = None  # when the queue has been patient for long enough
+        self._deadline_timer: asyncio.TimerHandle | None = None  # when the first caller is late; one serves all
 
-    async def ask(self, verb: Verb, asked: Any, charges: int) -> Any:
-        """Return the result of what is asked; see `ThreadPipeline.ask`."""
+    async def run(self, verb: Verb, argument: Any, charges: int) -> Any:
+        """Run a verb for one caller, and return its result.
+
+        Raises:
+            StoreUnavailable: Nothing was taken: the request was not sent.
+            StoreTimeout: The outcome is unknown.
+        """
         loop = self._loop
-        waiter = Waiter(verb, asked, charges, loop.time() + self._timeout, loop.create_future())
-        self._queue.enter(waiter)
-        if self._alarm is None:
-            self._alarm = loop.call_at(waiter.deadline, self._wake_late_ones)
-        if self._departure is None:
-            self._see_off()
+        waiter = Waiter(verb, argument, charges, loop.time() + self._timeout, loop.create_future())
+        self._queue.add(waiter)
+        if self._deadline_timer is None:
+            self._deadline_timer = loop.call_at(waiter.deadline, self._on_deadline)
+        if self._sending is None:
+            self._schedule_send()
         try:
-            await waiter.bell
+            await waiter.wake_up
         except asyncio.CancelledError:
             if waiter.outcome is None:
                 self._give_up(waiter, self._late(waiter))
@@ -57,166 +112,190 @@ class AsyncPipeline(Line):
         return result(waiter)
 
     async def aclose(self) -> None:
-        """Give back what is borrowed, unless calls are under way: it is given back when they are over."""
+        """Give the connection back, unless batches are in flight: then it is given back after their replies."""
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
-        if self._wire is not None and not self._under_way:
-            self._part(self._wire)
-        if self._errands:
-            await asyncio.wait(self._errands)
+        if self._protocol is not None and not self._in_flight:
+            self._release_connection(self._protocol, close=self._protocol.draining)
+        if self._clean_up:
+            await asyncio.wait(self._clean_up)
 
-    def _tell(self, waiter: Waiter) -> None:
-        if not waiter.bell.done():  # it is once the caller was cancelled
-            waiter.bell.set_result(None)
+    def _enter(self, state: State) -> None:
+        """Change the state. Nothing else does."""
+        assert state in self.state.leads_to, f"{self.state} -> {state}"  # noqa: S101 - guards our own logic
+        self.state = state
 
-    # Calls leave
+    def _wake(self, waiter: Waiter) -> None:
+        if not waiter.wake_up.done():  # it is, once the caller was cancelled
+            waiter.wake_up.set_result(None)
 
-    def _see_off(self) -> None:
-        """See that what waits leaves as soon as it may."""
-        if self._wire is None:
+    # Sending
+
+    def _schedule_send(self) -> None:
+        """Send what waits as soon as it may be sent: now, at the end of this iteration, or when it has been patient."""
+        if self.state is State.IDLE:
             self._connect()
-        elif not self._under_way:
-            self._depart()
-        else:
-            self._wait_to_join()
+        elif self.state is State.READY:
+            self._send_waiting()
+        elif self.state is not State.CONNECTING:
+            self._schedule_join()
 
-    def _wait_to_join(self) -> None:
-        """See that what waits joins the calls under way as soon as it may."""
-        joins_at = self._queue.joins_at(self._under_way)
+    def _schedule_join(self) -> None:
+        joins_at = self._queue.joins_at(self._in_flight)
         patience = max(joins_at - time.monotonic(), 0)
         if not patience:
-            self._depart_soon()
-        elif self._nudge is None and joins_at < math.inf:
-            self._nudge = self._loop.call_later(patience, self._nudged)
+            self._send_soon()
+        elif self._join_timer is None and joins_at < math.inf:
+            self._join_timer = self._loop.call_later(patience, self._on_join)
 
-    def _nudged(self) -> None:
-        self._nudge = None
-        if self._queue and self._departure is None:
-            self._see_off()
+    def _on_join(self) -> None:
+        self._join_timer = None
+        if self._queue and self._sending is None:
+            self._schedule_send()
 
-    def _depart_soon(self) -> None:
-        """Depart in a moment, with all who ask until then."""
-        if self._departure is None:
-            self._departure = self._loop.call_soon(self._depart)
+    def _send_soon(self) -> None:
+        """Send at the end of this iteration of the loop, with all requests that are made until then."""
+        if self._sending is None:
+            self._sending = self._loop.call_soon(self._send_waiting)
 
-    def _depart(self) -> None:
-        """Send what may leave now; rest if there is nothing to do."""
-        self._departure = None
-        wire = self._wire
-        if wire is None:
+    def _send_waiting(self) -> None:
+        """Send what may be sent now, and release the connection if there is nothing more to do on it."""
+        self._sending = None
+        protocol = self._protocol
+        if protocol is not None and (protocol.draining or self.state is State.DRAINING):
+            self._drain(protocol)
+        elif protocol is not None:
+            self._send_next(protocol)
+        if self._queue and self.state is State.IDLE:
+            self._connect()
+
+    def _drain(self, protocol: ReplyProtocol) -> None:
+        if self.state is State.BUSY:
+            self._enter(State.DRAINING)
+        if not self._in_flight:
+            self._release_connection(protocol, close=True)
+
+    def _send_next(self, protocol: ReplyProtocol) -> None:
+        if self._queue.may_join(self._in_flight) and (command := self._next_command()):
+            if self.state is State.READY:
+                self._enter(State.BUSY)
+            self._send(protocol, command)
+        if self._in_flight:
             if self._queue:
-                self._connect()
-        elif wire.spent:
-            if not self._under_way:
-                self._part(wire, ended=True)
-                self._depart()
-        else:
-            if self._queue.may_join(self._under_way) and (command := self._next_command()):
-                self._send(wire, command)
-            if self._under_way:
-                if self._queue:
-                    self._wait_to_join()
-            elif self._wire is wire and not self._keeps:
-                self._part(wire)
+                self._schedule_join()
+        elif self._protocol is protocol and not self._keeps:
+            self._release_connection(protocol)
 
-    def _send(self, wire: ReplyProtocol, command: Command) -> None:
-        """Send what is under way now."""
+    def _send(self, protocol: ReplyProtocol, command: Command) -> None:
+        """Send the command of the last batch in flight."""
         try:
-            wire.send(command)
-        except Exception as error:  # noqa: BLE001 - whatever it is, what comes next would be taken for its answer
-            self.cut(error)
+            protocol.send(command)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next reply would be taken for this one's
+            self.on_connection_lost(error)
 
-    # Replies come
+    # Replies
 
-    def replied(self, reply: Any, refusal: ResponseError | None) -> None:
-        wire = self._wire
-        if wire is None:  # it was cut by what came before, in the same piece
+    def on_reply(self, reply: Any, refusal: ResponseError | None) -> None:
+        protocol = self._protocol
+        if protocol is None:  # lost by an earlier reply in the same piece of data
             return
-        if not self._under_way:
-            self.cut(DriverError("an answer came that nobody had asked for"))
-        elif command := self._landed(reply, refusal):
-            self._send(wire, command)
+        if not self._in_flight:
+            self.on_connection_lost(DriverError("unexpected reply: nothing was in flight"))
+        elif command := self._hand_over(reply, refusal):
+            self._send(protocol, command)
+        elif not self._in_flight and self.state is State.BUSY:
+            self._enter(State.READY)
 
-    def caught_up(self) -> None:
-        self._depart_soon()
+    def on_replies_read(self) -> None:
+        self._send_soon()
 
-    def cut(self, why: Exception) -> None:
-        if (wire := self._wire) is not None:
+    def on_connection_lost(self, why: Exception) -> None:
+        if self._protocol is not None:
             self._lose_all(why)
-            self._part(wire, ended=True)
-            self._depart_soon()
+            self._release_connection(self._protocol, close=True)
+            self._send_soon()
 
-    def _wake_late_ones(self) -> None:
-        """Answer all whose time is over. Of each flight the first is the first that is late."""
-        self._alarm = None
+    # Deadlines
+
+    def _on_deadline(self) -> None:
+        """Let all callers fail whose time is over. The first of each batch is the first of it that is late."""
+        self._deadline_timer = None
         now = self._loop.time()
-        while (waiter := min(self._firsts(), key=_deadline, default=None)) is not None and waiter.deadline <= now:
+        while (
+            waiter := min(self._first_waiters(), key=_deadline, default=None)
+        ) is not None and waiter.deadline <= now:
             self._give_up(waiter, self._late(waiter))
-            self._tell(waiter)
-        if self._under_way and self._under_way[0].deadline <= now:
-            self.cut(DriverTimeout(f"nothing came within {self._timeout} s"))
-        ends = [waiter.deadline for waiter in self._firsts()]
-        if self._under_way:  # though nobody may wait for it any more
-            ends.append(self._under_way[0].deadline)
+            self._wake(waiter)
+        if self._in_flight and self._in_flight[0].deadline <= now:
+            self.on_connection_lost(DriverTimeout(f"no reply within {self._timeout} s"))
+        ends = [waiter.deadline for waiter in self._first_waiters()]
+        if self._in_flight:  # also if none of its callers waits any more
+            ends.append(self._in_flight[0].deadline)
         if ends:
-            # Not for each by itself: of ten thousand that wait many are late within a millisecond.
-            self._alarm = self._loop.call_at(max(min(ends), now + 0.001), self._wake_late_ones)
+            # Not at once for each: of ten thousand callers, many are late within a millisecond.
+            self._deadline_timer = self._loop.call_at(max(min(ends), now + 0.001), self._on_deadline)
 
-    # Connections are borrowed and given back
+    # Connections
 
     def _connect(self) -> None:
-        if self._connecting is None:
-            self._connecting = self._loop.create_task(self._borrow())
-            self._connecting.add_done_callback(self._connected)
+        if self._connecting is not None:  # it ended in this iteration of the loop: its callback goes on
+            return
+        self._enter(State.CONNECTING)
+        self._connecting = self._loop.create_task(self._borrow_connection())
+        self._connecting.add_done_callback(self._on_connecting_done)
 
-    async def _borrow(self) -> None:
+    async def _borrow_connection(self) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._pool.get_connection()
                 try:
-                    await renewed(connection)
-                    self._wire = ReplyProtocol(connection, self)
+                    await ensure_connected(connection)
+                    self._protocol = ReplyProtocol(connection, self)
                 except BaseException:
-                    self._give_back(connection, ended=True)
+                    self._give_back(connection, close=True)
                     raise
+                self._enter(State.READY)
         except TimeoutError:
-            self._refuse_all(DriverTimeout(f"it did not connect within {self._timeout} s"))
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for it are told
+            self._refuse_all(DriverTimeout(f"not connected within {self._timeout} s"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers that wait for it get it
             self._refuse_all(error)
 
-    def _connected(self, _: asyncio.Task[None]) -> None:
-        """Go on; also where it was cancelled, as by one who cancels all tasks."""
+    def _on_connecting_done(self, _: asyncio.Task[None]) -> None:
+        """Go on; also if the task was cancelled, as by a program that cancels all tasks."""
         self._connecting = None
-        self._depart()
+        if self._protocol is None and self.state is State.CONNECTING:
+            self._enter(State.IDLE)
+        self._send_waiting()
 
-    def _part(self, wire: ReplyProtocol, *, ended: bool = False) -> None:
-        self._wire = None
-        ended = ended or wire.unfinished
+    def _release_connection(self, protocol: ReplyProtocol, *, close: bool = False) -> None:
+        self._enter(State.IDLE)
+        self._protocol = None
+        close = close or protocol.unfinished
         try:
-            if ended:
-                wire.end()
+            if close:
+                protocol.end()
             else:
-                wire.leave()
+                protocol.leave()
         finally:
-            self._give_back(wire.connection, ended=ended)
+            self._give_back(protocol.connection, close=close)
 
-    def _give_back(self, connection: Any, *, ended: bool) -> None:
-        errand = self._loop.create_task(_release(self._pool, connection, ended=ended))
-        self._errands.add(errand)
-        errand.add_done_callback(partial(self._released, connection, ended))
+    def _give_back(self, connection: Any, *, close: bool) -> None:
+        task = self._loop.create_task(_release(self._pool, connection, close=close))
+        self._clean_up.add(task)
+        task.add_done_callback(partial(self._on_given_back, connection, close))
 
-    def _released(self, connection: Any, ended: bool, errand: asyncio.Task[None]) -> None:
-        self._errands.discard(errand)
-        if errand.cancelled():  # it would count as in use for ever
-            self._give_back(connection, ended=ended)
+    def _on_given_back(self, connection: Any, close: bool, task: asyncio.Task[None]) -> None:
+        self._clean_up.discard(task)
+        if task.cancelled():  # the pool would count the connection as in use for ever
+            self._give_back(connection, close=close)
         else:
-            errand.exception()  # of the driver, on a connection that nobody waits for
+            task.exception()  # the driver's, on a connection that nobody waits for
 
 
-async def _release(pool: Any, connection: Any, *, ended: bool) -> None:
+async def _release(pool: Any, connection: Any, *, close: bool) -> None:
     try:
-        if ended or connection.should_reconnect():
+        if close or connection.should_reconnect():
             await connection.disconnect(nowait=True)
     finally:
-        with contextlib.suppress(KeyError, ValueError):  # it was given back already, by an errand that was cancelled
+        with contextlib.suppress(KeyError, ValueError):  # a task that was cancelled has given it back already
             await pool.release(connection)

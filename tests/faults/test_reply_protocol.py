@@ -1,4 +1,4 @@
-"""A connection on loan: what the server says out of turn, and how it is given back."""
+"""The reply protocol on a borrowed connection: unexpected messages, and how the connection is given back."""
 
 from __future__ import annotations
 
@@ -10,32 +10,29 @@ import pytest
 import redis.asyncio
 
 import servers
+from faults.callers import POLICY, pipeline_of, request_for, wide
 from faults.cuts import Cuts
-from sluicegate import AsyncLimiter, AsyncRedisStore, SlidingWindow, StoreTimeout, StoreUnavailable
-from sluicegate._stores.redis.pipeline import tasks as task_line
-
-POLICY = SlidingWindow(10**6, window=600)
-
+from sluicegate import AsyncLimiter, AsyncRedisStore, StoreTimeout, StoreUnavailable
+from sluicegate._stores.redis.pipeline import tasks
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
 async def connection_id(store: AsyncRedisStore) -> int:
-    """Ask the server which connection it is that the store has, by a call of the line's own."""
+    """Return the server's id of the store's connection, by a call on its pipeline."""
 
-    def verb(asked: list[object]):
+    def verb(batch: list[object]):
         number = yield ["CLIENT", "ID"]
-        return [number for _ in asked]
+        return [number for _ in batch]
 
-    store._settle_in()
-    return await store._line.ask(verb, (), 1)
+    return await store._pipeline(()).run(verb, (), 1)
 
 
 GARBAGE = [b"?what\r\n", b"$5\r\nabcdefgh\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"%1\r\n*0\r\n:1\r\n"]
 
 
 @pytest.mark.parametrize("said", GARBAGE)
-def test_what_no_redis_says_is_a_lost_answer_and_the_next_call_works(proxy: Cuts, prefix: str, said: bytes):
+def test_an_invalid_reply_is_a_lost_reply_and_the_next_call_works(proxy: Cuts, prefix: str, said: bytes):
     async def main() -> None:
         async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
             limiter = AsyncLimiter(POLICY, store=store)
@@ -49,7 +46,7 @@ def test_what_no_redis_says_is_a_lost_answer_and_the_next_call_works(proxy: Cuts
     asyncio.run(main())
 
 
-def test_an_answer_that_nobody_asked_for_is_never_taken_for_the_next_one(proxy: Cuts, prefix: str):
+def test_an_unexpected_reply_is_never_taken_for_the_next_one(proxy: Cuts, prefix: str):
     async def main() -> None:
         async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
             limiter = AsyncLimiter(POLICY, store=store)
@@ -63,7 +60,7 @@ def test_an_answer_that_nobody_asked_for_is_never_taken_for_the_next_one(proxy: 
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_word_that_the_server_will_leave_is_no_answer_and_another_connection_is_taken(
+def test_after_a_push_that_the_server_is_leaving_the_connection_drains_and_is_replaced(
     proxy: Cuts, prefix: str, place: str
 ):
     async def main() -> None:
@@ -75,9 +72,9 @@ def test_word_that_the_server_will_leave_is_no_answer_and_another_connection_is_
             await limiter.take("a")
             proxy.delay = 0.1
             held = [asyncio.create_task(limiter.take("a")), asyncio.create_task(connection_id(store))]
-            while len(store._line._under_way) < 2:
+            while len(pipeline_of(store)._in_flight) < 2:
                 await asyncio.sleep(0.001)
-            setattr(proxy, place, b">2\r\n$6\r\nMOVING\r\n:1\r\n")  # the second is under way still as it comes
+            setattr(proxy, place, b">2\r\n$6\r\nMOVING\r\n:1\r\n")  # the second is still in flight when it arrives
             taken, first = await asyncio.gather(*held)
             assert taken.remaining == 10**6 - 2
             assert (await limiter.take("a")).remaining == 10**6 - 3
@@ -86,7 +83,7 @@ def test_word_that_the_server_will_leave_is_no_answer_and_another_connection_is_
     asyncio.run(main())
 
 
-def test_a_push_that_says_something_else_leaves_the_connection(server: servers.Server, prefix: str):
+def test_other_pushes_are_ignored_and_the_connection_is_kept(server: servers.Server, prefix: str):
     async def main() -> None:
         async with (
             redis.asyncio.Redis.from_url(server.url, protocol=3, max_connections=1) as own,
@@ -96,14 +93,14 @@ def test_a_push_that_says_something_else_leaves_the_connection(server: servers.S
             first = await connection_id(store)
             await store.aclose()
             await own.execute_command("CLIENT", "TRACKING", "ON", "BCAST")
-            for taken in range(1, 9):  # each of them is news of a key that was changed
+            for taken in range(1, 9):  # the server pushes a message for each changed key
                 assert (await limiter.take("a")).remaining == 10**6 - taken
             assert await connection_id(store) == first
 
     asyncio.run(main())
 
 
-def test_the_rest_of_what_has_come_in_part_is_no_answer_to_another(proxy: Cuts, prefix: str):
+def test_a_connection_with_half_a_message_is_closed(proxy: Cuts, prefix: str):
     async def main() -> None:
         async with redis.asyncio.Redis.from_url(proxy.url, protocol=3, max_connections=1) as own:
             limiter = AsyncLimiter(POLICY, store=AsyncRedisStore(own, prefix=prefix, timeout=5))
@@ -118,13 +115,13 @@ def test_the_rest_of_what_has_come_in_part_is_no_answer_to_another(proxy: Cuts, 
     asyncio.run(main())
 
 
-# A connection that is no more
+# Closed connections
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("how", ["killed", "aborted"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_lent_connection_whose_other_end_has_left_is_connected_anew(
+def test_a_borrowed_connection_that_the_server_has_closed_is_connected_again(
     server: servers.Server, prefix: str, protocol: int, how: str, loop: str
 ):
     async def main() -> None:
@@ -150,22 +147,22 @@ def test_a_lent_connection_whose_other_end_has_left_is_connected_anew(
 
 
 @pytest.mark.parametrize("turns", range(6))
-def test_a_store_that_is_closed_while_it_connects_leaves_no_connection(server: servers.Server, prefix: str, turns: int):
+def test_a_store_closed_while_it_connects_leaves_no_connection(server: servers.Server, prefix: str, turns: int):
     async def main() -> None:
         async with AsyncRedisStore.from_url(f"{server.url}?client_name={prefix}", prefix=prefix) as store:
-            asking = asyncio.create_task(AsyncLimiter(POLICY, store=store).take("a"))
+            calling = asyncio.create_task(AsyncLimiter(POLICY, store=store).take("a"))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            asking.cancel()
-            await asyncio.wait([asking])
-        assert store._line._wire is None
+            calling.cancel()
+            await asyncio.wait([calling])
+        assert all(pipeline._protocol is None for pipeline in store._pipelines.values())
         await asyncio.sleep(0.02)
         assert [each for each in server.client.client_list() if each["name"] == prefix] == []
 
     asyncio.run(main())
 
 
-def test_a_pool_that_does_not_take_a_connection_back_is_nobodys_error(server: servers.Server, prefix: str):
+def test_an_error_of_the_pool_when_a_connection_is_given_back_reaches_no_caller(server: servers.Server, prefix: str):
     async def main() -> None:
         async with redis.asyncio.Redis.from_url(server.url) as own:
             pool, release = own.connection_pool, own.connection_pool.release
@@ -184,7 +181,7 @@ def test_a_pool_that_does_not_take_a_connection_back_is_nobodys_error(server: se
     asyncio.run(main())
 
 
-def test_a_store_that_is_closed_tells_those_whose_calls_are_under_way_and_does_not_wait(proxy: Cuts, prefix: str):
+def test_closing_a_store_fails_the_calls_in_flight_and_does_not_wait(proxy: Cuts, prefix: str):
     async def main() -> None:
         async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
             limiter = AsyncLimiter(POLICY, store=store)
@@ -197,22 +194,21 @@ def test_a_store_that_is_closed_tells_those_whose_calls_are_under_way_and_does_n
             with pytest.raises(StoreTimeout):
                 await held
             assert time.monotonic() - began < 0.5
-            proxy.mend()
+            proxy.recover()
 
     asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_what_had_not_left_when_its_caller_was_told_so_never_leaves(proxy: Cuts, prefix: str):
+def test_what_was_still_buffered_when_its_caller_failed_is_never_sent(proxy: Cuts, prefix: str):
     async def main() -> None:
-        wide = prefix + "x" * 8000
-        async with AsyncRedisStore.from_url(proxy.url, prefix=wide, timeout=0.3) as store:
+        async with AsyncRedisStore.from_url(proxy.url, prefix=wide(prefix), timeout=0.3) as store:
             limiter = AsyncLimiter(POLICY, store=store)
             await limiter.take("a")
             proxy.deaf = True
             with pytest.raises(StoreTimeout):  # it fills every buffer on its way
-                await store.decide([((POLICY, f"{n}", 1),) for n in range(2000)])
-            proxy.mend()
+                await store.decide(request_for([str(n) for n in range(2000)]))
+            proxy.recover()
             await asyncio.sleep(0.3)
             assert (await limiter.peek("0")).remaining == 10**6
 
@@ -221,17 +217,17 @@ def test_what_had_not_left_when_its_caller_was_told_so_never_leaves(proxy: Cuts,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", servers.kinds())
-def test_after_a_refusal_by_a_replica_another_connection_is_taken(kind: str):
+def test_after_a_replica_refuses_the_connection_is_replaced(kind: str):
     async def main() -> None:
         async with AsyncRedisStore.from_url(own.url, timeout=5) as store:
             limiter = AsyncLimiter(POLICY, store=store)
             await limiter.take("a")
             first = await connection_id(store)
             own.client.replicaof("127.0.0.1", 1)
-            asked = [limiter.take("a") for _ in range(40)]
-            told = await asyncio.gather(*asked, return_exceptions=True)
-            assert {type(each) for each in told} == {StoreUnavailable}
-            assert "READONLY" in str(told[0])
+            calls = [limiter.take("a") for _ in range(40)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+            assert "READONLY" in str(outcomes[0])
             own.client.replicaof("NO", "ONE")
             assert (await limiter.take("a")).remaining == 10**6 - 2
             assert await connection_id(store) != first
@@ -256,7 +252,7 @@ def test_a_connection_is_given_back_as_it_was(server: servers.Server, prefix: st
     asyncio.run(main())
 
 
-def test_a_pool_that_has_no_connection_left_is_an_unavailable_store(server: servers.Server, prefix: str):
+def test_an_exhausted_pool_is_an_unavailable_store(server: servers.Server, prefix: str):
     async def main() -> None:
         async with redis.asyncio.Redis.from_url(server.url, max_connections=1) as own:
             taken = await own.connection_pool.get_connection()
@@ -269,9 +265,9 @@ def test_a_pool_that_has_no_connection_left_is_an_unavailable_store(server: serv
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("what", ["ReplyProtocol", "send"])
-def test_a_driver_that_is_made_otherwise_is_an_error_that_is_told_and_loses_no_connection(
-    server: servers.Server, prefix: str, monkeypatch: pytest.MonkeyPatch, what: str
+@pytest.mark.parametrize("broken_part", ["ReplyProtocol", "send"])
+def test_a_driver_without_the_private_name_raises_a_store_error_and_loses_no_connection(
+    server: servers.Server, prefix: str, monkeypatch: pytest.MonkeyPatch, broken_part: str
 ):
     def broken(*_: object) -> None:
         raise AttributeError("'Connection' object has no attribute '_writer'")
@@ -281,7 +277,7 @@ def test_a_driver_that_is_made_otherwise_is_an_error_that_is_told_and_loses_no_c
             limiter = AsyncLimiter(POLICY, store=store)
             with monkeypatch.context() as patched:
                 patched.setattr(
-                    *((task_line, "ReplyProtocol") if what == "Wire" else (task_line.ReplyProtocol, "send")),
+                    *((tasks, "ReplyProtocol") if broken_part == "ReplyProtocol" else (tasks.ReplyProtocol, "send")),
                     broken,
                 )
                 for _ in range(3):

@@ -1,0 +1,49 @@
+"""One caller of a pipeline, and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
+Command = list[Any]
+"""A Redis command, its name first."""
+
+Steps = Generator[Command, Any, list[Any]]
+
+Verb = Callable[[list[Any]], Steps]
+"""Does one thing for a batch of callers, given the argument of each.
+
+It yields each command, and is sent the reply or thrown the server's refusal. It returns a result for each caller, never
+None; a result that is a `StoreError` is the failure of that caller alone.
+"""
+
+
+class Failed(NamedTuple):
+    """An outcome that is raised. An error that is a result by itself is returned, for the store to raise."""
+
+    error: Exception
+
+
+class Waiter:
+    """One caller, from its call to its outcome.
+
+    Attributes:
+        verb: What to do. Callers of the same verb may share a batch.
+        argument: What to do it with, in the form that the verb takes.
+        charges: How many charges it is, for the size of a batch.
+        deadline: When the caller must have its outcome, in seconds of its pipeline's clock.
+        wake_up: What the caller sleeps on, if it does. Only its pipeline knows the type.
+        sent: Whether it has left the queue.
+        outcome: The result, or a `Failed`; None while it waits.
+    """
+
+    __slots__ = ("argument", "charges", "deadline", "outcome", "sent", "verb", "wake_up")
+
+    def __init__(self, verb: Verb, argument: Any, charges: int, deadline: float, wake_up: Any = None) -> None:
+        self.verb = verb
+        self.argument = argument
+        self.charges = charges
+        self.deadline = deadline
+        self.wake_up = wake_up
+        self.sent = False
+        self.outcome: Any = None
