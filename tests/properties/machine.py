@@ -15,7 +15,7 @@ from sluicegate._core.decision import Verdict
 from sluicegate._core.keys import CounterKey
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Counter
-from stores.rigs import Rig
+from stores.harness import Harness
 
 every_store = pytest.mark.parametrize(
     ("kind", "form"), [(kind, form) for kind in ("memory", *servers.kinds()) for form in ("sync", "async")]
@@ -23,7 +23,7 @@ every_store = pytest.mark.parametrize(
 
 
 class Machine(RuleBasedStateMachine):
-    """A rig, and one oracle for each counter."""
+    """A harness, and one oracle for each counter."""
 
     form = ("memory", "sync")
 
@@ -32,12 +32,12 @@ class Machine(RuleBasedStateMachine):
         kind, form = self.form
         self.closing = contextlib.ExitStack()
         if kind == "memory":
-            self.rig = Rig("memory", asynchronous=form == "async")
+            self.harness = Harness("memory", asynchronous=form == "async")
         else:
             server = servers.shared(kind)
             prefix = self.closing.enter_context(servers.own_prefix(server))
-            self.rig = Rig("redis", asynchronous=form == "async", client=server.client, prefix=prefix)
-        self.closing.callback(self.rig.close)
+            self.harness = Harness("redis", asynchronous=form == "async", client=server.client, prefix=prefix)
+        self.closing.callback(self.harness.close)
         self.oracles: dict[tuple[str, CounterKey], Oracle] = {}
 
     def teardown(self) -> None:
@@ -46,14 +46,14 @@ class Machine(RuleBasedStateMachine):
     def oracle(self, policy: Policy, counted: CounterKey) -> Oracle:
         """Return an oracle. Before the store is asked: what the store may have dropped by now is dropped from both."""
         oracle = self.oracles.setdefault((policy.namespace, counted), ORACLES[policy.algorithm]())
-        if oracle.dropped(policy, self.rig.now_us):
-            self.rig.run(self.rig.store.forget([Counter(policy, counted)]))
+        if oracle.dropped(policy, self.harness.now_us):
+            self.harness.run(self.harness.store.forget([Counter(policy, counted)]))
             self.forgotten(policy, counted)
             return self.oracle(policy, counted)
         return oracle
 
     def expected(self, policy: Policy, counted: CounterKey, cost: int, *, commit: bool) -> Verdict:
-        return self.oracle(policy, counted).decide(policy, self.rig.now_us, cost, commit=commit)
+        return self.oracle(policy, counted).decide(policy, self.harness.now_us, cost, commit=commit)
 
     def forgotten(self, policy: Policy, counted: CounterKey) -> None:
         self.oracles.pop((policy.namespace, counted), None)

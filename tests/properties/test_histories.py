@@ -32,7 +32,8 @@ from sluicegate._core.decision import Verdict
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Counter, Request
 from sluicegate._stores.base import Remembered
-from stores.rigs import Rig, charges
+from sluicegate._stores.redis.node import ONLY_NODE
+from stores.harness import Harness, charges
 
 HOUR = 3600
 ACTORS = 4
@@ -125,39 +126,39 @@ def test_the_checker_rejects_what_cannot_be(history: Sequence[tuple]):
 
 
 def test_the_answers_to_tasks_are_those_of_some_order(server: servers.Server, prefix: str):
-    with Tasks(server, prefix) as bench:
-        bench.run(40, seed=1)
+    with Tasks(server, prefix) as run:
+        run.run(40, seed=1)
 
 
 def test_the_answers_to_threads_are_those_of_some_order(server: servers.Server, prefix: str):
-    with Threads(server, prefix) as bench:
-        bench.run(40, seed=2)
+    with Threads(server, prefix) as run:
+        run.run(40, seed=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_answers_to_tasks_are_those_of_some_order_whatever_fails(server: servers.Server, prefix: str, fault: str):
-    with Tasks(server, prefix, timeout=0.05 if fault == "late" else 5) as bench:
-        bench.run(8 if fault == "late" else 20, seed=3, fault=fault)
-        assert not bench.lost_connections()
+    with Tasks(server, prefix, timeout=0.05 if fault == "late" else 5) as run:
+        run.run(8 if fault == "late" else 20, seed=3, fault=fault)
+        assert not run.lost_connections()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_answers_to_threads_are_those_of_some_order_whatever_fails(server: servers.Server, prefix: str, fault: str):
-    with Threads(server, prefix, timeout=0.05 if fault == "late" else 5) as bench:
-        bench.run(8 if fault == "late" else 20, seed=4, fault=fault)
-        assert not bench.lost_connections()
+    with Threads(server, prefix, timeout=0.05 if fault == "late" else 5) as run:
+        run.run(8 if fault == "late" else 20, seed=4, fault=fault)
+        assert not run.lost_connections()
 
 
 @pytest.mark.slow
 def test_the_answers_to_tasks_are_those_of_some_order_whoever_is_cancelled(server: servers.Server, prefix: str):
-    with Tasks(server, prefix) as bench:
-        bench.run(60, seed=5, cancels=True)
-        assert not bench.lost_connections()
+    with Tasks(server, prefix) as run:
+        run.run(60, seed=5, cancels=True)
+        assert not run.lost_connections()
 
 
-class Bench:
+class Run:
     """Two stores on one server, through a proxy, whose clock stands still; and what is asked of them at once."""
 
     asynchronous = False
@@ -165,13 +166,13 @@ class Bench:
     def __init__(self, server: servers.Server, prefix: str, *, timeout: float = 5) -> None:
         self.closing = contextlib.ExitStack()
         self.proxy = self.closing.enter_context(Cuts(server.port))
-        self.rig = Rig("redis", client=server.client, prefix=prefix)
-        self.closing.callback(self.rig.close)
+        self.harness = Harness("redis", client=server.client, prefix=prefix)
+        self.closing.callback(self.harness.close)
         self.server, self.prefix = server, prefix
         kind = AsyncRedisStore if self.asynchronous else RedisStore
         self.stores = [kind.from_url(self.proxy.url, prefix=prefix, timeout=timeout) for _ in range(2)]
         for store in self.stores:
-            store._scripts = self.rig.store._scripts
+            store._scripts = self.harness.store._scripts
         self.unknown = self.refused = self.remembered = 0
 
     def run(self, times: int, *, seed: int, fault: str = "", cancels: bool = False) -> None:
@@ -181,11 +182,11 @@ class Bench:
             plans = Plans(chance, self.prefix)
             self.server.client.sadd(plans.strange_key(self.prefix), "x")
             history = self.play(plans.actors, chance, fault, cancels)
-            self.proxy.mend()
+            self.proxy.recover()
             history += [
                 Operation(asked, time.monotonic(), time.monotonic(), answers) for asked, answers in self.see(plans)
             ]
-            state = State(self.rig.now_us, frozenset({plans.strange}))
+            state = State(self.harness.now_us, frozenset({plans.strange}))
             assert explained(history, state), "\n".join(map(str, sorted(history, key=lambda each: each.begin)))
         answered = len(self.proxy.scripts) - len(shared)
         print(f"{self.unknown} unknown, {self.refused} refused, {self.remembered} remembered, {answered} script calls")
@@ -200,7 +201,7 @@ class Bench:
         """Ask the server itself what each counter holds."""
         for policy, key in plans.counters:
             asked = [charges((policy, key, 1))]
-            yield Asked("peek", asked), self.rig.decide(*asked, commit=False)
+            yield Asked("peek", asked), self.harness.decide(*asked, commit=False)
 
     def play(self, actors: Sequence[Sequence[Step]], chance: Random, fault: str, cancels: bool) -> list[Operation]:
         raise NotImplementedError  # tasks play in one way, threads in another
@@ -241,7 +242,7 @@ class Bench:
             self.server.client.script_flush()
         elif fault == "late":
             self.proxy.hold = True
-            Timer(0.08, self.proxy.mend).start()
+            Timer(0.08, self.proxy.recover).start()
         elif fault:
             setattr(self.proxy, fault, 1)
 
@@ -313,7 +314,7 @@ class Plans:
         return self._chance.choice([1, 1, 1, 2])
 
 
-class Tasks(Bench):
+class Tasks(Run):
     asynchronous = True
 
     def __init__(self, server: servers.Server, prefix: str, **options: float) -> None:
@@ -324,8 +325,8 @@ class Tasks(Bench):
 
     def borrowed(self, store: AsyncRedisStore) -> object:
         self.runner.run(asyncio.sleep(0.01))  # for one that is being given back
-        wire = store._line._wire
-        return wire and wire.connection
+        protocol = store._pipelines[ONLY_NODE]._protocol
+        return protocol and protocol.connection
 
     def play(self, actors: Sequence[Sequence[Step]], chance: Random, fault: str, cancels: bool) -> list[Operation]:
         return self.runner.run(self._play(actors, chance, fault, cancels))
@@ -363,7 +364,7 @@ class Tasks(Bench):
             history += self.recorded(asked, begin, outcome)
 
 
-class Threads(Bench):
+class Threads(Run):
     def __init__(self, server: servers.Server, prefix: str, **options: float) -> None:
         super().__init__(server, prefix, **options)
         self.threads = self.closing.enter_context(ThreadPoolExecutor(ACTORS + 1))
@@ -371,7 +372,7 @@ class Threads(Bench):
             self.closing.callback(store.close)
 
     def borrowed(self, store: RedisStore) -> object:
-        return store._line._connection
+        return store._pipelines[ONLY_NODE]._connection
 
     def play(self, actors: Sequence[Sequence[Step]], chance: Random, fault: str, cancels: bool) -> list[Operation]:
         start = Barrier(len(actors) + 1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from properties.oracles import ORACLES
 from properties.traffic import COSTS, POLICIES, pass_us, span_us
 from sluicegate import _algorithms as algorithms
-from stores.rigs import Rig, charges
+from stores.harness import Harness, charges
 
 _LIMITS = st.one_of(st.integers(1, 5), st.integers(1, 100))
 
@@ -20,10 +20,10 @@ def test_what_a_store_keeps_of_a_key_does_not_depend_on_whose_limit_it_met_first
     name: str, data, first: int, limit: int
 ):
     policy = data.draw(data.draw(st.sampled_from(POLICIES[name]))).with_limit(limit)
-    rig, oracle, last = Rig("memory"), ORACLES[name](), None
-    rig.limiter(policy.with_limit(first)).take("another key")
+    harness, oracle, last = Harness("memory"), ORACLES[name](), None
+    harness.limiter(policy.with_limit(first)).take("another key")
     for _ in range(data.draw(st.integers(1, 20))):
         cost = data.draw(COSTS)
-        last = oracle.decide(policy, rig.now_us, cost, commit=True)
-        assert rig.decide(charges((policy, "key", cost))) == [[last]]
-        pass_us(rig, span_us(data, policy, rig.now_us, last))
+        last = oracle.decide(policy, harness.now_us, cost, commit=True)
+        assert harness.decide(charges((policy, "key", cost))) == [[last]]
+        pass_us(harness, span_us(data, policy, harness.now_us, last))

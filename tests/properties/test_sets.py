@@ -39,11 +39,11 @@ class Sets(Machine):
         """Another limiter over some of the same counters, in any order, with other limits."""
         some = data.draw(st.lists(st.sampled_from(self.makers), min_size=1, max_size=5, unique=True))
         self.policies = [data.draw(maker) for maker in some]
-        self.limiter = self.rig.limiter(*self.policies)
+        self.limiter = self.harness.limiter(*self.policies)
 
     @rule(data=st.data())
     def time_passes(self, data) -> None:
-        pass_us(self.rig, span_us(data, data.draw(st.sampled_from(self.policies)), self.rig.now_us, self.last))
+        pass_us(self.harness, span_us(data, data.draw(st.sampled_from(self.policies)), self.harness.now_us, self.last))
 
     @rule(data=st.data(), times=st.integers(1, 4))
     def take(self, data, times: int) -> None:
@@ -77,7 +77,7 @@ class Sets(Machine):
         part, span = self._part(data), block_us(data, data.draw(st.sampled_from(self.policies)))
         named = self._named(part)
         for policy in named:
-            self.oracle(policy, _counted(policy, part)).block(self.rig.now_us, span)
+            self.oracle(policy, _counted(policy, part)).block(self.harness.now_us, span)
         if named:
             self.limiter.block(part, span / 1_000_000)
         else:  # all are shared

@@ -16,7 +16,7 @@ from properties.traffic import BEGINNINGS, pass_us
 from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.policy import Policy
-from stores.rigs import Rig, charges
+from stores.harness import Harness, charges
 
 HOUR_US = 3_600_000_000
 YEAR_US = 365 * 24 * HOUR_US
@@ -82,31 +82,31 @@ _TURNS = st.lists(st.sampled_from(["take", "take", "take", "step", "wait", "wait
 and all that there is then is taken."""
 
 
-def hold_to_real_time(rig: Rig, name: str, data) -> None:
+def hold_to_real_time(harness: Harness, name: str, data) -> None:
     """Take what there is, at random times and just when it is there; step the clock; and count by one that is true."""
     policy, key = data.draw(POLICIES[name]), uuid.uuid4().hex
     if isinstance(policy, SlidingWindow):
         policy = SlidingWindow(policy.limit, window=policy.window, buckets=data.draw(_BUCKETS), name="a")
     past, forward, real_us = [], [], 0
-    pass_us(rig, data.draw(BEGINNINGS))
+    pass_us(harness, data.draw(BEGINNINGS))
     for turn in data.draw(_TURNS):
         if turn == "step":
             step_us = _step_us(data, policy)
-            pass_us(rig, step_us)
+            pass_us(harness, step_us)
             if step_us > 0:
                 forward.append(real_us)
             continue
-        ((seen,),) = rig.decide(charges((policy, key, 1)), commit=False)
+        ((seen,),) = harness.decide(charges((policy, key, 1)), commit=False)
         assert seen.retry_after_us <= longest_wait_us(policy)
-        passed_us = seen.retry_after_us if turn == "wait" else _pass_us(data, policy, rig.now_us)
+        passed_us = seen.retry_after_us if turn == "wait" else _pass_us(data, policy, harness.now_us)
         real_us += passed_us
-        pass_us(rig, passed_us)
+        pass_us(harness, passed_us)
         if turn == "take":
-            past += [(real_us, 1)] * rig.limiter(policy).allow(key)  # in memory by the quick way
+            past += [(real_us, 1)] * harness.limiter(policy).allow(key)  # in memory by the quick way
             continue
-        ((seen,),) = rig.decide(charges((policy, key, 1)), commit=False)
+        ((seen,),) = harness.decide(charges((policy, key, 1)), commit=False)
         if seen.remaining:
-            assert rig.decide(charges((policy, key, seen.remaining)))[0][0].allowed
+            assert harness.decide(charges((policy, key, seen.remaining)))[0][0].allowed
             past.append((real_us, seen.remaining))
     for at_us, _ in past:
         within = sum(units for each_us, units in past if at_us - policy.window_us < each_us <= at_us)
@@ -118,13 +118,13 @@ def hold_to_real_time(rig: Rig, name: str, data) -> None:
 @_MANY
 @given(data=st.data())
 def test_in_no_window_of_real_time_is_more_than_the_worst_case_allowed_whatever_the_steps_back(name: str, data):
-    hold_to_real_time(Rig("memory"), name, data)
+    hold_to_real_time(Harness("memory"), name, data)
 
 
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @given(data=st.data())
 def test_on_a_server_it_is_the_same(server: servers.Server, name: str, data):
     with servers.own_prefix(server) as prefix:
-        rig = Rig("redis", client=server.client, prefix=prefix)
-        hold_to_real_time(rig, name, data)
-        rig.close()
+        harness = Harness("redis", client=server.client, prefix=prefix)
+        hold_to_real_time(harness, name, data)
+        harness.close()

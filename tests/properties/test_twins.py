@@ -20,7 +20,7 @@ from sluicegate import SlidingWindow
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict
 from sluicegate._core.request import Counter
-from stores.rigs import START, Rig, charges
+from stores.harness import START, Harness, charges
 
 YEAR_US = 365 * 86400 * 1_000_000
 _WAYS = st.sampled_from([1, 1, 1, 1, 1, -1, -1, YEAR_US, -YEAR_US])
@@ -54,9 +54,9 @@ class InPython:
 @pytest.fixture(scope="module")
 def lua(server: servers.Server):
     with servers.own_prefix(server) as prefix:
-        rig = Rig("redis", client=server.client, prefix=prefix)
-        yield rig
-        rig.close()
+        harness = Harness("redis", client=server.client, prefix=prefix)
+        yield harness
+        harness.close()
 
 
 def _step_us(data, policy, now_us: int, last: Verdict | None) -> int:
@@ -68,7 +68,7 @@ def _step_us(data, policy, now_us: int, last: Verdict | None) -> int:
 
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @given(data=st.data())
-def test_python_lua_and_the_oracle_agree_on_every_answer_also_when_the_clock_steps(lua: Rig, name: str, data):
+def test_python_lua_and_the_oracle_agree_on_every_answer_also_when_the_clock_steps(lua: Harness, name: str, data):
     policies = data.draw(st.sampled_from(POLICIES[name]))
     python, oracle, expected = InPython(name), ORACLES[name](), None
     key = uuid.uuid4().hex  # not drawn: an example that is run again must not meet its own log
@@ -87,11 +87,11 @@ def test_python_lua_and_the_oracle_agree_on_every_answer_also_when_the_clock_ste
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @_HALF
 @given(data=st.data())
-def test_blocks_are_the_same_in_lua_in_memory_and_for_the_oracle(lua: Rig, name: str, data):
+def test_blocks_are_the_same_in_lua_in_memory_and_for_the_oracle(lua: Harness, name: str, data):
     """The clock moves on alone: a block that ended may come to life again where it steps back over its end."""
     policies = data.draw(st.sampled_from(POLICIES[name]))
     policy = data.draw(policies)
-    memory, oracle, expected = Rig("memory"), ORACLES[name](), None
+    memory, oracle, expected = Harness("memory"), ORACLES[name](), None
     key = uuid.uuid4().hex
     lua.restart()
     for _ in range(data.draw(st.integers(1, 15))):
@@ -101,18 +101,18 @@ def test_blocks_are_the_same_in_lua_in_memory_and_for_the_oracle(lua: Rig, name:
         if data.draw(_RARELY):
             span = block_us(data, policy)
             oracle.block(lua.now_us, span)
-            for rig in (lua, memory):
-                rig.store.block([Counter(policy, key)], span)
+            for harness in (lua, memory):
+                harness.store.block([Counter(policy, key)], span)
         cost, commit = data.draw(COSTS), data.draw(_CHARGING)
         expected = oracle.decide(policy, lua.now_us, cost, commit=commit)
-        for rig in (lua, memory):
-            assert rig.decide(charges((policy, key, cost)), commit=commit) == [[expected]]
+        for harness in (lua, memory):
+            assert harness.decide(charges((policy, key, cost)), commit=commit) == [[expected]]
 
 
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @_HALF
 @given(data=st.data())
-def test_a_block_in_lua_stays_where_it_is_when_the_counter_under_it_is_mended(lua: Rig, name: str, data):
+def test_a_block_in_lua_stays_where_it_is_when_the_counter_under_it_is_mended(lua: Harness, name: str, data):
     policy = data.draw(data.draw(st.sampled_from(POLICIES[name])))
     oracle, key = ORACLES[name](), uuid.uuid4().hex
     lua.restart()
@@ -138,7 +138,7 @@ def test_a_block_in_lua_stays_where_it_is_when_the_counter_under_it_is_mended(lu
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_python_and_lua_agree_on_logs_of_many_pages_also_when_the_clock_steps_back(lua: Rig, seed: int):
+def test_python_and_lua_agree_on_logs_of_many_pages_also_when_the_clock_steps_back(lua: Harness, seed: int):
     """Hundreds of entries, some of them gone: pages, ageing and searches for a wait meet steps of the clock here."""
     chance = Random(seed)
     policy = SlidingWindow(chance.choice([45, 90, 300]), window=60, name="pages")

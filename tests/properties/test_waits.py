@@ -15,7 +15,7 @@ from sluicegate._core.clock import FURTHEST_US
 from sluicegate._core.decision import NEVER
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Counter
-from stores.rigs import Rig, charges
+from stores.harness import Harness, charges
 
 # Hundreds of examples also in the fast profile: in memory one is a matter of milliseconds.
 _MANY = settings(max_examples=min(4 * settings.default.max_examples, 400))
@@ -36,34 +36,34 @@ def _cost(data, policies: list[Policy]) -> int:
     return {"one": 1, "few": min(units % 9 + 1, burst), "part": -(-burst * units // 100), "burst": burst}[kind]
 
 
-def _waits(data, rig: Rig, policies: list[Policy]) -> None:
+def _waits(data, harness: Harness, policies: list[Policy]) -> None:
     """Ask one key for a while, and try each wait that is named."""
     key, last = uuid.uuid4().hex, None
-    limiter = rig.limiter(*policies)
+    limiter = harness.limiter(*policies)
     for _ in range(data.draw(st.integers(2, 8))):
-        pass_us(rig, span_us(data, data.draw(st.sampled_from(policies)), rig.now_us, last))
+        pass_us(harness, span_us(data, data.draw(st.sampled_from(policies)), harness.now_us, last))
         if data.draw(_KINDS) == "block":
             span = block_us(data, policies[0])
-            rig.store.block([Counter(policy, key) for policy in policies if not policy.shared], span)
+            harness.store.block([Counter(policy, key) for policy in policies if not policy.shared], span)
         cost = _cost(data, policies)
         request = charges(*((policy, () if policy.shared else key, cost) for policy in policies))
-        ((*verdicts,),) = rig.decide(request)
+        ((*verdicts,),) = harness.decide(request)
         last = max(verdicts, key=lambda verdict: verdict.retry_after_us)
         denied = not all(verdict.allowed for verdict in verdicts)
-        if denied and rig.now_us + last.retry_after_us < FURTHEST_US:  # in 2223: further on no store can count
-            _wait_is_exact(rig, limiter, request, key, last.retry_after_us)
+        if denied and harness.now_us + last.retry_after_us < FURTHEST_US:  # in 2223: further on no store can count
+            _wait_is_exact(harness, limiter, request, key, last.retry_after_us)
 
 
-def _wait_is_exact(rig: Rig, limiter, request, key: str, wait_us: int) -> None:
+def _wait_is_exact(harness: Harness, limiter, request, key: str, wait_us: int) -> None:
     _, _, cost = request[0]
     assert wait_us != NEVER  # no cost is above a burst
     denied = limiter.take(key, cost)
     if wait_us < 10**15:  # a float of seconds holds the microseconds of no longer one
         assert round(denied.retry_after * 1_000_000) == wait_us
-    pass_us(rig, wait_us - 1)
+    pass_us(harness, wait_us - 1)
     assert not limiter.peek(key, cost)
     assert not limiter.take(key, cost)
-    pass_us(rig, 1)
+    pass_us(harness, 1)
     assert limiter.peek(key, cost)
     assert limiter.take(key, cost)
 
@@ -73,34 +73,34 @@ def _wait_is_exact(rig: Rig, limiter, request, key: str, wait_us: int) -> None:
 @given(data=st.data())
 def test_a_request_is_allowed_exactly_when_its_wait_ends(name: str, data):
     policy = data.draw(data.draw(st.sampled_from(POLICIES[name])))
-    _waits(data, Rig("memory"), [policy])
+    _waits(data, Harness("memory"), [policy])
 
 
 @_MANY
 @given(data=st.data(), parts=_PARTS)
 def test_a_request_under_several_policies_is_allowed_exactly_when_its_wait_ends(data, parts):
     policies = [data.draw(maker(name=f"p{n}", shared=shared)) for n, (maker, shared) in enumerate(parts)]
-    _waits(data, Rig("memory"), policies)
+    _waits(data, Harness("memory"), policies)
 
 
 @pytest.fixture(scope="module")
 def lua(server: servers.Server):
     with servers.own_prefix(server) as prefix:
-        rig = Rig("redis", client=server.client, prefix=prefix)
-        yield rig
-        rig.close()
+        harness = Harness("redis", client=server.client, prefix=prefix)
+        yield harness
+        harness.close()
 
 
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @given(data=st.data())
-def test_a_request_on_a_server_is_allowed_exactly_when_its_wait_ends(lua: Rig, name: str, data):
+def test_a_request_on_a_server_is_allowed_exactly_when_its_wait_ends(lua: Harness, name: str, data):
     policy = data.draw(data.draw(st.sampled_from(POLICIES[name])))
     lua.restart()
     _waits(data, lua, [policy])
 
 
 @given(data=st.data(), parts=_PARTS)
-def test_a_request_on_a_server_under_several_policies_is_allowed_exactly_when_its_wait_ends(lua: Rig, data, parts):
+def test_a_request_on_a_server_under_several_policies_is_allowed_exactly_when_its_wait_ends(lua: Harness, data, parts):
     # Named anew in each example, as what is shared must not meet the units of another one.
     name = uuid.uuid4().hex
     policies = [data.draw(maker(name=f"{name}-{n}", shared=shared)) for n, (maker, shared) in enumerate(parts)]

@@ -12,7 +12,7 @@ from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
 from sluicegate._core.clock import FURTHEST_US
 from sluicegate._core.decision import Verdict
 from sluicegate._core.policy import Policy
-from stores.rigs import START, Rig
+from stores.harness import START, Harness
 
 Maker = Callable[..., st.SearchStrategy[Policy]]
 """Makes policies on one counter from options such as ``per``: their limits differ, as when they are changed."""
@@ -99,15 +99,15 @@ def block_us(data, policy: Policy) -> int:
     return {"none": 0, "turn": (part % 3 + 1) * policy.window_us}.get(kind, 2 * policy.window_us * part // _PARTS)
 
 
-def pass_us(rig: Rig, span_us: int) -> None:
-    """Move a rig's clock on by exactly so much: a float of seconds holds so many microseconds only in pieces.
+def pass_us(harness: Harness, span_us: int) -> None:
+    """Move a harness's clock on by exactly so much: a float of seconds holds so many microseconds only in pieces.
 
     But no further than a store can count.
     """
-    span_us = min(span_us, FURTHEST_US - rig.now_us)
+    span_us = min(span_us, FURTHEST_US - harness.now_us)
     while span_us:
         part = max(min(span_us, 10**15), -(10**15))
-        rig.advance(part / 1_000_000)
+        harness.advance(part / 1_000_000)
         span_us -= part
 
 

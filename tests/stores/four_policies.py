@@ -12,7 +12,7 @@ from sluicegate import (
     TokenBucket,
 )
 from sluicegate._core.policy import Policy
-from stores.rigs import Face, Rig
+from stores.harness import Harness, LimiterAdapter
 
 KEY = {"user": "alice", "tenant": "acme", "endpoint": "/pay"}
 
@@ -27,14 +27,14 @@ def four(user: int = 5, tenant: int = 5, endpoint: int = 5, all_: int = 5) -> li
     ]
 
 
-def remaining(limiter: Face, key: Mapping[str, str] | str) -> list[int]:
+def remaining(limiter: LimiterAdapter, key: Mapping[str, str] | str) -> list[int]:
     return [each.remaining for each in limiter.peek(key).decisions]
 
 
-def all_of(rig: Rig, limiter: Face, key: Mapping[str, str] | str) -> tuple[Any, ...]:
+def all_of(harness: Harness, limiter: LimiterAdapter, key: Mapping[str, str] | str) -> tuple[Any, ...]:
     """Return all that can be seen of what is counted for a key: on a server the bytes, too."""
-    return limiter.peek(key).decisions, rig.stored() if rig.kind == "redis" else len(rig.store)
+    return limiter.peek(key).decisions, harness.stored() if harness.kind == "redis" else len(harness.store)
 
 
-def nothing_stored(rig: Rig) -> bool:
-    return not (rig.stored() if rig.kind == "redis" else len(rig.store))
+def nothing_stored(harness: Harness) -> bool:
+    return not (harness.stored() if harness.kind == "redis" else len(harness.store))

@@ -21,7 +21,7 @@ from sluicegate import (
     TokenBucket,
 )
 from sluicegate._core.policy import Policy
-from stores.rigs import Face, Rig
+from stores.harness import Harness, LimiterAdapter
 
 NOT_WHOLE = [0, -1, -5, 10**11 + 1, 1.0, 1.5, math.nan, math.inf, -math.inf, True, False, "1", "", None, [], Decimal(1)]
 NOT_A_WINDOW = [
@@ -59,17 +59,17 @@ def short_repr(value: object) -> str:
     return repr(value)[:40]
 
 
-def all_kinds(rig: Rig) -> Face:
-    return rig.limiter(*(make(10) for make in MAKE.values()))
+def all_kinds(harness: Harness) -> LimiterAdapter:
+    return harness.limiter(*(make(10) for make in MAKE.values()))
 
 
-def nothing_stored(rig: Rig) -> bool:
-    return not (rig.stored() if rig.kind == "redis" else len(rig.store))
+def nothing_stored(harness: Harness) -> bool:
+    return not (harness.stored() if harness.kind == "redis" else len(harness.store))
 
 
 @pytest.mark.parametrize("cost", NOT_WHOLE, ids=short_repr)
-def test_a_cost_that_is_no_whole_number_from_1_to_10_11_is_refused_and_nothing_is_charged(rig: Rig, cost):
-    for limiter in (rig.limiter(SlidingWindow(10, window=60, name="one")), all_kinds(rig)):
+def test_a_cost_that_is_no_whole_number_from_1_to_10_11_is_refused_and_nothing_is_charged(harness: Harness, cost):
+    for limiter in (harness.limiter(SlidingWindow(10, window=60, name="one")), all_kinds(harness)):
         limiter.take("a", 3)
         for ask in (limiter.take, limiter.allow, limiter.peek):
             with pytest.raises(InvalidCost, match="cost must be a whole number from 1 to 100000000000, got ") as caught:
@@ -82,8 +82,8 @@ def test_a_cost_that_is_no_whole_number_from_1_to_10_11_is_refused_and_nothing_i
 
 
 @pytest.mark.parametrize("key", NOT_TEXT, ids=short_repr)
-def test_a_key_that_is_no_text_is_refused_by_every_verb(rig: Rig, key):
-    for limiter in (rig.limiter(SlidingWindow(10, window=60)), all_kinds(rig)):
+def test_a_key_that_is_no_text_is_refused_by_every_verb(harness: Harness, key):
+    for limiter in (harness.limiter(SlidingWindow(10, window=60)), all_kinds(harness)):
         for ask in (
             limiter.take,
             limiter.allow,
@@ -93,11 +93,11 @@ def test_a_key_that_is_no_text_is_refused_by_every_verb(rig: Rig, key):
         ):
             with pytest.raises(InvalidKey, match="key must be a str, got "):
                 ask(key)
-    assert nothing_stored(rig)
+    assert nothing_stored(harness)
 
 
-def test_a_mapping_is_refused_with_the_advice_how_a_policy_counts_by_attributes(rig: Rig):
-    limiter = all_kinds(rig)
+def test_a_mapping_is_refused_with_the_advice_how_a_policy_counts_by_attributes(harness: Harness):
+    limiter = all_kinds(harness)
     for ask in (limiter.take, limiter.peek, limiter.forget, lambda key: limiter.block(key, 9)):
         with pytest.raises(InvalidKey, match=r"got {'user': 'alice'}: .* for a mapping give it a per=$") as caught:
             ask({"user": "alice"})
@@ -105,9 +105,9 @@ def test_a_mapping_is_refused_with_the_advice_how_a_policy_counts_by_attributes(
 
 
 @pytest.mark.parametrize("key", SURROGATES, ids=short_repr)
-def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(rig: Rig, key):
-    plain = rig.limiter(SlidingWindow(10, window=60)), all_kinds(rig)
-    parts = rig.limiter(*(make(10, per="user") for make in MAKE.values()))
+def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(harness: Harness, key):
+    plain = harness.limiter(SlidingWindow(10, window=60)), all_kinds(harness)
+    parts = harness.limiter(*(make(10, per="user") for make in MAKE.values()))
     for limiter, asked in (*((limiter, key) for limiter in plain), (parts, {"user": key})):
         for ask in (
             limiter.take,
@@ -120,19 +120,19 @@ def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(rig: Rig, k
                 ask(asked)
             str(caught.value).encode()
             assert len(str(caught.value)) < 250
-    assert nothing_stored(rig)
+    assert nothing_stored(harness)
 
 
 @pytest.mark.parametrize("seconds", NOT_A_SPAN, ids=short_repr)
-def test_a_block_that_is_no_span_up_to_10_years_is_refused_and_changes_nothing(rig: Rig, seconds):
-    limiter = all_kinds(rig)
+def test_a_block_that_is_no_span_up_to_10_years_is_refused_and_changes_nothing(harness: Harness, seconds):
+    limiter = all_kinds(harness)
     with pytest.raises(
         InvalidSpan, match=r"seconds must be a number .* from 0 to 316224000 .ten years., got "
     ) as caught:
         limiter.block("new", seconds)
     assert caught.value.span is seconds
     assert len(str(caught.value)) < 250
-    assert nothing_stored(rig)
+    assert nothing_stored(harness)
     limiter.take("a", 3)
     limiter.block("a", 60)
     with pytest.raises(InvalidSpan):
@@ -140,8 +140,8 @@ def test_a_block_that_is_no_span_up_to_10_years_is_refused_and_changes_nothing(r
     assert limiter.peek("a").retry_after == 60
 
 
-def test_the_longest_and_the_shortest_blocks_work(rig: Rig):
-    limiter = all_kinds(rig)
+def test_the_longest_and_the_shortest_blocks_work(harness: Harness):
+    limiter = all_kinds(harness)
     for seconds in (10 * 366 * 86400, timedelta(days=3660), 0.000001, 1, timedelta(microseconds=1)):
         limiter.block("a", seconds)
         span = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
@@ -186,8 +186,8 @@ def test_what_came_is_shown_shortened():
     assert len(str(caught.value)) < 200
 
 
-def test_the_widest_and_the_narrowest_policies_work(rig: Rig):
-    rig.advance(1)
+def test_the_widest_and_the_narrowest_policies_work(harness: Harness):
+    harness.advance(1)
     for policy in (
         SlidingWindow(1, window=0.000001),
         SlidingWindow(10**11, window=timedelta(days=3650)),
@@ -195,7 +195,7 @@ def test_the_widest_and_the_narrowest_policies_work(rig: Rig):
         SlidingWindow(10**11, window=86400, buckets=10**6),
         SlidingWindow(3, window=Fraction(1, 3).__float__()),
     ):
-        limiter = rig.limiter(policy)
+        limiter = harness.limiter(policy)
         decision = limiter.take("a", policy.limit)
         assert decision.allowed, policy
         assert decision.remaining == 0
@@ -204,8 +204,8 @@ def test_the_widest_and_the_narrowest_policies_work(rig: Rig):
         assert 0 < limiter.peek("a").retry_after <= decision.reset_after <= longest
 
 
-def test_the_widest_and_the_narrowest_buckets_and_windows_with_edges_work(rig: Rig):
-    rig.advance(1)
+def test_the_widest_and_the_narrowest_buckets_and_windows_with_edges_work(harness: Harness):
+    harness.advance(1)
     ten_years = 10 * 366 * 86400
     for policy in (
         TokenBucket(1, window=0.000001, name="narrow"),
@@ -219,11 +219,11 @@ def test_the_widest_and_the_narrowest_buckets_and_windows_with_edges_work(rig: R
         CalendarWindow(1, every="hour"),
         CalendarWindow(10**11, every="year", timezone="Asia/Kathmandu"),
     ):
-        limiter = rig.limiter(policy)
+        limiter = harness.limiter(policy)
         decision = limiter.take("a", policy.burst)
         assert (decision.allowed, decision.remaining) == (True, 0), policy
         assert not limiter.allow("a")
         longest = policy.window * policy.burst / policy.limit + 0.000001
         assert 0 < limiter.peek("a").retry_after <= decision.reset_after <= longest
-        rig.advance(decision.reset_after)
+        harness.advance(decision.reset_after)
         assert limiter.take("a", policy.burst).remaining == 0, policy

@@ -28,7 +28,7 @@ from sluicegate._algorithms import BY_NAME, sliding_window
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
 from sluicegate._stores.memory.key_table import KeyTable
 from sluicegate.testing import ManualClock
-from stores.rigs import Rig, charges
+from stores.harness import Harness, charges
 
 US = 0.000001
 YEAR = 365 * 86400
@@ -54,19 +54,19 @@ each_variant = pytest.mark.parametrize("policy", [*POLICIES, *VARIANTS], ids=nam
 
 
 @pytest.fixture
-def driven(server: servers.Server, prefix: str) -> Iterator[Rig]:
+def driven(server: servers.Server, prefix: str) -> Iterator[Harness]:
     """A store on a real server whose clock the test moves."""
-    rig = Rig("redis", client=server.client, prefix=prefix)
-    yield rig
-    rig.close()
+    harness = Harness("redis", client=server.client, prefix=prefix)
+    yield harness
+    harness.close()
 
 
 def test_every_algorithm_is_here():
     assert {policy.algorithm for policy in POLICIES} == set(BY_NAME)
 
 
-def to_an_edge(rig: Rig, policy: Policy) -> None:
-    rig.advance((policy.window_us - rig.now_us % policy.window_us) / 1_000_000)
+def to_an_edge(harness: Harness, policy: Policy) -> None:
+    harness.advance((policy.window_us - harness.now_us % policy.window_us) / 1_000_000)
 
 
 def us(seconds: float) -> int:
@@ -77,9 +77,11 @@ def us(seconds: float) -> int:
 
 
 @each
-def test_a_blocked_key_is_denied_at_once_and_until_the_microsecond_at_which_the_block_ends(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
-    to_an_edge(rig, policy)
+def test_a_blocked_key_is_denied_at_once_and_until_the_microsecond_at_which_the_block_ends(
+    harness: Harness, policy: Policy
+):
+    limiter = harness.limiter(policy)
+    to_an_edge(harness, policy)
     limiter.take("used", 2)
     for key in ("used", "fresh"):
         limiter.block(key, 5.000003)
@@ -89,34 +91,34 @@ def test_a_blocked_key_is_denied_at_once_and_until_the_microsecond_at_which_the_
                 assert us(denied.retry_after) == 5_000_003 - n * 1_000_000
                 assert denied.reset_after >= denied.retry_after
             assert not limiter.allow(key)
-            rig.advance(1)
-        rig.advance(2.000003 - US)
+            harness.advance(1)
+        harness.advance(2.000003 - US)
         assert limiter.take(key).retry_after == US
-        rig.advance(US)
+        harness.advance(US)
         assert limiter.allow(key)
 
 
 @each_variant
-def test_what_was_counted_stays_and_goes_on_to_leave(rig: Rig, policy: Policy):
+def test_what_was_counted_stays_and_goes_on_to_leave(harness: Harness, policy: Policy):
     """A twin that was never under a block has the same to spend afterwards."""
-    limiter = rig.limiter(policy)
-    to_an_edge(rig, policy)
+    limiter = harness.limiter(policy)
+    to_an_edge(harness, policy)
     for span in (1, 12.5, policy.window / 2, policy.window - 1, policy.window * 3):
         for key in ("a", "twin"):
             limiter.take(key, 3)
-        rig.advance(0.5)
+        harness.advance(0.5)
         limiter.block("a", span)
-        rig.advance(span)
+        harness.advance(span)
         assert limiter.peek("a") == limiter.peek("twin")
         assert limiter.take("a", 2) == limiter.take("twin", 2)
         assert limiter.take("a", policy.burst) == limiter.take("twin", policy.burst)
-        rig.advance(limiter.peek("a").reset_after)
+        harness.advance(limiter.peek("a").reset_after)
 
 
 @each_variant
-def test_the_wait_is_the_longer_one_of_the_block_and_the_algorithms_own(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
-    to_an_edge(rig, policy)
+def test_the_wait_is_the_longer_one_of_the_block_and_the_algorithms_own(harness: Harness, policy: Policy):
+    limiter = harness.limiter(policy)
+    to_an_edge(harness, policy)
     limiter.take("a", policy.burst)
     own = limiter.take("a", 2)
     for span in (1, own.retry_after - US, own.retry_after, own.retry_after + US, own.reset_after + 7):
@@ -127,34 +129,34 @@ def test_the_wait_is_the_longer_one_of_the_block_and_the_algorithms_own(rig: Rig
         assert denied.remaining == 0
     limiter.block("a", 1)
     assert limiter.take("a", policy.burst + 1).retry_after == math.inf
-    rig.advance(own.retry_after - US)
+    harness.advance(own.retry_after - US)
     assert not limiter.allow("a", 2)
-    rig.advance(US)
+    harness.advance(US)
     assert limiter.allow("a", 2)
 
 
 @each
-def test_a_later_block_is_in_place_of_an_earlier_one_be_it_longer_or_shorter(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
+def test_a_later_block_is_in_place_of_an_earlier_one_be_it_longer_or_shorter(harness: Harness, policy: Policy):
+    limiter = harness.limiter(policy)
     limiter.take("a")
     for span in (10, 100_000, 5, 20):
         limiter.block("a", span)
         assert limiter.peek("a").retry_after == span
-    rig.advance(20 - US)
+    harness.advance(20 - US)
     assert not limiter.allow("a")
-    rig.advance(US)
+    harness.advance(US)
     assert limiter.allow("a")
 
 
 @each
-def test_a_block_of_0_ends_one_at_once_with_what_was_counted(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
-    to_an_edge(rig, policy)
+def test_a_block_of_0_ends_one_at_once_with_what_was_counted(harness: Harness, policy: Policy):
+    limiter = harness.limiter(policy)
+    to_an_edge(harness, policy)
     limiter.take("a", 2)
-    before = limiter.peek("a"), rig.stored() if rig.kind == "redis" else None
+    before = limiter.peek("a"), harness.stored() if harness.kind == "redis" else None
     for span in (0, 1000, 0, 0.0, timedelta(hours=1), timedelta(0)):
         limiter.block("a", span)
-    assert (limiter.peek("a"), rig.stored() if rig.kind == "redis" else None) == before
+    assert (limiter.peek("a"), harness.stored() if harness.kind == "redis" else None) == before
     assert limiter.take("a").remaining == policy.burst - 3
     limiter.block("fresh", 1000)
     limiter.block("fresh", 0)
@@ -163,8 +165,8 @@ def test_a_block_of_0_ends_one_at_once_with_what_was_counted(rig: Rig, policy: P
 
 
 @each
-def test_forget_lifts_a_block_and_drops_what_was_counted(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
+def test_forget_lifts_a_block_and_drops_what_was_counted(harness: Harness, policy: Policy):
+    limiter = harness.limiter(policy)
     limiter.take("a", 2)
     for key in ("a", "fresh"):
         limiter.block(key, 1000)
@@ -173,15 +175,15 @@ def test_forget_lifts_a_block_and_drops_what_was_counted(rig: Rig, policy: Polic
 
 
 @each
-def test_a_block_is_on_one_key_alone(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
+def test_a_block_is_on_one_key_alone(harness: Harness, policy: Policy):
+    limiter = harness.limiter(policy)
     limiter.block("a", 10)
     assert limiter.take("b").remaining == policy.burst - 1
 
 
 @each
-def test_a_block_holds_for_all_limits_and_all_limiters_of_the_store(rig: Rig, policy: Policy):
-    limiter, again = rig.limiter(policy), rig.limiter(policy)
+def test_a_block_holds_for_all_limits_and_all_limiters_of_the_store(harness: Harness, policy: Policy):
+    limiter, again = harness.limiter(policy), harness.limiter(policy)
     limiter.take("a")
     limiter.block("a", 10)
     assert again.peek("a").retry_after == 10
@@ -189,8 +191,8 @@ def test_a_block_holds_for_all_limits_and_all_limiters_of_the_store(rig: Rig, po
     assert limiter.allow("a")
 
 
-def test_a_block_holds_for_all_stores_of_one_server(driven: Rig):
-    other = Rig("redis", asynchronous=True, client=driven.client, prefix=driven.prefix)
+def test_a_block_holds_for_all_stores_of_one_server(driven: Harness):
+    other = Harness("redis", asynchronous=True, client=driven.client, prefix=driven.prefix)
     for policy in POLICIES:
         one, another = driven.limiter(policy), other.limiter(policy)
         one.block(policy.name, 10)
@@ -203,23 +205,23 @@ def test_a_block_holds_for_all_stores_of_one_server(driven: Rig):
 # In sets, and for a part of a key
 
 
-def test_where_one_counter_is_under_a_block_nothing_is_charged_to_the_others(rig: Rig):
+def test_where_one_counter_is_under_a_block_nothing_is_charged_to_the_others(harness: Harness):
     narrow, wide = SlidingWindow(5, window=60, name="narrow"), TokenBucket(9, window=60, name="wide")
-    both = rig.limiter(narrow, wide)
+    both = harness.limiter(narrow, wide)
     both.take("a")
-    rig.limiter(narrow).block("a", 10)
+    harness.limiter(narrow).block("a", 10)
     denied = both.take("a")
     assert [(part.allowed, part.remaining) for part in denied.decisions] == [(False, 0), (True, 8)]
     assert (denied.policy, denied.retry_after) == ("narrow", 10)
     both.block("a", 20)
     assert [part.retry_after for part in both.peek("a").decisions] == [20, 20]
-    rig.advance(20)
+    harness.advance(20)
     assert [part.remaining for part in both.take("a").decisions] == [3, 8]  # nine a minute have flown out
 
 
 @pytest.mark.parametrize("kind", [SlidingWindow, TokenBucket, FixedWindow])
-def test_a_part_of_a_key_is_under_a_block_wherever_a_policy_counts_by_it(rig: Rig, kind: type[Policy]):
-    limiter = rig.limiter(
+def test_a_part_of_a_key_is_under_a_block_wherever_a_policy_counts_by_it(harness: Harness, kind: type[Policy]):
+    limiter = harness.limiter(
         kind(9, window=60, name="tenants", per="tenant"),
         kind(6, window=60, name="users", per="user"),
         kind(3, window=60, name="endpoints", per=("user", "endpoint")),
@@ -243,9 +245,9 @@ def test_a_part_of_a_key_is_under_a_block_wherever_a_policy_counts_by_it(rig: Ri
 
 
 @pytest.mark.parametrize("kind", [SlidingWindow, TokenBucket, FixedWindow])
-def test_a_counter_that_all_keys_share_is_never_under_a_block(rig: Rig, kind: type[Policy]):
+def test_a_counter_that_all_keys_share_is_never_under_a_block(harness: Harness, kind: type[Policy]):
     everybody = kind(9, window=60, name="everybody", shared=True)
-    limiter, alone = rig.limiter(kind(6, window=60), everybody), rig.limiter(everybody)
+    limiter, alone = harness.limiter(kind(6, window=60), everybody), harness.limiter(everybody)
     limiter.block("a", 10)
     with pytest.raises(
         InvalidKey, match="all policies of this limiter are shared, and a shared policy cannot be blocked"
@@ -278,8 +280,8 @@ NO_SPAN = [
 NO_SPAN += [MAX_WINDOW_US / 1_000_000 + 1, 1e300, timedelta(seconds=-1), timedelta(days=4000), timedelta.max]
 
 
-def test_a_span_that_is_no_number_of_seconds_up_to_ten_years_is_refused_and_nothing_is_changed(rig: Rig):
-    limiter = rig.limiter(SlidingWindow(5, window=60))
+def test_a_span_that_is_no_number_of_seconds_up_to_ten_years_is_refused_and_nothing_is_changed(harness: Harness):
+    limiter = harness.limiter(SlidingWindow(5, window=60))
     limiter.block("a", 10)
     wanted = r"^seconds must be a number \(or a timedelta\) from 0 to 316224000 \(ten years\), got "
     for span in NO_SPAN:
@@ -294,48 +296,48 @@ def test_a_span_that_is_no_number_of_seconds_up_to_ten_years_is_refused_and_noth
 
 
 @each
-def test_the_longest_block_is_ten_years_and_any_form_of_a_number_will_do(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
+def test_the_longest_block_is_ten_years_and_any_form_of_a_number_will_do(harness: Harness, policy: Policy):
+    limiter = harness.limiter(policy)
     for span in (MAX_WINDOW_US // 1_000_000, 86400, 0.5, 1e-6, timedelta(minutes=3), timedelta(days=3660)):
         limiter.block("a", span)
         assert us(limiter.take("a").retry_after) == us(span.total_seconds() if isinstance(span, timedelta) else span)
 
 
-def test_a_key_that_no_policy_counts_by_is_refused(rig: Rig):
-    plain = rig.limiter(SlidingWindow(5, window=60))
-    pairs = rig.limiter(SlidingWindow(5, window=60, name="pairs", per=("user", "endpoint")))
+def test_a_key_that_no_policy_counts_by_is_refused(harness: Harness):
+    plain = harness.limiter(SlidingWindow(5, window=60))
+    pairs = harness.limiter(SlidingWindow(5, window=60, name="pairs", per=("user", "endpoint")))
     for limiter, key in ((plain, {"user": "a"}), (plain, None), (pairs, "a"), (pairs, {"user": "a"}), (pairs, {})):
         with pytest.raises(InvalidKey):
             limiter.block(key, 10)
-    assert not (rig.stored() if rig.kind == "redis" else len(rig.store))
+    assert not (harness.stored() if harness.kind == "redis" else len(harness.store))
 
 
 # Logs of many pages
 
 
 @pytest.mark.parametrize("entries", [19, 20, 21, 40, 200])
-def test_a_log_of_many_pages_is_whole_after_a_block_and_is_charged_as_its_twin(rig: Rig, entries: int):
+def test_a_log_of_many_pages_is_whole_after_a_block_and_is_charged_as_its_twin(harness: Harness, entries: int):
     policy = SlidingWindow(entries + 20, window=10)
 
     def answers(key: str, request: int) -> object:
         # Two keys at one instant in one call.
         cost = 7 if request % 13 == 0 else 1
-        return rig.decide(charges((policy, key, cost)), charges((policy, key, 1)), charges((policy, key, entries)))
+        return harness.decide(charges((policy, key, cost)), charges((policy, key, 1)), charges((policy, key, entries)))
 
     for _ in range(entries):
-        rig.decide(*(charges((policy, key, 1)) for key in ("a", "twin")))
-        rig.advance(0.01)
-    rig.limiter(policy).block("a", 1)
-    rig.advance(0.5)
-    assert not rig.limiter(policy).allow("a")
-    rig.advance(0.5)
+        harness.decide(*(charges((policy, key, 1)) for key in ("a", "twin")))
+        harness.advance(0.01)
+    harness.limiter(policy).block("a", 1)
+    harness.advance(0.5)
+    assert not harness.limiter(policy).allow("a")
+    harness.advance(0.5)
     for n in range(60 if entries != 200 else 300):
         assert answers("a", n) == answers("twin", n)
-        rig.advance(0.09)
+        harness.advance(0.09)
 
 
 @pytest.mark.parametrize("entries", [1, 20, 40])
-def test_a_log_that_is_under_blocks_again_and_again_is_as_it_was(driven: Rig, entries: int):
+def test_a_log_that_is_under_blocks_again_and_again_is_as_it_was(driven: Harness, entries: int):
     limiter = driven.limiter(SlidingWindow(100, window=60))
     for _ in range(entries):
         limiter.take("a")
@@ -354,7 +356,7 @@ def test_a_log_that_is_under_blocks_again_and_again_is_as_it_was(driven: Rig, en
 
 
 @each_variant
-def test_a_key_lives_as_long_as_its_block_and_as_its_state_and_hardly_longer(driven: Rig, policy: Policy):
+def test_a_key_lives_as_long_as_its_block_and_as_its_state_and_hardly_longer(driven: Harness, policy: Policy):
     limiter = driven.limiter(policy)
     to_an_edge(driven, policy)
     longest = policy.window * (9 / 8 + 1 / 3)
@@ -375,7 +377,7 @@ def test_a_key_lives_as_long_as_its_block_and_as_its_state_and_hardly_longer(dri
 
 
 @each_variant
-def test_a_key_outlives_the_wait_that_it_tells_whatever_is_done_to_it(driven: Rig, policy: Policy):
+def test_a_key_outlives_the_wait_that_it_tells_whatever_is_done_to_it(driven: Harness, policy: Policy):
     limiter, expires_us = driven.limiter(policy), 0
     to_an_edge(driven, policy)
     for n, span in enumerate([3, None, 100, None, 0, None, 7, 2, None, 200, None, 1, None, None] * 3):
@@ -410,34 +412,36 @@ def test_on_the_servers_own_clock_a_key_is_gone_when_its_block_is_over(
 
 
 @each
-def test_a_key_that_a_clock_step_left_a_year_ahead_is_mended_and_its_block_is_not_moved(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
-    rig.advance(YEAR)
+def test_a_key_that_a_clock_step_left_a_year_ahead_is_mended_and_its_block_is_not_moved(
+    harness: Harness, policy: Policy
+):
+    limiter = harness.limiter(policy)
+    harness.advance(YEAR)
     limiter.take("a", policy.burst)
-    rig.advance(-YEAR)
+    harness.advance(-YEAR)
     span = 3 * policy.window
     limiter.block("a", span)
     for n in range(3):
         denied = limiter.take("a")
         assert us(denied.retry_after) == us(span) - n * 1_000_000
-        rig.advance(1)
-    assert rig.store.repaired <= 1
-    if rig.kind == "redis":
-        assert rig.store.repaired == 1
-        assert rig.ttl_told() >= span - 1  # the block is not over before
-    rig.advance(span - 3 - US)
+        harness.advance(1)
+    assert harness.store.repaired <= 1
+    if harness.kind == "redis":
+        assert harness.store.repaired == 1
+        assert harness.ttl_told() >= span - 1  # the block is not over before
+    harness.advance(span - 3 - US)
     assert not limiter.allow("a")
-    rig.advance(US)
+    harness.advance(US)
     assert limiter.take("a", policy.burst).allowed
 
 
 @each
-def test_a_block_is_kept_by_the_stores_clock_when_it_steps_back(rig: Rig, policy: Policy):
-    limiter = rig.limiter(policy)
+def test_a_block_is_kept_by_the_stores_clock_when_it_steps_back(harness: Harness, policy: Policy):
+    limiter = harness.limiter(policy)
     limiter.block("a", 10)
-    rig.advance(-30)
+    harness.advance(-30)
     assert limiter.take("a").retry_after == 40
-    rig.advance(YEAR)
+    harness.advance(YEAR)
     assert limiter.allow("a")
 
 
@@ -445,7 +449,7 @@ def test_a_block_is_kept_by_the_stores_clock_when_it_steps_back(rig: Rig, policy
 
 
 @each
-def test_a_key_that_holds_something_else_is_not_blocked_and_the_error_says_so(driven: Rig, policy: Policy):
+def test_a_key_that_holds_something_else_is_not_blocked_and_the_error_says_so(driven: Harness, policy: Policy):
     limiter = driven.limiter(policy)
     limiter.take("a")
     (key,) = driven.stored()
@@ -472,7 +476,7 @@ def test_a_key_that_holds_something_else_is_not_blocked_and_the_error_says_so(dr
     assert not limiter.allow("a")
 
 
-def test_of_several_counters_those_that_are_whole_are_blocked(driven: Rig):
+def test_of_several_counters_those_that_are_whole_are_blocked(driven: Harness):
     narrow, wide = SlidingWindow(5, window=60, name="narrow"), TokenBucket(9, window=60, name="wide")
     both = driven.limiter(narrow, wide)
     driven.limiter(narrow).take("a")

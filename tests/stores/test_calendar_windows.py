@@ -17,10 +17,10 @@ import redis
 
 import servers
 from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, RedisStore, SlidingWindow, StoreUnavailable
-from sluicegate._stores.redis import store as redis_stores
+from sluicegate._stores.redis import body
 from sluicegate._stores.redis.script import ServerClockEstimate
 from sluicegate.proof.faketime import off_by, why_not
-from stores.rigs import Rig, charges
+from stores.harness import Harness, charges
 
 US = 0.000001
 HOUR = 3600
@@ -54,8 +54,8 @@ def instant(text: str) -> int:
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def set_clock(rig: Rig, at_us: int) -> None:
-    rig.advance((at_us - rig.now_us) / 1_000_000)
+def set_clock(harness: Harness, at_us: int) -> None:
+    harness.advance((at_us - harness.now_us) / 1_000_000)
 
 
 # Edges
@@ -63,47 +63,47 @@ def set_clock(rig: Rig, at_us: int) -> None:
 
 @pytest.mark.parametrize(("every", "timezone", "start", "end"), WINDOWS)
 def test_a_window_begins_and_ends_at_the_microsecond_at_which_its_zone_says_so(
-    rig: Rig, every: str, timezone: str, start: str, end: str
+    harness: Harness, every: str, timezone: str, start: str, end: str
 ):
-    limiter = rig.limiter(CalendarWindow(3, every=every, timezone=timezone))
+    limiter = harness.limiter(CalendarWindow(3, every=every, timezone=timezone))
     begins, ends = instant(start), instant(end)
-    set_clock(rig, begins - 1)
+    set_clock(harness, begins - 1)
     assert limiter.take("a", 3).reset_after == US
     assert limiter.take("a").retry_after == US
-    rig.advance(US)
+    harness.advance(US)
     first = limiter.take("a", 2)
     assert (first.allowed, first.remaining, first.reset_after) == (True, 1, (ends - begins) / 1_000_000)
-    rig.advance((ends - begins) / 2_000_000)
+    harness.advance((ends - begins) / 2_000_000)
     assert limiter.allow("a")
-    set_clock(rig, ends - 1)
+    set_clock(harness, ends - 1)
     denied = limiter.take("a")
     assert (denied.allowed, denied.remaining, denied.retry_after, denied.reset_after) == (False, 0, US, US)
-    rig.advance(US)
+    harness.advance(US)
     assert limiter.peek("a").remaining == 3
     assert [limiter.allow("a") for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_quota_by_day_is_whole_on_each_day_of_a_week_with_a_change_of_clocks(rig: Rig):
-    limiter = rig.limiter(CalendarWindow(3, every="day", timezone="Europe/Paris"))
-    set_clock(rig, instant("2024-03-28T23:00"))
+def test_a_quota_by_day_is_whole_on_each_day_of_a_week_with_a_change_of_clocks(harness: Harness):
+    limiter = harness.limiter(CalendarWindow(3, every="day", timezone="Europe/Paris"))
+    set_clock(harness, instant("2024-03-28T23:00"))
     per_day = []
     for hours in (24, 24, 23, 24, 24):  # from Good Friday on; the clocks go forward on Sunday
         per_day.append(0)
         for _ in range(hours):
             per_day[-1] += limiter.allow("a")
-            rig.advance(HOUR)
+            harness.advance(HOUR)
         assert limiter.peek("a").remaining == 3
     assert per_day == [3] * 5
 
 
-def test_a_zone_is_part_of_the_counter_and_the_limit_is_not(rig: Rig):
+def test_a_zone_is_part_of_the_counter_and_the_limit_is_not(harness: Harness):
     tokyo, paris, more = (
         CalendarWindow(limit, every="day", timezone=zone, name="daily")
         for limit, zone in ((3, "Asia/Tokyo"), (3, "Europe/Paris"), (5, "Asia/Tokyo"))
     )
-    rig.limiter(tokyo).take("a", 3)
-    assert rig.limiter(paris).peek("a").remaining == 3
-    assert rig.limiter(more).peek("a").remaining == 2
+    harness.limiter(tokyo).take("a", 3)
+    assert harness.limiter(paris).peek("a").remaining == 3
+    assert harness.limiter(more).peek("a").remaining == 2
 
 
 # Callers whose clocks are wrong
@@ -111,97 +111,97 @@ def test_a_zone_is_part_of_the_counter_and_the_limit_is_not(rig: Rig):
 WRONG = [sign * span for span in (HOUR, 31 * DAY, 3653 * DAY) for sign in (1, -1)]
 
 
-def mistake(rig: Rig, by: float) -> None:
+def mistake(harness: Harness, by: float) -> None:
     """Let the store take the server's clock to be off by so many seconds. In memory there is nothing to guess."""
-    if rig.kind == "redis":
-        rig.store._guess.correct(rig.now_us + round(by * 1_000_000))
+    if harness.kind == "redis":
+        harness.store._server_clock.correct(harness.now_us + round(by * 1_000_000))
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of requests in each call to a server."""
-    calls, decide_arguments = [], redis_stores.decide_arguments
+    calls, decide_arguments = [], body.decide_arguments
 
     def counting(prefix, requests, about_us):
         calls.append(len(requests))
         return decide_arguments(prefix, requests, about_us)
 
-    monkeypatch.setattr(redis_stores, "decide_arguments", counting)
+    monkeypatch.setattr(body, "decide_arguments", counting)
     return calls
 
 
 @pytest.mark.parametrize("by", WRONG)
 @pytest.mark.parametrize("policy", [MONTH, HOURLY], ids=lambda policy: policy.name)
 def test_a_caller_whose_clock_is_wrong_is_given_the_same_answers_and_charged_once(
-    rig: Rig, policy: CalendarWindow, by: float, asked: list[int]
+    harness: Harness, policy: CalendarWindow, by: float, asked: list[int]
 ):
-    limiter = rig.limiter(policy)
-    set_clock(rig, instant("2024-05-01T11:15"))
+    limiter = harness.limiter(policy)
+    set_clock(harness, instant("2024-05-01T11:15"))
     ends = {"month": "2024-06-01T00:00", "hourly": "2024-05-01T12:15"}[policy.name]
     for n in range(1, 6):
-        mistake(rig, by)
-        rig.advance(1)
+        mistake(harness, by)
+        harness.advance(1)
         asked.clear()
         decision = limiter.take("a")
         assert (decision.allowed, decision.remaining) == (True, 5 - n)
-        assert decision.reset_after == (instant(ends) - rig.now_us) / 1_000_000
+        assert decision.reset_after == (instant(ends) - harness.now_us) / 1_000_000
         assert len(asked) <= 2
         asked.clear()
         assert limiter.peek("a").remaining == 5 - n
         assert len(asked) <= 1  # it knows better now
-    mistake(rig, by)
-    assert limiter.peek("a").retry_after == (instant(ends) - rig.now_us) / 1_000_000
-    mistake(rig, by)
+    mistake(harness, by)
+    assert limiter.peek("a").retry_after == (instant(ends) - harness.now_us) / 1_000_000
+    mistake(harness, by)
     denied = limiter.take("a")
-    assert (denied.allowed, denied.retry_after) == (False, (instant(ends) - rig.now_us) / 1_000_000)
-    if rig.kind == "redis":
-        ((count,),) = [rig.stored().values()]
+    assert (denied.allowed, denied.retry_after) == (False, (instant(ends) - harness.now_us) / 1_000_000)
+    if harness.kind == "redis":
+        ((count,),) = [harness.stored().values()]
         assert len(count) == 19
         # The windows before and after the one it takes to be now's are sent along. Ten years off is none of them.
-        mistake(rig, 3653 * DAY)
+        mistake(harness, 3653 * DAY)
         asked.clear()
         limiter.take("a")
         assert asked == [1, 1]
 
 
-def test_an_edge_is_met_at_the_microsecond_whatever_the_callers_clock(rig: Rig):
-    limiter = rig.limiter(MONTH)
+def test_an_edge_is_met_at_the_microsecond_whatever_the_callers_clock(harness: Harness):
+    limiter = harness.limiter(MONTH)
     for n, by in enumerate(WRONG):
         key = f"a{n}"
-        set_clock(rig, instant("2024-03-01T00:00") - 1)
-        mistake(rig, by)
+        set_clock(harness, instant("2024-03-01T00:00") - 1)
+        mistake(harness, by)
         assert limiter.take(key, 5).reset_after == US
-        mistake(rig, by)
+        mistake(harness, by)
         assert not limiter.allow(key)
-        rig.advance(US)
-        mistake(rig, by)
+        harness.advance(US)
+        mistake(harness, by)
         assert limiter.take(key, 5).reset_after == 31 * DAY
 
 
 @pytest.mark.parametrize("by", WRONG)
-def test_in_a_set_that_had_to_be_asked_again_all_are_charged_once_or_none_is(rig: Rig, by: float):
-    limiter = rig.limiter(MINUTE, MONTH, HOURLY)
-    set_clock(rig, instant("2024-05-01T11:15"))
+def test_in_a_set_that_had_to_be_asked_again_all_are_charged_once_or_none_is(harness: Harness, by: float):
+    limiter = harness.limiter(MINUTE, MONTH, HOURLY)
+    set_clock(harness, instant("2024-05-01T11:15"))
     for n in range(1, 6):
-        mistake(rig, by)
+        mistake(harness, by)
         assert [part.remaining for part in limiter.take("a").decisions] == [5 - n] * 3
-    rig.advance(61)
-    mistake(rig, by)
+    harness.advance(61)
+    mistake(harness, by)
     denied = limiter.take("a")
     assert [part.allowed for part in denied.decisions] == [True, False, False]
-    assert rig.limiter(MINUTE).peek("a").remaining == 5
-    set_clock(rig, instant("2024-06-01T00:00"))
-    rig.limiter(MINUTE).take("a", 5)
-    mistake(rig, by)
+    assert harness.limiter(MINUTE).peek("a").remaining == 5
+    set_clock(harness, instant("2024-06-01T00:00"))
+    harness.limiter(MINUTE).take("a", 5)
+    mistake(harness, by)
     assert [part.allowed for part in limiter.take("a").decisions] == [False, True, True]
     assert [part.remaining for part in limiter.peek("a").decisions] == [0, 5, 5]
 
 
 @pytest.mark.parametrize("by", WRONG)
 def test_in_a_batch_each_request_is_charged_once_and_only_those_are_asked_again_that_must(
-    rig: Rig, by: float, asked: list[int]
+    harness: Harness, by: float, asked: list[int]
 ):
-    set_clock(rig, instant("2024-05-01T11:15"))
+    set_clock(harness, instant("2024-05-01T11:15"))
     batch = [
         charges((MINUTE, "a", 1)),
         charges((MONTH, "b", 2)),
@@ -211,9 +211,9 @@ def test_in_a_batch_each_request_is_charged_once_and_only_those_are_asked_again_
         charges((MONTH, "b", 1)),
         charges((MINUTE, "a", 1)),
     ]
-    mistake(rig, by)
+    mistake(harness, by)
     asked.clear()
-    answers = rig.decide(*batch)
+    answers = harness.decide(*batch)
     assert [[(verdict.allowed, verdict.remaining) for verdict in answer] for answer in answers] == [
         [(True, 4)],
         [(True, 3)],
@@ -223,9 +223,11 @@ def test_in_a_batch_each_request_is_charged_once_and_only_those_are_asked_again_
         [(False, 0)],
         [(True, 3)],
     ]
-    if rig.kind == "redis":
+    if harness.kind == "redis":
         assert asked == {HOUR: [7], -HOUR: [7], 31 * DAY: [7, 1]}.get(by, [7, 5])
-    left = {(policy.name, key): rig.limiter(policy).peek(key).remaining for policy in (MINUTE, MONTH) for key in "abc"}
+    left = {
+        (policy.name, key): harness.limiter(policy).peek(key).remaining for policy in (MINUTE, MONTH) for key in "abc"
+    }
     assert left == {
         ("minute", "a"): 3,
         ("minute", "b"): 2,
@@ -244,44 +246,48 @@ class Astray(ServerClockEstimate):
 
 
 def test_when_the_clock_is_stepped_between_the_two_calls_nothing_is_taken_and_the_error_says_so(
-    rig: Rig, asked: list[int]
+    harness: Harness, asked: list[int]
 ):
-    if rig.kind == "memory":
-        rig.advance(3653 * DAY)
-        assert rig.limiter(MONTH).allow("a")  # it is one call there: no clock is read twice
+    if harness.kind == "memory":
+        harness.advance(3653 * DAY)
+        assert harness.limiter(MONTH).allow("a")  # it is one call there: no clock is read twice
         return
-    rig.store._guess = Astray()
-    rig.store._guess.correct(rig.now_us)
-    alone, together = rig.limiter(MONTH), rig.limiter(MINUTE, MONTH)
+    harness.store._server_clock = Astray()
+    harness.store._server_clock.correct(harness.now_us)
+    alone, together = harness.limiter(MONTH), harness.limiter(MINUTE, MONTH)
     for ask in (alone.take, alone.allow, alone.peek, together.take, together.peek):
         asked.clear()
         with pytest.raises(StoreUnavailable, match="stepped between two calls, nothing was taken"):
             ask("a")
         assert asked == [1, 1]
-    answers = rig.decide(
+    answers = harness.decide(
         charges((MONTH, "a", 1)), charges((MINUTE, "b", 1)), charges((MINUTE, "a", 1), (MONTH, "a", 1))
     )
     assert [type(answer) for answer in answers] == [StoreUnavailable, list, StoreUnavailable]
-    assert len(rig.stored()) == 1  # that of b alone
-    rig.store._guess = ServerClockEstimate()
+    assert len(harness.stored()) == 1  # that of b alone
+    harness.store._server_clock = ServerClockEstimate()
     assert [part.remaining for part in together.take("a").decisions] == [4, 4]
-    assert rig.limiter(MINUTE).peek("b").remaining == 4
+    assert harness.limiter(MINUTE).peek("b").remaining == 4
 
 
-def test_callers_of_one_fleet_share_a_window_whatever_each_takes_the_time_to_be(rig: Rig):
-    other = rig if rig.kind == "memory" else Rig("redis", asynchronous=True, client=rig.client, prefix=rig.prefix)
-    set_clock(rig, instant("2024-05-31T23:00"))
-    limiters = [each.limiter(MONTH) for each in (rig, other)]
+def test_callers_of_one_fleet_share_a_window_whatever_each_takes_the_time_to_be(harness: Harness):
+    other = (
+        harness
+        if harness.kind == "memory"
+        else Harness("redis", asynchronous=True, client=harness.client, prefix=harness.prefix)
+    )
+    set_clock(harness, instant("2024-05-31T23:00"))
+    limiters = [each.limiter(MONTH) for each in (harness, other)]
     allowed = 0
     for n in range(12):
-        for by, each in ((40 * DAY, rig), (-3653 * DAY, other)):
+        for by, each in ((40 * DAY, harness), (-3653 * DAY, other)):
             mistake(each, by)
         allowed += limiters[n % 2].allow("a")
     assert allowed == 5
     assert {limiter.peek("a").retry_after for limiter in limiters} == {3600.0}
-    set_clock(rig, instant("2024-06-01T00:00"))
+    set_clock(harness, instant("2024-06-01T00:00"))
     assert sum(limiter.allow("a") for limiter in limiters * 4) == 5
-    if other is not rig:
+    if other is not harness:
         other.close()
 
 

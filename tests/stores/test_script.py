@@ -18,7 +18,7 @@ from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge
 from sluicegate._stores.redis import script as scripts
 from sluicegate._stores.redis.script import Charges, ClockMismatch, ServerClockEstimate, decide_arguments, parse_reply
-from stores.rigs import charges
+from stores.harness import charges
 
 NOW_US = 1_700_000_000_000_000
 SLIDING, OTHER = SlidingWindow(5, window=60), SlidingWindow(7, window=60, name="other")

@@ -23,7 +23,7 @@ from sluicegate import (
 from sluicegate._algorithms import BY_NAME
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
 from sluicegate._stores.redis.script import Answer, Charges
-from stores.rigs import Rig, charges, drive
+from stores.harness import Harness, charges, drive
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def store(server: servers.Server, prefix: str):
 @pytest.fixture
 def driven(server: servers.Server, prefix: str):
     """A store whose clock the test moves, so that days of traffic take seconds."""
-    rig = Rig("redis", client=server.client, prefix=prefix)
-    yield rig
-    rig.close()
+    harness = Harness("redis", client=server.client, prefix=prefix)
+    yield harness
+    harness.close()
 
 
 def decide_together(server: servers.Server, store: RedisStore, *requests: Charges) -> list[Answer]:
@@ -65,7 +65,7 @@ def test_g7_every_key_has_a_ttl_and_outlives_the_wait_that_it_returned(
 
 
 @pytest.mark.parametrize("buckets", [None, 30])
-def test_g7_under_steady_traffic_the_key_always_outlives_its_newest_stamp(driven: Rig, buckets: int | None):
+def test_g7_under_steady_traffic_the_key_always_outlives_its_newest_stamp(driven: Harness, buckets: int | None):
     limiter = driven.limiter(SlidingWindow(100, window=10, buckets=buckets))
     expires, times_set = 0.0, 0
     for _ in range(400):
@@ -201,7 +201,7 @@ def test_a_cost_of_100_000_is_one_entry(server: servers.Server, prefix: str, sto
 
 
 @pytest.mark.slow
-def test_10_000_requests_in_a_window_take_at_most_24_bytes_each_and_a_sorted_set_many_more(driven: Rig):
+def test_10_000_requests_in_a_window_take_at_most_24_bytes_each_and_a_sorted_set_many_more(driven: Harness):
     limiter = driven.limiter(SlidingWindow(10**6, window=10))
     sizes = []
     for n in range(30_000):
@@ -216,7 +216,7 @@ def test_10_000_requests_in_a_window_take_at_most_24_bytes_each_and_a_sorted_set
     assert driven.client.memory_usage(rival, samples=0) / 10_000 >= 3 * max(sizes)
 
 
-def test_a_million_a_day_in_600_buckets_takes_less_than_10_kilobytes(driven: Rig):
+def test_a_million_a_day_in_600_buckets_takes_less_than_10_kilobytes(driven: Harness):
     limiter = driven.limiter(SlidingWindow(10**6, window=86400, buckets=600))
     sizes = []
     for n in range(3 * 2000):  # three days; 500 requests at a time stand for as many one by one: they share entries
@@ -228,7 +228,7 @@ def test_a_million_a_day_in_600_buckets_takes_less_than_10_kilobytes(driven: Rig
     assert max(sizes) > 5_000  # it really held them
 
 
-def _size(driven: Rig) -> int:
+def _size(driven: Harness) -> int:
     (key,) = driven.stored()
     return driven.client.memory_usage(key, samples=0)
 

@@ -17,7 +17,7 @@ from sluicegate import (
 )
 from sluicegate._core.policy import Policy
 from stores.four_policies import KEY, all_of, four, nothing_stored, remaining
-from stores.rigs import Rig
+from stores.harness import Harness
 
 US = 0.000001
 KINDS = ("user", "tenant", "endpoint", "all")
@@ -26,8 +26,8 @@ KINDS = ("user", "tenant", "endpoint", "all")
 # Together
 
 
-def test_a_user_a_tenant_an_endpoint_and_all_of_them_are_limited_in_one_decision(rig: Rig):
-    limiter = rig.limiter(*four(user=4, tenant=6, endpoint=3, all_=8))
+def test_a_user_a_tenant_an_endpoint_and_all_of_them_are_limited_in_one_decision(harness: Harness):
+    limiter = harness.limiter(*four(user=4, tenant=6, endpoint=3, all_=8))
     assert [limiter.allow(KEY) for _ in range(4)] == [True] * 3 + [False]
     assert limiter.take(KEY).policy == "endpoint"
     assert limiter.allow({**KEY, "endpoint": "/refund"})
@@ -42,34 +42,34 @@ def test_a_user_a_tenant_an_endpoint_and_all_of_them_are_limited_in_one_decision
 
 
 @pytest.mark.parametrize("denier", range(4), ids=KINDS)
-def test_when_one_denies_none_is_charged_whichever_it_is(rig: Rig, denier: int):
+def test_when_one_denies_none_is_charged_whichever_it_is(harness: Harness, denier: int):
     limits = [5] * 4
     limits[denier] = 2
-    limiter = rig.limiter(*four(*limits))
+    limiter = harness.limiter(*four(*limits))
     assert limiter.allow(KEY, 2)
-    before = all_of(rig, limiter, KEY)
+    before = all_of(harness, limiter, KEY)
     for _ in range(3):
         decision = limiter.take(KEY)
         assert not decision
         assert [each.allowed for each in decision.decisions] == [n != denier for n in range(4)]
-        assert all_of(rig, limiter, KEY) == before
+        assert all_of(harness, limiter, KEY) == before
     assert remaining(limiter, KEY) == [0 if n == denier else 3 for n in range(4)]
 
 
 @pytest.mark.parametrize("denier", range(4), ids=KINDS)
-def test_when_one_can_never_allow_it_nothing_is_stored_and_the_wait_has_no_end(rig: Rig, denier: int):
+def test_when_one_can_never_allow_it_nothing_is_stored_and_the_wait_has_no_end(harness: Harness, denier: int):
     limits = [5] * 4
     limits[denier] = 2
-    limiter = rig.limiter(*four(*limits))
+    limiter = harness.limiter(*four(*limits))
     decision = limiter.take(KEY, 3)
     assert (decision.allowed, decision.policy, decision.retry_after) == (False, KINDS[denier], math.inf)
     assert [each.retry_after for each in decision.decisions] == [math.inf if n == denier else 0 for n in range(4)]
-    assert nothing_stored(rig)
+    assert nothing_stored(harness)
     assert limiter.allow(KEY, 2)
 
 
-def test_when_all_allow_all_are_charged_in_that_same_step(rig: Rig):
-    limiter = rig.limiter(*four(user=9, tenant=8, endpoint=7, all_=6))
+def test_when_all_allow_all_are_charged_in_that_same_step(harness: Harness):
+    limiter = harness.limiter(*four(user=9, tenant=8, endpoint=7, all_=6))
     decision = limiter.take(KEY, 2)
     assert [(each.policy, each.limit, each.remaining) for each in decision.decisions] == [
         ("user", 9, 7),
@@ -82,8 +82,8 @@ def test_when_all_allow_all_are_charged_in_that_same_step(rig: Rig):
     assert remaining(limiter, KEY) == [7, 6, 5, 4]
 
 
-def test_one_full_policy_denies_all_keys_that_share_it_and_no_others(rig: Rig):
-    limiter = rig.limiter(*four(user=9, tenant=2, endpoint=9, all_=9))
+def test_one_full_policy_denies_all_keys_that_share_it_and_no_others(harness: Harness):
+    limiter = harness.limiter(*four(user=9, tenant=2, endpoint=9, all_=9))
     for user in ("alice", "bob"):
         assert limiter.allow({"user": user, "tenant": "acme", "endpoint": "/"})
     assert not limiter.allow({"user": "carol", "tenant": "acme", "endpoint": "/"})
@@ -91,11 +91,11 @@ def test_one_full_policy_denies_all_keys_that_share_it_and_no_others(rig: Rig):
     assert remaining(limiter, {"user": "alice", "tenant": "acme", "endpoint": "/"}) == [8, 0, 8, 6]
 
 
-def test_requests_of_one_batch_are_each_taken_whole_or_not_at_all(rig: Rig):
-    limiter = rig.limiter(*four(user=1, tenant=9, endpoint=9, all_=9))
+def test_requests_of_one_batch_are_each_taken_whole_or_not_at_all(harness: Harness):
+    limiter = harness.limiter(*four(user=1, tenant=9, endpoint=9, all_=9))
     policies = limiter._limiter._plan.policies
     keys = [{**KEY, "user": user} for user in ("alice", "alice", "bob", "alice")]
-    answers = rig.decide(*(policies.charges(key) for key in keys))
+    answers = harness.decide(*(policies.charges(key) for key in keys))
     assert [[verdict.allowed for verdict in answer] for answer in answers] == [
         [True] * 4,
         [False, True, True, True],
@@ -105,16 +105,16 @@ def test_requests_of_one_batch_are_each_taken_whole_or_not_at_all(rig: Rig):
     assert remaining(limiter, KEY) == [0, 7, 8, 7]
 
 
-def test_eight_policies_are_decided_at_once(rig: Rig):
+def test_eight_policies_are_decided_at_once(harness: Harness):
     policies = [*four(user=9, tenant=8, endpoint=7, all_=6), *four(user=5, tenant=4, endpoint=3, all_=2)]
     for n, policy in enumerate(policies[4:]):
         policies[4 + n] = type(policy)(**_options(policy), name=f"second-{policy.name}")
-    limiter = rig.limiter(*policies)
+    limiter = harness.limiter(*policies)
     assert [each.remaining for each in limiter.take(KEY).decisions] == [8, 7, 6, 5, 4, 3, 2, 1]
     assert limiter.take(KEY).policy == "second-all"
-    before = all_of(rig, limiter, KEY)
+    before = all_of(harness, limiter, KEY)
     assert not limiter.allow(KEY)
-    assert all_of(rig, limiter, KEY) == before
+    assert all_of(harness, limiter, KEY) == before
     assert remaining(limiter, KEY) == [7, 6, 5, 4, 3, 2, 1, 0]
 
 
@@ -130,34 +130,34 @@ def of_spans(*parts: tuple[str, int, float]) -> list[Policy]:
     return [SlidingWindow(limit, window=window, name=name) for name, limit, window in parts]
 
 
-def test_allowed_the_policy_with_the_fewest_units_left_decides_the_first_of_equals(rig: Rig):
-    limiter = rig.limiter(*of_spans(("a", 9, 60), ("b", 3, 10), ("c", 3, 20)))
+def test_allowed_the_policy_with_the_fewest_units_left_decides_the_first_of_equals(harness: Harness):
+    limiter = harness.limiter(*of_spans(("a", 9, 60), ("b", 3, 10), ("c", 3, 20)))
     decision = limiter.take("alice")
     assert (decision.policy, decision.limit, decision.remaining, decision.reset_after) == ("b", 3, 2, 10)
     assert (decision.allowed, decision.retry_after) == (True, 0)
     limiter.take("alice")
-    rig.advance(10)
+    harness.advance(10)
     assert limiter.peek("alice").policy == "c"
 
 
-def test_denied_the_policy_with_the_longest_wait_decides_and_waiting_so_long_is_enough(rig: Rig):
-    limiter = rig.limiter(*of_spans(("short", 1, 10), ("long", 2, 60), ("room", 9, 3600)))
+def test_denied_the_policy_with_the_longest_wait_decides_and_waiting_so_long_is_enough(harness: Harness):
+    limiter = harness.limiter(*of_spans(("short", 1, 10), ("long", 2, 60), ("room", 9, 3600)))
     assert limiter.allow("alice")
     assert limiter.take("alice").policy == "short"
-    rig.advance(10)
+    harness.advance(10)
     assert limiter.allow("alice")
     decision = limiter.take("alice")
     assert (decision.policy, decision.limit, decision.remaining, decision.retry_after) == ("long", 2, 0, 50)
     assert [each.retry_after for each in decision.decisions] == [10, 50, 0]
-    rig.advance(50 - US)
+    harness.advance(50 - US)
     assert not limiter.allow("alice")
-    rig.advance(US)
+    harness.advance(US)
     assert limiter.allow("alice")
 
 
-def test_the_longest_wait_is_found_among_all_kinds_of_policies(rig: Rig):
-    rig.advance(-rig.now_us % 60_000_000 / 1_000_000 + 15)  # a quarter past a minute
-    limiter = rig.limiter(
+def test_the_longest_wait_is_found_among_all_kinds_of_policies(harness: Harness):
+    harness.advance(-harness.now_us % 60_000_000 / 1_000_000 + 15)  # a quarter past a minute
+    limiter = harness.limiter(
         SlidingWindow(1, window=30, name="sliding"),
         TokenBucket(1, window=40, name="bucket"),
         FixedWindow(1, window=60, name="fixed"),
@@ -167,14 +167,14 @@ def test_the_longest_wait_is_found_among_all_kinds_of_policies(rig: Rig):
     decision = limiter.take("alice")
     assert [each.retry_after for each in decision.decisions] == [30, 40, 45, 0]
     assert (decision.policy, decision.retry_after) == ("fixed", 45)
-    rig.advance(45 - US)
+    harness.advance(45 - US)
     assert limiter.take("alice").policy == "fixed"
-    rig.advance(US)
+    harness.advance(US)
     assert limiter.allow("alice")
 
 
-def test_of_waits_that_are_equal_the_first_policy_decides_and_one_without_end_is_longer_than_any(rig: Rig):
-    limiter = rig.limiter(*of_spans(("a", 2, 60), ("b", 2, 60.0), ("c", 1, 60)))
+def test_of_waits_that_are_equal_the_first_policy_decides_and_one_without_end_is_longer_than_any(harness: Harness):
+    limiter = harness.limiter(*of_spans(("a", 2, 60), ("b", 2, 60.0), ("c", 1, 60)))
     limiter.take("alice")
     assert limiter.take("alice").policy == "c"
     assert limiter.take("alice", {"a": 2, "b": 2}).policy == "a"
@@ -186,8 +186,8 @@ def test_of_waits_that_are_equal_the_first_policy_decides_and_one_without_end_is
 # Costs by name
 
 
-def test_a_mapping_of_costs_charges_each_policy_its_own_and_the_others_one(rig: Rig):
-    limiter = rig.limiter(*four(user=10, tenant=10, endpoint=10, all_=10))
+def test_a_mapping_of_costs_charges_each_policy_its_own_and_the_others_one(harness: Harness):
+    limiter = harness.limiter(*four(user=10, tenant=10, endpoint=10, all_=10))
     decision = limiter.take(KEY, {"tenant": 5, "all": 2})
     assert [each.remaining for each in decision.decisions] == [9, 5, 9, 8]
     assert not limiter.allow(KEY, {"tenant": 6})
@@ -196,32 +196,32 @@ def test_a_mapping_of_costs_charges_each_policy_its_own_and_the_others_one(rig: 
     assert remaining(limiter, KEY) == [0, 0, 8, 7]
 
 
-def test_a_cost_that_is_wrong_under_one_name_charges_no_policy(rig: Rig):
-    limiter = rig.limiter(*four())
+def test_a_cost_that_is_wrong_under_one_name_charges_no_policy(harness: Harness):
+    limiter = harness.limiter(*four())
     for cost in ({"user": 1, "tenant": 0}, {"all": True}, {"users": 1}, {"user": {"user": 1}}):
         for ask in (limiter.take, limiter.allow, limiter.peek):
             with pytest.raises(InvalidCost):
                 ask(KEY, cost)
-    assert nothing_stored(rig)
+    assert nothing_stored(harness)
 
 
-def test_a_key_that_lacks_what_one_policy_counts_by_charges_no_policy(rig: Rig):
-    limiter = rig.limiter(*four())
+def test_a_key_that_lacks_what_one_policy_counts_by_charges_no_policy(harness: Harness):
+    limiter = harness.limiter(*four())
     for key in ({"user": "alice", "tenant": "acme"}, {**KEY, "ip": "::1"}, {**KEY, "endpoint": 5}, "alice"):
         for ask in (limiter.take, limiter.allow, limiter.peek):
             with pytest.raises(InvalidKey):
                 ask(key)
-    assert nothing_stored(rig)
+    assert nothing_stored(harness)
 
 
 # Rate strings
 
 
-def test_a_rate_string_of_two_rates_is_two_policies(rig: Rig):
-    limiter = rig.limiter("5/hour;3/minute")
+def test_a_rate_string_of_two_rates_is_two_policies(harness: Harness):
+    limiter = harness.limiter("5/hour;3/minute")
     assert [limiter.allow("alice") for _ in range(4)] == [True] * 3 + [False]
     assert limiter.take("alice").policy == "sliding-window-60s"
-    rig.advance(60)
+    harness.advance(60)
     assert [limiter.allow("alice") for _ in range(3)] == [True, True, False]
     decision = limiter.take("alice")
     assert (decision.policy, decision.retry_after) == ("sliding-window-3600s", 3540)
@@ -231,20 +231,20 @@ def test_a_rate_string_of_two_rates_is_two_policies(rig: Rig):
 # Looking and forgetting
 
 
-def test_a_peek_charges_no_policy(rig: Rig):
-    limiter = rig.limiter(*four())
+def test_a_peek_charges_no_policy(harness: Harness):
+    limiter = harness.limiter(*four())
     assert [limiter.peek(KEY, 5).allowed for _ in range(3)] == [True] * 3
     assert not limiter.peek(KEY, 6)
-    assert nothing_stored(rig)
+    assert nothing_stored(harness)
     limiter.take(KEY, 2)
-    before = all_of(rig, limiter, KEY)
+    before = all_of(harness, limiter, KEY)
     decision = limiter.peek(KEY, {"tenant": 4})
     assert [each.allowed for each in decision.decisions] == [True, False, True, True]
-    assert all_of(rig, limiter, KEY) == before
+    assert all_of(harness, limiter, KEY) == before
 
 
-def test_a_whole_key_forgets_all_but_what_is_shared(rig: Rig):
-    limiter = rig.limiter(*four())
+def test_a_whole_key_forgets_all_but_what_is_shared(harness: Harness):
+    limiter = harness.limiter(*four())
     limiter.take(KEY, 2)
     limiter.take({**KEY, "user": "bob"}, 2)
     limiter.forget(KEY)
@@ -263,27 +263,27 @@ def test_a_whole_key_forgets_all_but_what_is_shared(rig: Rig):
     ],
     ids=str,
 )
-def test_a_part_of_a_key_forgets_what_is_counted_by_it_alone(rig: Rig, part: dict[str, str], left: list[int]):
-    limiter = rig.limiter(*four())
+def test_a_part_of_a_key_forgets_what_is_counted_by_it_alone(harness: Harness, part: dict[str, str], left: list[int]):
+    limiter = harness.limiter(*four())
     limiter.take(KEY, 2)
     limiter.forget(part)
     assert remaining(limiter, KEY) == left
 
 
-def test_a_part_that_no_policy_counts_by_forgets_and_blocks_nothing(rig: Rig):
-    limiter = rig.limiter(*four())
+def test_a_part_that_no_policy_counts_by_forgets_and_blocks_nothing(harness: Harness):
+    limiter = harness.limiter(*four())
     limiter.take(KEY, 2)
-    before = all_of(rig, limiter, KEY)
+    before = all_of(harness, limiter, KEY)
     for part in ({"endpoint": "/pay"}, {}, {"ip": "::1"}, {"user": "alice", "ip": "::1"}, "alice"):
         with pytest.raises(InvalidKey):
             limiter.forget(part)
         with pytest.raises(InvalidKey):
             limiter.block(part, 60)
-    assert all_of(rig, limiter, KEY) == before
+    assert all_of(harness, limiter, KEY) == before
 
 
-def test_what_is_shared_by_all_is_neither_forgotten_nor_blocked(rig: Rig):
-    limiter = rig.limiter(SlidingWindow(5, window=60, shared=True, name="all"))
+def test_what_is_shared_by_all_is_neither_forgotten_nor_blocked(harness: Harness):
+    limiter = harness.limiter(SlidingWindow(5, window=60, shared=True, name="all"))
     limiter.take("alice", 2)
     limiter.take("bob", 2)
     limiter.forget("alice")
@@ -293,13 +293,15 @@ def test_what_is_shared_by_all_is_neither_forgotten_nor_blocked(rig: Rig):
         ):
             limiter.block(key, 60)
     assert limiter.take("carol").remaining == 0
-    mixed = rig.limiter(SlidingWindow(5, window=60, name="own"), SlidingWindow(5, window=60, shared=True, name="all"))
+    mixed = harness.limiter(
+        SlidingWindow(5, window=60, name="own"), SlidingWindow(5, window=60, shared=True, name="all")
+    )
     mixed.forget("alice")
     assert remaining(mixed, "alice") == [5, 0]
 
 
-def test_a_block_on_a_part_of_a_key_denies_every_request_that_is_counted_by_it(rig: Rig):
-    limiter = rig.limiter(*four())
+def test_a_block_on_a_part_of_a_key_denies_every_request_that_is_counted_by_it(harness: Harness):
+    limiter = harness.limiter(*four())
     limiter.take(KEY, 2)
     limiter.block({"user": "alice"}, 100)
     for key in (KEY, {**KEY, "tenant": "other", "endpoint": "/other"}):
@@ -307,12 +309,12 @@ def test_a_block_on_a_part_of_a_key_denies_every_request_that_is_counted_by_it(r
         assert (decision.allowed, decision.policy, decision.remaining, decision.retry_after) == (False, "user", 0, 100)
     assert [each.remaining for each in limiter.peek(KEY).decisions] == [0, 3, 3, 3]
     assert limiter.allow({**KEY, "user": "bob"})
-    rig.advance(100)
+    harness.advance(100)
     assert limiter.allow(KEY)
 
 
-def test_allow_takes_a_mapping_of_costs_as_take_does(rig: Rig):
-    limiter = rig.limiter("5/minute")
+def test_allow_takes_a_mapping_of_costs_as_take_does(harness: Harness):
+    limiter = harness.limiter("5/minute")
     assert limiter.allow("alice", {"sliding-window-60s": 4})
     assert limiter.peek("alice").remaining == 1
     with pytest.raises(InvalidCost, match="no policy of this limiter is named 'x'"):
@@ -321,8 +323,8 @@ def test_allow_takes_a_mapping_of_costs_as_take_does(rig: Rig):
         limiter.allow("alice", {"sliding-window-60s": 0})
 
 
-def test_allow_says_of_a_key_what_take_says(rig: Rig):
-    limiter = rig.limiter("5/minute")
+def test_allow_says_of_a_key_what_take_says(harness: Harness):
+    limiter = harness.limiter("5/minute")
     for ask in (limiter.allow, limiter.take):
         with pytest.raises(InvalidKey, match="for a mapping give it a per=") as caught:
             ask({"user": "alice"})

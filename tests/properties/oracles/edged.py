@@ -38,7 +38,7 @@ class EdgedOracle(Oracle):
     def charge(self, policy: Edged, now: int, cost: int) -> None:
         self.allowed = [*self.allowed, (max(now, self.newest), cost)]
 
-    def mend(self, policy: Edged, now: int) -> None:
+    def repair(self, policy: Edged, now: int) -> None:
         # No clock that stepped back by a window at most is before the window that ends where that of the newest begins.
         start, _ = edges(policy, self.newest)
         before, _ = edges(policy, start - 1)

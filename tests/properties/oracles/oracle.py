@@ -30,7 +30,7 @@ class Oracle(ABC):
     def charge(self, policy: Policy, now: int, cost: int) -> None: ...
 
     @abstractmethod
-    def mend(self, policy: Policy, now: int) -> None:
+    def repair(self, policy: Policy, now: int) -> None:
         """Bring what only a step of the clock can have put far ahead back to now."""
 
     def dropped(self, policy: Policy, now: int) -> bool:
@@ -39,7 +39,7 @@ class Oracle(ABC):
 
     def decide(self, policy: Policy, now: int, cost: int, *, commit: bool) -> Verdict:
         counter = self if commit else copy(self)
-        counter.mend(policy, now)
+        counter.repair(policy, now)
         seen = counter._look(policy, now, cost)
         left = self.blocked_until - now
         if left > 0:

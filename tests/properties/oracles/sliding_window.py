@@ -28,7 +28,7 @@ class SlidingWindowOracle(Oracle):
         self.allowed = [(old, units) for old, units in self.allowed if now - policy.window_us < old]
         self.allowed.append((stamp, cost))
 
-    def mend(self, policy: SlidingWindow, now: int) -> None:
+    def repair(self, policy: SlidingWindow, now: int) -> None:
         # The clock that made the newest stamp read up to a grain less one microsecond less.
         stepped = self.newest - (_grain(policy) - 1) - now
         if stepped > policy.window_us:

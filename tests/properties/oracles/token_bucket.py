@@ -28,7 +28,7 @@ class TokenBucketOracle(Oracle):
     def charge(self, policy: TokenBucket, now: int, cost: int) -> None:
         self.at, self.units, self.limit = max(self.at, now), self.level(policy, now) + cost, policy.limit
 
-    def mend(self, policy: TokenBucket, now: int) -> None:
+    def repair(self, policy: TokenBucket, now: int) -> None:
         if self.at - now > policy.window_us:
             self.at = now
 

@@ -13,8 +13,8 @@ from sluicegate._algorithms import sliding_window
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Request
 from sluicegate.testing import ManualClock
+from stores.harness import charges
 from stores.memory.every import counted, each
-from stores.rigs import charges
 
 
 def test_the_store_never_holds_more_than_max_keys(clock: ManualClock):

@@ -62,7 +62,7 @@ class Capacity:
         return False
 
     def _fits(self) -> bool:
-        # Keys of this request that have no state yet will get one. Counted anew after a search, which may have freed an
+        # Keys of this request that have no state yet will get one. Recounted after a search, which may have freed an
         # idle key that the request is about to charge.
         promised = sum(states is table.states and name not in states for table, states, name in self.places)
         return len(self) + promised < self._max_keys

@@ -1,9 +1,9 @@
-"""One face for every store, so that one suite holds for all: memory or a real server, for threads or for tasks.
+"""A harness that gives every store one interface, so that one suite holds for all: in memory or on a real server.
 
-The clock is the rig's own and moves only when it is told, so that edges are met to the microsecond. On a server the
-script's `now_us` reads it from a key in place of TIME (the scripts are otherwise the ones that ship), and keys are
-given an hour more, so that real time does not take away what the rig's clock still holds. What the script asked for is
-kept, in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_server.py`.
+The harness has a clock of its own, which moves only when told, so that edges are met to the microsecond. On a server
+the script's `now_us` reads it from a key instead of TIME (otherwise the scripts are the ones that ship), and keys live
+an hour longer, so that real time does not expire what the harness's clock still holds. The TTL that the script asked
+for is kept, in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_server.py`.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ end}
 local function now_us() return tonumber(redis.call('GET', 'test:clock')) end
 """
 
-# One key for all rigs, so that a server compiles each script once for the whole run. Two rigs on one server tell one
-# time: that of the one whose clock was set last.
+# One key for all harnesses, so that a server compiles each script once for the whole run. Two harnesses on one server
+# read the same time: that of the one whose clock was set last.
 _CLOCK_KEY = "test:clock"
 _SCRIPTS = Scripts(_CLOCK)
 
 
-class Rig:
-    """A store with its clock, and limiters on it whose verbs are called the same way whatever the store.
+class Harness:
+    """A store with its clock, and limiters on it whose verbs are called the same way, sync or async.
 
     Args:
         kind: ``memory`` or ``redis``.
         asynchronous: Whether tasks or threads use it.
-        client: Of the server, for a rig of kind ``redis``.
+        client: Of the server, for a harness of kind ``redis``.
         prefix: Of the stored keys.
     """
 
@@ -103,9 +103,9 @@ class Rig:
         self._clock = ManualClock(START)
         self._tell()
 
-    def limiter(self, *policies: Policy | str, **options: Any) -> Face:
+    def limiter(self, *policies: Policy | str, **options: Any) -> LimiterAdapter:
         limiter = (AsyncLimiter if self._runner else Limiter)(*policies, store=self.store, **options)
-        return Face(self, limiter)
+        return LimiterAdapter(self, limiter)
 
     def decide(self, *requests: tuple[Charge, ...], commit: bool = True) -> list[Any]:
         """Decide requests: on a server all in one call of the script, as callers that come at once are."""
@@ -167,26 +167,26 @@ async def _await(result: Any) -> Any:
     return await result
 
 
-class Face:
-    """A limiter's verbs, whichever class it is."""
+class LimiterAdapter:
+    """The verbs of a limiter, called the same way for both classes."""
 
-    def __init__(self, rig: Rig, limiter: Limiter | AsyncLimiter) -> None:
-        self._rig, self._limiter = rig, limiter
+    def __init__(self, harness: Harness, limiter: Limiter | AsyncLimiter) -> None:
+        self._harness, self._limiter = harness, limiter
 
     def allow(self, key: Key, cost: Cost = 1) -> bool:
-        return self._rig.run(self._limiter.allow(key, cost))
+        return self._harness.run(self._limiter.allow(key, cost))
 
     def take(self, key: Key, cost: Cost = 1) -> Decision:
-        return self._rig.run(self._limiter.take(key, cost))
+        return self._harness.run(self._limiter.take(key, cost))
 
     def peek(self, key: Key, cost: Cost = 1) -> Decision:
-        return self._rig.run(self._limiter.peek(key, cost))
+        return self._harness.run(self._limiter.peek(key, cost))
 
     def forget(self, key: Key) -> None:
-        self._rig.run(self._limiter.forget(key))
+        self._harness.run(self._limiter.forget(key))
 
     def block(self, key: Key, seconds: float) -> None:
-        self._rig.run(self._limiter.block(key, seconds))
+        self._harness.run(self._limiter.block(key, seconds))
 
 
 def charges(*parts: tuple[Policy, CounterKey, int]) -> tuple[Charge, ...]:
