@@ -70,7 +70,7 @@ def rlock_not_blocking(logs: Logs) -> Allow:
     def allow(key: str) -> bool:
         while True:
             try:
-                if acquire(blocking=False):
+                if acquire(False):
                     return decide(logs[key])
             finally:
                 try:  # noqa: SIM105 - suppress() is a call more
@@ -90,7 +90,7 @@ def lock_not_blocking(logs: Logs) -> Allow:
 
     def allow(key: str) -> bool:
         me = get_ident()
-        while not acquire(blocking=False):
+        while not acquire(False):
             if owner[0] == me:
                 return decide(logs[key])
             sleep(PAUSE)

@@ -194,7 +194,7 @@ def test_the_number_of_denials_is_bounded_and_the_oldest_goes_first(
     for _ in range(3):
         for key in keys:
             own.run(own.store.decide(Request((Charge(POLICY, key, 1),))))
-    assert len(own.store._denials) == 50
+    assert len(own.store._denials.kept) == 50
     sources = [own.run(own.limiter(POLICY).take(key)).source for key in reversed(keys)]
     assert sources == ["denial-cache"] * 50 + ["store"] * 30
 
@@ -215,7 +215,7 @@ def test_long_keys_are_not_remembered(client: Callable[..., Client], policy: Sli
     long_key = {"user": "u" * 257} if beside else key
     assert own.run(limiter.take(long_key)).allowed
     assert {own.run(limiter.take(long_key)).source for _ in range(3)} == {"store"}
-    assert len(own.store._denials) == 0
+    assert len(own.store._denials.kept) == 0
 
 
 def test_a_flood_of_denied_requests_costs_one_call_per_ttl(client: Callable[..., Client], server: servers.Server):

@@ -3,7 +3,8 @@
 The harness has a clock of its own, which moves only when told, so that edges are met to the microsecond. On a server
 the script's `now_us` reads it from a key instead of TIME (otherwise the scripts are the ones that ship), and keys live
 an hour longer, so that real time does not expire what the harness's clock still holds. The TTL that the script asked
-for is kept, in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in `test_server.py`.
+for is kept, in milliseconds, beside the counter. The real TIME and the real TTLs have tests of their own, in
+`test_server.py`.
 """
 
 from __future__ import annotations

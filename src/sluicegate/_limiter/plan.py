@@ -76,15 +76,19 @@ class Plan:
 
     def outcome(self, request: Request, verdicts: list[Verdict]) -> bool:
         """Return whether a store's answer allows a request, and count it; `decision` without a `Decision`."""
-        source = self._checked_source(request, verdicts)
-        allowed = all(verdict[0] for verdict in verdicts)
+        source: Source = "store"
+        if type(verdicts) is not list or len(verdicts) != len(request.charges):
+            source = self._checked_source(request, verdicts)
+        allowed = False not in [verdict[0] for verdict in verdicts]
         if request.commit:
             self.tally.count(source, allowed)
         return allowed
 
     def decision(self, request: Request, verdicts: list[Verdict]) -> Decision:
         """Return the decision that a store's answer comes to, and count it."""
-        source = self._checked_source(request, verdicts)
+        source: Source = "store"
+        if type(verdicts) is not list or len(verdicts) != len(request.charges):
+            source = self._checked_source(request, verdicts)
         limits: Sequence[int] = self.policies.limits
         if self.limits is not None:
             limits = tuple([charge.policy.limit for charge in request.charges])
@@ -99,8 +103,6 @@ class Plan:
             raise TypeError(
                 f"store must return a verdict for each charge, got {len(verdicts)} for {len(request.charges)} charges"
             )
-        if type(verdicts) is list:
-            return "store"
         if isinstance(verdicts, Remembered):
             return "denial-cache"
         return "bypass" if isinstance(verdicts, Bypassed) else "store"

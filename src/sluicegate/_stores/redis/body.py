@@ -13,7 +13,6 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import StoreUnavailable
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Remembered
@@ -23,7 +22,6 @@ from sluicegate._stores.redis.failures import REFUSALS, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
 from sluicegate._stores.redis.pipeline.waiter import Command, Steps
 from sluicegate._stores.redis.script import (
-    Answer,
     Arguments,
     Charges,
     ClockMismatch,
@@ -71,7 +69,7 @@ class Body(ProcessLocal):
 
     def _remembered(self, request: Request) -> Remembered | None:
         """Return the answer to a request that is remembered to be denied."""
-        if not request.commit or not self._denials:
+        if not request.commit or not self._denials.kept:
             return None
         return self._denials.find(request.charges)
 
@@ -90,7 +88,7 @@ class Body(ProcessLocal):
         script = self._scripts.decide if commit else self._scripts.peek
         answers: list[Any] = [None] * len(batch)
         pending: Sequence[int] = range(len(batch))
-        if commit and self._denials:  # again: another caller may have been denied the same while this one waited
+        if commit and self._denials.kept:  # again: another caller may have been denied the same while this one waited
             answers = [self._denials.find(charges) for charges in batch]
             pending = [index for index, answer in enumerate(answers) if answer is None]
         for _ in range(2):  # a request may be sent again once: after a clock mismatch nothing was taken for it
@@ -108,6 +106,8 @@ class Body(ProcessLocal):
             self.repaired += repaired
             if commit:
                 self._denials.learn(requests, parsed, sent_ns)
+            if requests is batch and ClockMismatch not in map(type, parsed):  # nearly always, and without a loop
+                return parsed
             mismatched: list[int] = []
             for index, answer in zip(pending, parsed, strict=True):
                 if isinstance(answer, ClockMismatch):
@@ -158,16 +158,3 @@ def _not_blocked(wrong: list[str]) -> StoreUnavailable | None:
     return StoreUnavailable(
         f"a counter holds something else on the server, it is not under the block, the others are: {wrong[0]}"
     )
-
-
-def verdicts_of(answer: Answer) -> list[Verdict]:
-    """Return the verdicts of one request, or raise its error."""
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def check_blocked(result: object) -> None:
-    """Raise the error of one block, if it has one."""
-    if isinstance(result, Exception):
-        raise result

@@ -105,20 +105,17 @@ class Denials:
             raise ValueError(f"denial_ttl must be seconds from 0 to 60, got {ttl!r}")
         self.given = 0
         self._ttl_ns = round(ttl * 1e9)
-        self._kept: OrderedDict[_Name, _Denial] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        self.kept: OrderedDict[_Name, _Denial] = OrderedDict()
 
     def find(self, request: Charges) -> Remembered | None:
         """Return the answer to a request that is remembered to be denied."""
         name = _name(request)
-        denial = self._kept.get(name)
+        denial = self.kept.get(name)
         if denial is None:
             return None
         now_ns = time.monotonic_ns()
         if now_ns >= denial.until_ns or denial.is_void:
-            self._kept.pop(name, None)
+            self.kept.pop(name, None)
             return None
         self.given += 1
         passed_us = (now_ns - denial.replied_ns) // 1000
@@ -147,10 +144,10 @@ class Denials:
         # The shortest wait: after it, part of the answer would differ.
         until_ns = sent_ns + min(min(waits_us) * 1000, self._ttl_ns)
         name = _name(request)
-        self._kept.pop(name, None)
-        self._kept[name] = _Denial(request, answer, slots, sent_ns, replied_ns, until_ns)
-        if len(self._kept) > MAX_DENIALS:
-            self._kept.popitem(last=False)
+        self.kept.pop(name, None)
+        self.kept[name] = _Denial(request, answer, slots, sent_ns, replied_ns, until_ns)
+        if len(self.kept) > MAX_DENIALS:
+            self.kept.popitem(last=False)
 
 
 def _aged(verdict: Verdict, passed_us: int) -> Verdict:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 try:
     import hiredis  # noqa: F401 - for the pipelines
@@ -23,7 +23,7 @@ from sluicegate._core.errors import InvalidStore
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.process_local import renew_after_fork
 from sluicegate._stores.redis import clients
-from sluicegate._stores.redis.body import PREFIX, TIMEOUT, Body, check_blocked, check_timeout, verdicts_of
+from sluicegate._stores.redis.body import PREFIX, TIMEOUT, Body, check_timeout
 from sluicegate._stores.redis.denials import DENIAL_TTL
 from sluicegate._stores.redis.node import Node
 from sluicegate._stores.redis.pipeline.queue import MAX_WAITING
@@ -121,7 +121,8 @@ class RedisStore(Body):
             return remembered
         charges = request.charges
         verb = self._take if request.commit else self._peek
-        return verdicts_of(self._pipeline(charges).run(verb, charges, len(charges)))
+        verdicts: list[Verdict] = self._pipeline(charges).run(verb, charges, len(charges))
+        return verdicts
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and blocks on them: the whole limit is free again.
@@ -141,7 +142,7 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            check_blocked(self._pipeline(counters).run(self._block, (counters, span_us), len(counters)))
+            self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
 
     def close(self) -> None:
         """Close the client, if this store made it."""
@@ -261,7 +262,7 @@ class AsyncRedisStore(Body):
         store._owned = True
         return store
 
-    async def decide(self, request: Request) -> list[Verdict]:
+    def decide(self, request: Request) -> Coroutine[Any, Any, list[Verdict]]:  # not async: a coroutine less to await
         """Decide a request, as `sluicegate.stores.AsyncStore.decide` describes.
 
         Raises:
@@ -272,13 +273,19 @@ class AsyncRedisStore(Body):
         """
         remembered = self._remembered(request)
         if remembered is not None:
-            # A task that calls in a loop, and never waits, would keep all others from running.
-            if self._denials.given % _DENIALS_BETWEEN_YIELDS == 0:
-                await asyncio.sleep(0)
-            return remembered
+            return self._yielding(remembered)
         charges = request.charges
         verb = self._take if request.commit else self._peek
-        return verdicts_of(await self._pipeline(charges).run(verb, charges, len(charges)))
+        return self._pipeline(charges).run(verb, charges, len(charges))
+
+    async def _yielding(self, remembered: list[Verdict]) -> list[Verdict]:
+        """Return a remembered answer; now and then, let other tasks run first.
+
+        A task that calls in a loop, and never waits, would keep all others from running.
+        """
+        if self._denials.given % _DENIALS_BETWEEN_YIELDS == 0:
+            await asyncio.sleep(0)
+        return remembered
 
     async def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and blocks on them: the whole limit is free again.
@@ -300,7 +307,7 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was changed.
         """
         if counters:
-            check_blocked(await self._pipeline(counters).run(self._block, (counters, span_us), len(counters)))
+            await self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
 
     async def aclose(self) -> None:
         """Close the client, if this store made it; give back the connection of another one."""

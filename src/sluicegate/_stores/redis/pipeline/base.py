@@ -110,6 +110,8 @@ class Pipeline(ABC):
 def result(waiter: Waiter) -> Any:
     """Return the result of a caller, or raise its error."""
     outcome = waiter.outcome
+    if isinstance(outcome, StoreError):  # of this caller alone
+        raise outcome
     if not isinstance(outcome, Failed):
         return outcome
     error = outcome.error

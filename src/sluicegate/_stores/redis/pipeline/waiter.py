@@ -19,7 +19,7 @@ None; a result that is a `StoreError` is the failure of that caller alone.
 
 
 class Failed(NamedTuple):
-    """An outcome that is raised. An error that is a result by itself is returned, for the store to raise."""
+    """An outcome that many callers may share: each raises an error of its own."""
 
     error: Exception
 
