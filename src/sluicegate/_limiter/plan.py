@@ -79,7 +79,10 @@ class Plan:
         source: Source = "store"
         if type(verdicts) is not list or len(verdicts) != len(request.charges):
             source = self._checked_source(request, verdicts)
-        allowed = False not in [verdict[0] for verdict in verdicts]
+        allowed = True
+        for verdict in verdicts:  # all() of a generator takes twice as long
+            if not verdict[0]:
+                allowed = False
         if request.commit:
             self.tally.count(source, allowed)
         return allowed
