@@ -17,8 +17,8 @@ import sluicegate
 from app.config import load
 from app.main import create_app
 from sluicegate import AsyncLimiter, InvalidKey, InvalidRate, Limiter, SlidingWindow
-from sluicegate._core.keys import stored_key
 from sluicegate._core.policies import Policies
+from sluicegate._stores.redis.stored_keys import stored_key
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "tests/README.md", *ROOT.glob("docs/**/*.md")])

@@ -1,4 +1,4 @@
-"""How keys are written on a server: distinct, printable, bounded, the subject as hash tag."""
+"""Keys: how they are written on a server and kept in memory: distinct, printable, bounded, the subject as hash tag."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate._core.keys import Digest, key_bytes, memory_key, stored_key, stored_keys, subject
+from sluicegate._core.keys import Digest, key_bytes, memory_key
+from sluicegate._stores.redis.stored_keys import stored_key, stored_keys, subject
 
 # Around what has a meaning: separators, escapes, the marks of an empty key and of a digest, and the length that is cut.
 TEXT = st.one_of(st.text(), st.text("%~{}:0aZé\0", max_size=6), st.text("ab%", min_size=80, max_size=300))

@@ -19,9 +19,10 @@ from sluicegate import (
     SlidingWindow,
     TokenBucket,
 )
-from sluicegate._core.keys import Key, key_bytes, memory_key, stored_key
+from sluicegate._core.keys import Key, key_bytes, memory_key
 from sluicegate._core.policies import Policies
 from sluicegate._core.request import Request
+from sluicegate._stores.redis.stored_keys import stored_key
 
 USER = TokenBucket(100, window=60, per="user")
 TENANT = SlidingWindow(1000, window=60, per="tenant", name="tenant")

@@ -18,7 +18,7 @@ import pytest
 import servers
 from service import worker
 from sluicegate import Decision, Limiter, RedisStore, SlidingWindow
-from sluicegate._core.keys import stored_key
+from sluicegate._stores.redis.stored_keys import stored_key
 from sluicegate.proof.faketime import SteppedServer, off_by, stepped_server, why_not
 from sluicegate.proof.history import Record
 from sluicegate.proof.judge import over, spans, unjustified

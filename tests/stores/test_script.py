@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict
-from sluicegate._core.keys import stored_key
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge
 from sluicegate._stores.redis import script as scripts
 from sluicegate._stores.redis.script import Charges, ClockMismatch, ServerClockEstimate, decide_arguments, parse_reply
+from sluicegate._stores.redis.stored_keys import stored_key
 from stores.harness import charges
 
 NOW_US = 1_700_000_000_000_000

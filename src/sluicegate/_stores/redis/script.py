@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict, verdict_of
 from sluicegate._core.errors import StoreError, StoreUnavailable
-from sluicegate._core.keys import stored_key, stored_keys
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter
+from sluicegate._stores.redis.stored_keys import stored_key, stored_keys
 
 Charges = tuple[Charge, ...]
 """One request of a batch."""
