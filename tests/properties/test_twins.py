@@ -112,7 +112,7 @@ def test_blocks_are_the_same_in_lua_in_memory_and_for_the_oracle(lua: Harness, n
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @_HALF
 @given(data=st.data())
-def test_a_block_in_lua_stays_where_it_is_when_the_counter_under_it_is_mended(lua: Harness, name: str, data):
+def test_a_block_in_lua_stays_where_it_is_when_the_counter_under_it_is_repaired(lua: Harness, name: str, data):
     policy = data.draw(data.draw(st.sampled_from(POLICIES[name])))
     oracle, key = ORACLES[name](), uuid.uuid4().hex
     lua.restart()

@@ -380,7 +380,7 @@ def repaired_for(policy: Policy) -> float:
 
 
 @one_of_each
-def test_g8_a_key_from_a_year_ahead_is_mended_once_and_counted_and_its_units_stay(harness: Harness, policy: Policy):
+def test_g8_a_key_from_a_year_ahead_is_repaired_once_and_counted_and_its_units_stay(harness: Harness, policy: Policy):
     limiter = harness.limiter(policy)
     harness.advance(YEAR)
     assert limiter.take("a", policy.burst).allowed
@@ -403,7 +403,7 @@ def test_g8_a_key_from_a_year_ahead_is_mended_once_and_counted_and_its_units_sta
 
 
 @one_of_each
-def test_g8_a_mended_key_is_not_kept_for_the_year_that_it_was_ahead(driven: Harness, policy: Policy):
+def test_g8_a_repaired_key_is_not_kept_for_the_year_that_it_was_ahead(driven: Harness, policy: Policy):
     limiter = driven.limiter(policy)
     driven.advance(YEAR)
     limiter.take("a", policy.burst)

@@ -412,7 +412,7 @@ def test_on_the_servers_own_clock_a_key_is_gone_when_its_block_is_over(
 
 
 @each
-def test_a_key_that_a_clock_step_left_a_year_ahead_is_mended_and_its_block_is_not_moved(
+def test_a_key_that_a_clock_step_left_a_year_ahead_is_repaired_and_its_block_is_not_moved(
     harness: Harness, policy: Policy
 ):
     limiter = harness.limiter(policy)
@@ -554,7 +554,7 @@ def test_keys_under_a_block_are_given_back_when_it_is_over_and_not_before(clock:
     assert len(store) == 1
 
 
-def test_the_quick_way_of_allow_sees_a_block_and_is_quick_again_when_it_is_over(
+def test_the_fast_path_of_allow_sees_a_block_and_takes_the_fast_path_again_when_it_is_over(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ):
     calls, decide = Counter(), sliding_window.decide

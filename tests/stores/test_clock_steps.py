@@ -53,7 +53,7 @@ def test_what_buckets_rounded_up_is_not_given_back_early_after_a_step_back(
 
 
 @pytest.mark.parametrize("buckets", [None, 1, 2, 60])
-def test_a_step_back_of_a_window_is_not_mended_and_one_by_a_grain_longer_is(harness: Harness, buckets: int | None):
+def test_a_step_back_of_a_window_is_not_repaired_and_one_by_a_grain_longer_is(harness: Harness, buckets: int | None):
     policy = SlidingWindow(2, window=60, buckets=buckets, name="two")
     grain = policy.grain_us * US
     to_a_minute(harness, after=US)  # so that the stamp is a grain less a microsecond ahead
@@ -67,7 +67,7 @@ def test_a_step_back_of_a_window_is_not_mended_and_one_by_a_grain_longer_is(harn
     assert harness.store.repaired == 1
 
 
-def test_a_step_back_of_two_microseconds_is_not_mended_where_all_of_a_window_is_one_bucket(harness: Harness):
+def test_a_step_back_of_two_microseconds_is_not_repaired_where_all_of_a_window_is_one_bucket(harness: Harness):
     limiter = two(harness, 1)
     to_a_minute(harness, after=US)
     limiter.allow("a")
@@ -143,7 +143,7 @@ def test_the_log_of_an_exact_policy_stays_sorted_where_buckets_stamp_ahead_of_a_
 
 
 @edged
-def test_a_count_that_is_mended_is_held_until_a_whole_window_has_passed_and_another_edge(
+def test_a_count_that_is_repaired_is_held_until_a_whole_window_has_passed_and_another_edge(
     harness: Harness, policy: Policy
 ):
     limiter = harness.limiter(policy)
@@ -166,7 +166,7 @@ def test_a_count_that_is_mended_is_held_until_a_whole_window_has_passed_and_anot
 
 
 @edged
-def test_a_count_of_the_window_after_that_of_now_is_where_a_mended_one_would_be(harness: Harness, policy: Policy):
+def test_a_count_of_the_window_after_that_of_now_is_where_a_repaired_one_would_be(harness: Harness, policy: Policy):
     limiter = harness.limiter(policy)
     harness.advance((policy.window_us - harness.now_us % policy.window_us) / 1_000_000)
     limiter.take("a", 5)
@@ -179,7 +179,7 @@ def test_a_count_of_the_window_after_that_of_now_is_where_a_mended_one_would_be(
     assert harness.store.repaired == 1
 
 
-def test_a_month_is_not_mended_by_a_step_back_within_the_month_before_it_however_short_it_is(harness: Harness):
+def test_a_month_is_not_repaired_by_a_step_back_within_the_month_before_it_however_short_it_is(harness: Harness):
     policy = CalendarWindow(5, every="month")
     february_us = 1_709_251_200_000_000 - 29 * 86_400_000_000  # of 2024, and March begins 29 days later
     harness.advance((february_us - harness.now_us) / 1_000_000)
@@ -190,7 +190,7 @@ def test_a_month_is_not_mended_by_a_step_back_within_the_month_before_it_however
     assert harness.store.repaired == 0
 
 
-def test_a_caller_whose_guess_of_the_clock_is_a_window_late_mends_a_count_into_the_right_one(harness: Harness):
+def test_a_caller_whose_estimate_of_the_clock_is_a_window_late_repairs_a_count_into_the_right_one(harness: Harness):
     policy = CalendarWindow(5, every="hour")
     limiter = harness.limiter(policy)
     harness.advance((policy.window_us - harness.now_us % policy.window_us) / 1_000_000 + 10 * HOUR)

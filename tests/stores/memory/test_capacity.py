@@ -124,7 +124,7 @@ def test_a_key_without_a_place_of_its_own_is_never_over_its_limit_whatever_the_a
 
 
 @each
-def test_shared_counters_are_given_back_when_they_are_idle(clock: ManualClock, policy: Policy):
+def test_shared_counters_are_freed_when_they_are_idle(clock: ManualClock, policy: Policy):
     store = MemoryStore(clock=clock, max_keys=10)
     limiter = Limiter(policy, store=store)
     for n in range(500):

@@ -16,7 +16,7 @@ from stores.memory.every import counted
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 30])
 @pytest.mark.parametrize("window_us", [1, 2, 40, 900])
-def test_the_quick_way_of_allow_gives_the_answers_of_the_whole_decision(
+def test_the_fast_path_of_allow_gives_the_answers_of_the_ordinary_way(
     clock: ManualClock, limit: int, window_us: int, monkeypatch: pytest.MonkeyPatch
 ):
     policy = SlidingWindow(limit, window=window_us / 1_000_000)
@@ -36,7 +36,7 @@ def test_the_quick_way_of_allow_gives_the_answers_of_the_whole_decision(
 
 
 @pytest.fixture
-def no_whole_way(clock: ManualClock, monkeypatch: pytest.MonkeyPatch):
+def no_ordinary_way(clock: ManualClock, monkeypatch: pytest.MonkeyPatch):
     """Make the first call of a limiter the last that may go the whole way."""
 
     def bar(store: MemoryStore) -> None:
@@ -51,12 +51,14 @@ def no_whole_way(clock: ManualClock, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 40])
-def test_the_quick_way_allows_the_limit_in_each_window_to_the_microsecond(clock: ManualClock, no_whole_way, limit: int):
+def test_the_fast_path_allows_the_limit_in_each_window_to_the_microsecond(
+    clock: ManualClock, no_ordinary_way, limit: int
+):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(limit, window=0.001), store=store)
     allowed_at = []
     assert limiter.allow("a")
-    no_whole_way(store)
+    no_ordinary_way(store)
     for n in range(5000):
         now = n + 1
         clock.advance(0.000001)
@@ -68,13 +70,13 @@ def test_the_quick_way_allows_the_limit_in_each_window_to_the_microsecond(clock:
     assert len(log) <= 1.5 * limit + 10  # and it forgets what has left
 
 
-def test_the_quick_way_of_two_limits_on_one_counter_holds_each_and_cuts_nothing_that_the_other_counts(
-    clock: ManualClock, no_whole_way
+def test_the_fast_path_of_two_limits_on_one_counter_holds_each_and_cuts_nothing_that_the_other_counts(
+    clock: ManualClock, no_ordinary_way
 ):
     store = MemoryStore(clock=clock)
     low, high = (Limiter(SlidingWindow(limit, window=0.001, name="one"), store=store) for limit in (2, 60))
     assert high.allow("a")
-    no_whole_way(store)
+    no_ordinary_way(store)
     stamps = [0]
     for now in range(1, 6000):
         clock.advance(0.000001)
@@ -87,7 +89,7 @@ def test_the_quick_way_of_two_limits_on_one_counter_holds_each_and_cuts_nothing_
                 stamps += [now] * allowed
 
 
-def test_a_key_is_quick_again_when_its_dearer_requests_have_left(clock: ManualClock, no_whole_way):
+def test_a_key_takes_the_fast_path_again_when_its_dearer_requests_have_left(clock: ManualClock, no_ordinary_way):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(10, window=60), store=store)
     for cost in (1, 3, 1):
@@ -95,13 +97,13 @@ def test_a_key_is_quick_again_when_its_dearer_requests_have_left(clock: ManualCl
         clock.advance(0.1)
     clock.advance(59.85)  # the first two have left
     assert limiter.take("a").remaining == 8
-    no_whole_way(store)
+    no_ordinary_way(store)
     assert [limiter.allow("a") for _ in range(9)] == [True] * 8 + [False]
     clock.advance(2)
     assert [limiter.allow("a") for _ in range(2)] == [True, False]
 
 
-def test_the_quick_way_leaves_a_step_of_the_clock_to_the_whole_way(clock: ManualClock):
+def test_the_fast_path_leaves_a_step_of_the_clock_to_the_ordinary_way(clock: ManualClock):
     limiter = Limiter(SlidingWindow(2, window=60), store=MemoryStore(clock=clock))
     limiter.allow("a")
     clock.advance(-30)

@@ -14,7 +14,7 @@ from sluicegate.testing import ManualClock
 from stores.memory.every import POLICIES, each
 
 
-def test_idle_keys_are_given_back_by_the_calls_that_come_anyway(clock: ManualClock):
+def test_idle_keys_are_freed_by_the_calls_that_come_anyway(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(5, window=60), store=store)
     for n in range(5000):
@@ -38,7 +38,7 @@ def test_idle_keys_of_one_policy_are_given_back_by_the_traffic_of_another(clock:
     assert len(store) == 1
 
 
-def test_a_key_in_use_is_never_given_back(clock: ManualClock):
+def test_a_key_in_use_is_never_freed(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(100, window=60), store=store)
     taken = 0
@@ -50,7 +50,7 @@ def test_a_key_in_use_is_never_given_back(clock: ManualClock):
     assert taken == 100
 
 
-def test_no_call_pauses_to_give_back_a_hundred_thousand_keys(clock: ManualClock):
+def test_no_call_pauses_to_free_a_hundred_thousand_keys(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(5, window=60), store=store)
     for n in range(100_000):
@@ -84,7 +84,7 @@ def test_a_long_key_is_held_as_a_digest(clock: ManualClock):
     assert [len(name.value) for name in table.states] == [32]
 
 
-def test_keys_of_a_short_window_are_given_back_in_time_beside_those_of_a_long_one(clock: ManualClock):
+def test_keys_of_a_short_window_are_freed_in_time_beside_those_of_a_long_one(clock: ManualClock):
     store = MemoryStore(clock=clock)
     hot = Limiter(SlidingWindow(10**9, window=10 * 86400), store=store)
     hot.allow("a")
@@ -108,7 +108,7 @@ def test_a_slow_key_of_a_huge_limit_keeps_no_more_than_two_windows_of_entries(cl
     assert len(table.states["a"]) <= 2 * 201
 
 
-def test_idle_keys_are_given_back_where_only_allow_is_called_on_one_hot_key(clock: ManualClock):
+def test_idle_keys_are_freed_where_only_allow_is_called_on_one_hot_key(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(10**6, window=60), store=store)
     for n in range(2000):
@@ -128,7 +128,7 @@ def test_bytes_are_never_taken_for_the_digest_of_a_long_key(clock: ManualClock):
 
 
 @pytest.mark.parametrize("gap", [61.875, 30.9375, 20, 660])
-def test_idle_keys_are_given_back_whatever_the_pace_of_the_calls(clock: ManualClock, gap: float):
+def test_idle_keys_are_freed_whatever_the_pace_of_the_calls(clock: ManualClock, gap: float):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(5, window=60), store=store)
     for n in range(2000):
@@ -142,7 +142,7 @@ def test_every_algorithm_is_here():
 
 
 @each
-def test_idle_keys_are_given_back_whatever_their_algorithm_and_those_in_use_are_not(clock: ManualClock, policy: Policy):
+def test_idle_keys_are_freed_whatever_their_algorithm_and_those_in_use_are_not(clock: ManualClock, policy: Policy):
     store = MemoryStore(clock=clock)
     limiter = Limiter(policy, store=store)
     clock.advance(1_700_000_000 // policy.window * policy.window + 1)
@@ -185,7 +185,7 @@ def test_a_key_that_is_listed_and_has_no_state_is_passed_over(clock: ManualClock
     assert len(store) == 1
 
 
-def test_idle_keys_are_given_back_however_many_policies_a_request_has(clock: ManualClock):
+def test_idle_keys_are_freed_however_many_policies_a_request_has(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiter = Limiter(*(SlidingWindow(5, window=1, name=f"p{n}") for n in range(40)), store=store)
     for n in range(300):
@@ -194,7 +194,7 @@ def test_idle_keys_are_given_back_however_many_policies_a_request_has(clock: Man
     assert len(store) <= 40 * 20 * 2  # twice what is live
 
 
-def test_a_flooded_namespace_is_given_back_in_time_however_many_others_there_are(clock: ManualClock):
+def test_a_flooded_namespace_is_freed_in_time_however_many_others_there_are(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiters = [Limiter(SlidingWindow(5, window=0.1, name=f"p{n}"), store=store) for n in range(40)]
     for limiter in limiters:
@@ -205,7 +205,7 @@ def test_a_flooded_namespace_is_given_back_in_time_however_many_others_there_are
     assert len(store) < 2 * 100  # twice what is live
 
 
-def test_a_namespace_with_much_to_give_back_does_not_keep_others_waiting_for_good(clock: ManualClock):
+def test_a_namespace_with_much_to_free_does_not_keep_others_waiting_for_good(clock: ManualClock):
     store = MemoryStore(clock=clock)
     large, small = (Limiter(SlidingWindow(5, window=window), store=store) for window in (60, 1))
     for n in range(20_000):

@@ -78,7 +78,7 @@ def test_a_signal_that_ends_a_call_in_the_middle_never_lets_one_more_through(cos
     assert stamps == sorted(stamps)
 
 
-def test_a_signal_that_ends_the_wait_for_a_turn_takes_and_gives_back_nothing():
+def test_a_signal_that_ends_the_wait_for_the_lock_neither_takes_nor_releases_it():
     limiter = Limiter(SlidingWindow(5, window=3600))
     lock, has_it, done = limiter._store._lock, threading.Event(), threading.Event()
 
@@ -100,7 +100,7 @@ def test_a_signal_that_ends_the_wait_for_a_turn_takes_and_gives_back_nothing():
     assert limiter.peek("a").remaining == 5
 
 
-def test_a_call_waits_while_another_thread_has_the_turn():
+def test_a_call_waits_while_another_thread_holds_the_lock():
     limiter = Limiter(SlidingWindow(5, window=3600))
     lock, has_it, order = limiter._store._lock, threading.Event(), []
 
@@ -119,7 +119,7 @@ def test_a_call_waits_while_another_thread_has_the_turn():
     assert order == ["held", "allowed"]
 
 
-def test_who_has_the_turn_may_ask_and_still_has_it_then():
+def test_a_call_within_a_section_of_its_own_thread_goes_through_and_keeps_the_lock():
     limiter = Limiter(SlidingWindow(5, window=3600))
     lock = limiter._store._lock
 
@@ -130,7 +130,7 @@ def test_who_has_the_turn_may_ask_and_still_has_it_then():
     assert lock.token == [None]
 
 
-def test_a_child_that_was_forked_off_by_the_thread_that_has_the_turn_gives_it_back_once():
+def test_a_child_that_was_forked_off_by_the_thread_that_holds_the_lock_releases_it_once():
     code = (
         "import os\nfrom sluicegate import *\nlimiter = Limiter(SlidingWindow(10, window=60))\n"
         "lock = limiter._store._lock\nchild = lock.run_locked(lambda _: os.fork(), None)\n"

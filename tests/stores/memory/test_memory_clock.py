@@ -24,7 +24,7 @@ def test_the_process_clock_decides_when_none_is_given():
     assert 3599 < limiter.take("a").retry_after <= 3600
 
 
-def test_a_clock_that_was_a_year_ahead_does_not_stop_idle_keys_from_being_given_back(clock: ManualClock):
+def test_a_clock_that_was_a_year_ahead_does_not_stop_idle_keys_from_being_freed(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(5, window=60), store=store)
     clock.advance(365 * 86400)
@@ -39,7 +39,7 @@ def test_a_clock_that_was_a_year_ahead_does_not_stop_idle_keys_from_being_given_
 
 
 @each
-def test_a_state_that_a_clock_step_left_ahead_is_counted_also_when_the_search_for_idle_keys_mends_it(
+def test_a_state_that_a_clock_step_left_ahead_is_counted_also_when_the_search_for_idle_keys_repairs_it(
     clock: ManualClock, policy: Policy
 ):
     store = MemoryStore(clock=clock)
