@@ -67,7 +67,7 @@ if find_spec("redis") is None:
 
 
 def __getattr__(name: str) -> object:
-    # The Redis stores come with their driver, which is an extra: it is imported by whoever asks for one of them.
+    # The Redis stores come with their driver, which is an extra: so it is imported when one of them is asked for.
     if name in _NEED_THE_DRIVER:
         from sluicegate._stores.redis import store as redis
 

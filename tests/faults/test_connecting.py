@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -208,6 +209,20 @@ def test_a_connection_that_comes_after_the_store_was_closed_is_closed(
         until(lambda: not store._client.connection_pool._in_use_connections)
     assert [each.is_connected for each in store._client.connection_pool._available_connections] == [False]
     until(lambda: all(each["name"] != prefix for each in server.client.client_list()))
+
+
+def test_a_caller_that_waits_while_the_store_is_closed_leaves_no_connection(proxy: Cuts, prefix: str, server):
+    store = RedisStore.from_url(f"{proxy.url}?client_name={prefix}", prefix=prefix, timeout=5)
+    limiter = Limiter(POLICY, store=store)
+    with ThreadPoolExecutor(1) as pool:
+        proxy.deaf = True
+        calling = pool.submit(limiter.take, "a")
+        until(lambda: pipeline_of(store)._attempts)
+        store.close()
+        proxy.deaf = False
+        assert calling.result().remaining == 10**6 - 1
+    until(lambda: not store._client.connection_pool._in_use_connections)
+    assert pipeline_of(store)._connection is None
 
 
 def test_a_server_that_is_back_is_used_though_an_attempt_to_connect_still_hangs(retrying, proxy: Cuts, prefix: str):

@@ -27,6 +27,8 @@ PATIENCE = 0.001
 for each further batch in flight. A server next door has replied by then; with a slow or distant one, nobody waits for
 two calls in a row."""
 
+_MIN_GONE = 256  # callers that have left, before the queue is rid of them in one pass
+
 MAX_WAITING = 10_000
 """The default of ``max_waiting``: callers that may wait in the queue."""
 
@@ -65,7 +67,7 @@ class Queue:
         waiter.outcome = Failed(error)
         self._waiting -= 1
         self._charges -= waiter.charges
-        if len(self._entries) > 2 * self._waiting + MAX_CHARGES:
+        if len(self._entries) > 2 * self._waiting + _MIN_GONE:
             self._entries = deque(entry for entry in self._entries if entry.outcome is None)
 
     def recount(self) -> None:

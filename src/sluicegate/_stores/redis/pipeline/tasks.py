@@ -56,7 +56,7 @@ class State(Enum):
     """Batches are in flight."""
 
     DRAINING = auto()
-    """Replies are still awaited on the connection, and nothing more is sent on it."""
+    """Replies are still awaited on the connection, and no new batch is sent on it."""
 
 
 TRANSITIONS = {
@@ -112,7 +112,8 @@ class AsyncPipeline(Pipeline):
         return result(waiter)
 
     async def aclose(self) -> None:
-        """Give the connection back, unless batches are in flight: then it is given back after their replies."""
+        """Keep no connection from now on. The one in use is given back, after the replies to what is in flight."""
+        self._keeps = False
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         if self._protocol is not None and not self._in_flight:

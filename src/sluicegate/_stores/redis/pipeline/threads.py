@@ -106,8 +106,9 @@ class ThreadPipeline(Pipeline):
         return result(waiter)
 
     def close(self) -> None:
-        """Let go of connections that are still being made: each is closed when it comes."""
+        """Keep no connection from now on. One that is still being made is closed when it comes."""
         with self._lock:
+            self._keeps = False  # a caller that still waits connects once more
             self._attempts.clear()
             if self._leader is not None:
                 self._wake(self._leader)

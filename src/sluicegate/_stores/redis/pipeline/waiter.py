@@ -19,7 +19,7 @@ None; a result that is a `StoreError` is the failure of that caller alone.
 
 
 class Failed(NamedTuple):
-    """An outcome that many callers may share: each raises an error of its own."""
+    """A failure that many callers may share. Each of them raises its own copy of the error."""
 
     error: Exception
 
