@@ -305,7 +305,7 @@ class AsyncRedisStore(Body):
             await self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
 
     async def aclose(self) -> None:
-        """Close the client, if this store made it: calls in flight on it are lost. Otherwise give back its connection."""
+        """Close the client, if this store made it: calls in flight are lost. Otherwise give back its connection."""
         if self._owned:
             self._bind_to_running_loop()
         if self._loop is asyncio.get_running_loop():
