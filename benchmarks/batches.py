@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redis.exceptions import ResponseError
+
 from sluicegate import RedisStore
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Request
@@ -22,10 +24,14 @@ def one(policy: Policy, key: str, cost: int = 1, *, commit: bool = True) -> Requ
 
 def decide_together(store: RedisStore, requests: Sequence[Charges]) -> None:
     """Carry the commands of the store's own verb to the server and back."""
-    steps, reply = store._decide(list(requests), commit=True), None
+    steps = store._decide(list(requests), commit=True)
+    advance, received = steps.send, None
     while True:
         try:
-            command = steps.send(reply)
+            command = advance(received)
         except StopIteration:
             return
-        reply = store._client.execute_command(*command)
+        try:
+            advance, received = steps.send, store._client.execute_command(*command)
+        except ResponseError as refusal:  # the first time, the server does not have the script yet
+            advance, received = steps.throw, refusal
