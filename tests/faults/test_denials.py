@@ -478,3 +478,43 @@ def test_a_limiter_that_is_switched_off_allows_a_denied_key(client: Callable[...
     assert own.run(limiter.allow("a"))
     limiter.enabled = True
     assert not own.run(limiter.allow("a"))
+
+
+def test_denials_that_allow_finds_remembered_are_counted_as_such(client: Callable[..., Client]):
+    own = client(denial_ttl=30)
+    limiter = own.limiter(POLICY)
+    full(own, limiter)
+    before, remembered = limiter.statistics(), own.store.remembered
+    for _ in range(200):  # several times as many as go without letting other tasks run
+        assert own.run(limiter.allow("a")) is False
+    after = limiter.statistics()
+    assert own.store.remembered == remembered + 200
+    assert after.denied == before.denied + 200
+    was = before.by_source.get("denial-cache")
+    assert after.by_source["denial-cache"].denied == (was.denied if was else 0) + 200
+
+
+def test_a_task_that_is_denied_in_a_loop_lets_others_run(server: servers.Server, prefix: str):
+    async def main() -> None:
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix, denial_ttl=30, timeout=5) as store:
+            limiter = AsyncLimiter(POLICY, store=store)
+            while await limiter.allow("a"):
+                pass
+            other = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(other.set_result, None)
+            for _ in range(200):
+                assert not await limiter.allow("a")
+            assert other.done()
+
+    asyncio.run(main())
+
+
+def test_a_store_that_decides_in_its_own_way_is_asked_by_allow_too(server: servers.Server, prefix: str):
+    class Generous(RedisStore):
+        def decide(self, request: Request) -> list[Any]:
+            return [verdict._replace(allowed=True) for verdict in super().decide(request)]
+
+    with Generous.from_url(server.url, prefix=prefix, denial_ttl=30, timeout=5) as store:
+        limiter = Limiter(POLICY, store=store)
+        assert all(limiter.allow("a") for _ in range(5))
+        assert store.remembered

@@ -47,6 +47,7 @@ class _Base(ProcessLocal, Generic[_Store]):
         self._owned = resolved.owned
         self._plan = plan
         self._fast = _fast_path(plan, resolved.store)
+        self._denial_check = _denial_check(plan, resolved.store)
         self._choose_path()
         registry.register(policies.all, resolved.where)
         self._where: object | None = resolved.where
@@ -71,8 +72,10 @@ class _Base(ProcessLocal, Generic[_Store]):
         return self._plan.tally.snapshot((0, 0) if self._fast is None else self._fast.counts())
 
     def _choose_path(self) -> None:
-        """Let ``allow`` take the fast path if there is one and the plan has nothing else to do."""
-        self._fast_allow = self._fast.allow if self._fast is not None and self._plan.is_direct else None
+        """Let ``allow`` take a shorter way if there is one and the plan has nothing else to do."""
+        is_direct = self._plan.is_direct
+        self._fast_allow = self._fast.allow if self._fast is not None and is_direct else None
+        self._is_denied = self._denial_check if is_direct else None
 
     def _unregister(self) -> None:
         where, self._where = self._where, None
@@ -149,6 +152,9 @@ class Limiter(_Base[Store]):
         fast_allow = self._fast_allow
         if fast_allow is not None:
             return fast_allow(key, cost)
+        is_denied = self._is_denied
+        if is_denied is not None and is_denied(key, cost):
+            return False
         return self._ask(key, cost, True, self._plan.outcome)
 
     def take(self, key: Key, cost: Cost = 1) -> Decision:
@@ -322,6 +328,9 @@ class AsyncLimiter(_Base[AsyncStore]):
         fast_allow = self._fast_allow
         if fast_allow is not None:
             return fast_allow(key, cost)
+        is_denied = self._is_denied
+        if is_denied is not None and is_denied(key, cost):
+            return False
         return await self._ask(key, cost, True, self._plan.outcome)
 
     async def take(self, key: Key, cost: Cost = 1) -> Decision:
@@ -457,6 +466,27 @@ def _fast_path(plan: Plan, store: Store | AsyncStore) -> FastAllow | None:
         return plan.outcome(request, memory.decide(request))
 
     return FastAllow.of(plan.policies.only_plain, memory, ordinary)
+
+
+def _denial_check(plan: Plan, store: Store | AsyncStore) -> Callable[[Any, Any], bool] | None:
+    """Return what tells ``allow`` that a request is remembered to be denied, and counts it, for a plan that is direct.
+
+    A flood of requests that are denied is when a limiter must cost least. Without this, each takes five times as long.
+    """
+    policy = plan.policies.only_plain
+    # The method of the store's own class: a subclass may decide in its own way, which this would pass by.
+    denies = vars(type(store)).get("denies")
+    if policy is None or denies is None:
+        return None
+    count = plan.tally.count
+
+    def is_denied(key: Any, cost: Any) -> bool:
+        if not denies(store, policy, key, cost):
+            return False
+        count("denial-cache", False)
+        return True
+
+    return is_denied
 
 
 def _span_us(seconds: float | timedelta) -> int:

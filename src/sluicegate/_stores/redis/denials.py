@@ -121,6 +121,20 @@ class Denials:
         passed_us = (now_ns - denial.replied_ns) // 1000
         return Remembered([_aged(verdict, passed_us) for verdict in denial.answer])
 
+    def has(self, policy: Policy, key: object, cost: object) -> bool:
+        """Tell whether a request of one charge is remembered to be denied: `find` for whoever needs no verdict.
+
+        The key and the cost need not have been checked. Invalid ones are never remembered.
+        """
+        # 1.0 and True equal 1, and a subclass of str may equal anything.
+        if type(key) is not str or type(cost) is not int:
+            return False
+        denial = self.kept.get(((id(policy), key, cost),))
+        if denial is None or time.monotonic_ns() >= denial.until_ns or denial.is_void:
+            return False
+        self.given += 1
+        return True
+
     def learn(self, requests: Sequence[Charges], answers: Sequence[Answer | ClockMismatch], sent_ns: int) -> None:
         """Remember the denials among the answers to requests that were sent at ``sent_ns``, by the monotonic clock."""
         if not self._ttl_ns:

@@ -20,6 +20,7 @@ except ImportError as error:  # pragma: no cover - seen by the test of the bare 
 
 from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import InvalidStore
+from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.process_local import renew_after_fork
 from sluicegate._stores.redis import clients
@@ -123,6 +124,10 @@ class RedisStore(Body):
         verb = self._take if request.commit else self._peek
         verdicts: list[Verdict] = self._pipeline(charges).run(verb, charges, len(charges))
         return verdicts
+
+    def denies(self, policy: Policy, key: object, cost: object) -> bool:
+        """Tell whether a request that charges this policy alone is remembered to be denied. Needs no call."""
+        return self._denials.has(policy, key, cost)
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and blocks on them: the whole limit is free again.
@@ -281,6 +286,14 @@ class AsyncRedisStore(Body):
         verb = self._take if request.commit else self._peek
         verdicts: list[Verdict] = await self._pipeline(charges).run(verb, charges, len(charges))
         return verdicts
+
+    def denies(self, policy: Policy, key: object, cost: object) -> bool:
+        """Tell whether a request that charges this policy alone is remembered to be denied. Needs no call.
+
+        Every so often it is False all the same: `decide` finds the denial, too, and lets other tasks run.
+        """
+        denials = self._denials
+        return (denials.given + 1) % _DENIALS_BETWEEN_YIELDS != 0 and denials.has(policy, key, cost)
 
     async def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and blocks on them: the whole limit is free again.
