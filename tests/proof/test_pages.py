@@ -131,7 +131,7 @@ def test_the_history_in_the_reference_is_valid(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+@pytest.mark.skipif(not shutil.which("node"), reason="NO JAVASCRIPT RECORDER RUN: apt-get install nodejs")
 @pytest.mark.parametrize(("counts", "verdict"), [("Math.floor(now)", CaseVerdict.FAILED), ("0", CaseVerdict.PASSED)])
 def test_a_history_that_another_language_records_is_judged(tmp_path: Path, counts: str, verdict: CaseVerdict):
     (script,) = blocks("how-to/grade-your-service.md", "js")

@@ -258,7 +258,7 @@ class TokenBucket(Policy):
 
     @property
     def worst_case(self) -> int:
-        """A whole burst, and what comes back until just before the window is over."""
+        """A full burst, plus what is refilled before the window has passed: one unit less than the limit."""
         return self.burst + self.limit - 1
 
     def with_limit(self, limit: int) -> Self:

@@ -145,7 +145,7 @@ class _Reader:
         return match
 
     def wrong(self, expected: str, at: int | None = None, *, got: str = "", hint: str = "") -> InvalidRate:
-        """Return an error that points at ``at``, or at what comes next."""
+        """Return an error that points at ``at``; if that is None, at the next character to be read."""
         at = self.at if at is None else at
         said = f"expected {expected} at character {at + 1}, got {got or _piece(self.text, at)}"
         message = f"{said}{hint and f'; {hint}'}\n{_picture(self.text, at)}"

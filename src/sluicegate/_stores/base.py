@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sluicegate._core.decision import Verdict
-from sluicegate._core.policy import Policy
 from sluicegate._core.request import Counter, Request
 
 
@@ -51,23 +50,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close what the store itself opened. Safe to call twice."""
-        ...
-
-
-class RemembersDenials(Protocol):
-    """What a store may do beside deciding, for threads or for tasks: it need not be asked about what it has denied."""
-
-    def denies(self, policy: Policy, key: object, cost: object) -> bool:
-        """Tell whether a request that charges one policy is sure to be denied, without calling a server.
-
-        Args:
-            policy: A policy that counts by a plain key.
-            key: Where to count, unchecked.
-            cost: Units to take, unchecked.
-
-        Returns:
-            True if the key and the cost are valid and `decide` would deny them; False if it has to be asked.
-        """
         ...
 
 

@@ -109,31 +109,32 @@ class Denials:
 
     def find(self, request: Charges) -> Remembered | None:
         """Return the answer to a request that is remembered to be denied."""
-        name = _name(request)
-        denial = self.kept.get(name)
+        denial = self._valid(_name(request))
         if denial is None:
             return None
-        now_ns = time.monotonic_ns()
-        if now_ns >= denial.until_ns or denial.is_void:
-            self.kept.pop(name, None)
-            return None
-        self.given += 1
-        passed_us = (now_ns - denial.replied_ns) // 1000
+        passed_us = (time.monotonic_ns() - denial.replied_ns) // 1000
         return Remembered([_aged(verdict, passed_us) for verdict in denial.answer])
 
     def has(self, policy: Policy, key: object, cost: object) -> bool:
-        """Tell whether a request of one charge is remembered to be denied: `find` for whoever needs no verdict.
+        """Tell whether a request of one charge is remembered to be denied, without making its answer.
 
         The key and the cost need not have been checked. Invalid ones are never remembered.
         """
         # 1.0 and True equal 1, and a subclass of str may equal anything.
         if type(key) is not str or type(cost) is not int:
             return False
-        denial = self.kept.get(((id(policy), key, cost),))
-        if denial is None or time.monotonic_ns() >= denial.until_ns or denial.is_void:
-            return False
+        return self._valid(((id(policy), key, cost),)) is not None
+
+    def _valid(self, name: _Name) -> _Denial | None:
+        """Return the denial of this name and count it, unless it is void or its time is over: then drop it."""
+        denial = self.kept.get(name)
+        if denial is None:
+            return None
+        if time.monotonic_ns() >= denial.until_ns or denial.is_void:
+            self.kept.pop(name, None)
+            return None
         self.given += 1
-        return True
+        return denial
 
     def learn(self, requests: Sequence[Charges], answers: Sequence[Answer | ClockMismatch], sent_ns: int) -> None:
         """Remember the denials among the answers to requests that were sent at ``sent_ns``, by the monotonic clock."""
