@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from sluicegate._core.codes import SluicegateWarning
 from sluicegate._core.decision import Decision
 from sluicegate._core.errors import (
     InvalidCost,
@@ -47,6 +48,7 @@ __all__ = [
     "RedisStore",
     "SlidingWindow",
     "SluicegateError",
+    "SluicegateWarning",
     "Statistics",
     "StoreError",
     "StoreTimeout",
