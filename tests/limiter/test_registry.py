@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import pickle
 import threading
+import uuid
+import warnings
 
 import pytest
 
@@ -15,21 +19,135 @@ from sluicegate import (
     Limiter,
     MemoryStore,
     SlidingWindow,
+    SluicegateWarning,
     TokenBucket,
 )
 from sluicegate._core.policy import Policy
+from sluicegate._limiter import registry
 
 
 @pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
 def test_two_policies_without_a_name_that_differ_only_in_their_limit_are_refused(limiter):
     store = MemoryStore()
-    limiter(SlidingWindow(5, window=60), store=store)
-    limiter(SlidingWindow(5, window=60), store=store)  # the same one, for two callers
-    limiter(SlidingWindow(6, window=61), store=store)
-    limiter(SlidingWindow(6, window=60, name="six"), store=store)
+    others = SlidingWindow(6, window=61), SlidingWindow(6, window=60, name="six")
+    _open = [limiter(policy, store=store) for policy in (SlidingWindow(5, window=60), *others)]
     with pytest.raises(InvalidPolicy, match=r"sliding-window-60s, with limits 5 and 6: .* give each a name="):
         limiter(SlidingWindow(6, window=60), store=store)
     limiter(SlidingWindow(6, window=60), store=MemoryStore())
+
+
+def test_a_limiter_that_was_collected_is_not_in_the_way():
+    store = MemoryStore()
+    Limiter(SlidingWindow(5, window=60), store=store)
+    gc.collect()
+    Limiter(SlidingWindow(6, window=60), store=store)
+
+
+ONE_SERVER = [
+    "redis://localhost/0",
+    "redis://localhost:6379",
+    "redis://127.0.0.1:6379/0",
+    "redis://127.0.0.2/00",
+    "redis://[::1]/0",
+    "redis:///0",
+    "valkey://LOCALHOST./?db=0",
+    "redis://alice:secret@localhost:6379/0?socket_keepalive=true",
+]
+
+
+@pytest.mark.parametrize("url", ONE_SERVER)
+def test_a_server_is_recognised_however_its_url_is_spelled(url: str):
+    with (
+        Limiter(SlidingWindow(5, window=60), store="redis://localhost:6379/0"),
+        pytest.raises(InvalidPolicy, match="with limits 5 and 6"),
+    ):
+        Limiter(SlidingWindow(6, window=60), store=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost:6380/0", "redis://localhost/1", "redis://localhost/?db=1", "redis://redis/0"]
+)
+def test_another_port_database_or_host_is_another_server(url: str):
+    with Limiter(SlidingWindow(5, window=60), store="redis://localhost:6379/0"):
+        Limiter(SlidingWindow(6, window=60), store=url).close()
+
+
+def test_a_socket_is_recognised_through_a_link(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with (
+        Limiter(SlidingWindow(5, window=60), store=f"unix://{tmp_path}/redis.sock"),
+        pytest.raises(InvalidPolicy, match="with limits 5 and 6"),
+    ):
+        Limiter(SlidingWindow(6, window=60), store=f"unix://{tmp_path}/link/redis.sock?db=0")
+
+
+@pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
+def test_two_limiters_that_share_a_policy_without_a_name_are_warned_of_once(limiter):
+    store = MemoryStore()
+    _first = limiter("5/minute;100/hour", store=store)
+    with pytest.warns(SluicegateWarning) as warned:
+        _open = [limiter("5/minute", store=store) for _ in range(2)]
+    (warning,) = warned
+    assert warning.message.code == "shared-by-chance"
+    assert str(warning.message).startswith(
+        "shared-by-chance: two limiters on one store both count by sliding-window-60s"
+    )
+    assert str(warning.message).endswith("(docs/reference/warnings.md#shared-by-chance)")
+    assert warning.filename == __file__
+
+
+def test_limiters_that_share_a_policy_by_its_name_or_one_after_another_are_not_warned_of():
+    store = MemoryStore()
+    named = SlidingWindow(5, window=60, name="search")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _open = Limiter(named, store=store), Limiter(named, store=store), Limiter("5/minute")
+        Limiter("5/minute", store=store).close()
+        with Limiter("5/minute", store=store):
+            pass
+        Limiter("5/minute", store=MemoryStore())
+
+
+def test_a_warning_that_is_made_an_exception_leaves_nothing_behind():
+    store = MemoryStore()
+    with Limiter("5/minute", store=store), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(SluicegateWarning, match="shared-by-chance") as raised:
+            Limiter("5/minute", store=store)
+        assert pickle.loads(pickle.dumps(raised.value)).code == "shared-by-chance"
+    Limiter("6/minute", store=store)
+
+
+@pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
+@pytest.mark.parametrize(
+    "store", [lambda: None, MemoryStore, lambda: "redis://localhost:1/0"], ids=["its own", "passed", "url"]
+)
+def test_a_limiter_that_is_made_again_and_again_is_warned_of_once(limiter, store):
+    policy = SlidingWindow(5, window=60, name=f"test-{uuid.uuid4().hex}")
+    with pytest.warns(SluicegateWarning) as warned:
+        _made = [limiter(policy, store=store()) for _ in range(5 * registry.MANY)]
+    (warning,) = warned
+    assert warning.message.code == "limiter-per-request"
+    assert "make one limiter when the program starts" in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_limiters_on_one_store_of_the_program_may_be_made_at_any_time():
+    policy = SlidingWindow(5, window=60, name=f"test-{uuid.uuid4().hex}")
+    store = MemoryStore()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sum(Limiter(policy, store=store).allow("alice") for _ in range(3 * registry.MANY)) == 5
+        limiter = Limiter(policy)
+        for _ in range(3 * registry.MANY):
+            with limiter:
+                pass
+
+
+def test_what_is_kept_of_limiters_that_were_made_is_bounded():
+    for window in range(1, 3000):
+        Limiter(SlidingWindow(1, window=window))
+    assert len(registry._in_use.made) <= 1000
 
 
 def test_two_urls_that_are_one_store_are_told_from_two_stores():

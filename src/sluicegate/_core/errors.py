@@ -7,6 +7,7 @@
       InvalidCost(ValueError)      .cost .policy; 0, negative, not a whole number, or for an unknown policy
       InvalidSpan(ValueError)      .span; a negative number of seconds to block a key for
       InvalidStore(ValueError)     .store; neither a store nor the URL of one
+      LimiterClosed(RuntimeError)  a verb after close() or aclose()
       StoreError                   __cause__ is the driver's own error; open or closed is the caller's choice
         StoreUnavailable           nothing was taken
         StoreTimeout               outcome unknown: the cost may have been taken
@@ -26,6 +27,7 @@ __all__ = [
     "InvalidRate",
     "InvalidSpan",
     "InvalidStore",
+    "LimiterClosed",
     "SluicegateError",
     "StoreError",
     "StoreTimeout",
@@ -152,6 +154,10 @@ class InvalidStore(SluicegateError, ValueError):
     def __init__(self, message: str, *, store: object) -> None:
         super().__init__(message)
         self.store = store
+
+
+class LimiterClosed(SluicegateError, RuntimeError):
+    """A limiter was used after it was closed. Nothing was taken; enter it (``with limiter:``) to open it again."""
 
 
 class StoreError(SluicegateError):

@@ -49,8 +49,8 @@ class _Base(ProcessLocal, Generic[_Store]):
         self._fast = _fast_path(plan, resolved.store)
         self._denial_check = _denial_check(plan, resolved.store)
         self._choose_path()
-        registry.register(policies.all, resolved.where)
-        self._where: object | None = resolved.where
+        self._where = resolved.where
+        self._unregister = registry.register(self, policies.all, resolved.where, alone=resolved.owned)
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -77,10 +77,18 @@ class _Base(ProcessLocal, Generic[_Store]):
         self._fast_allow = self._fast.allow if self._fast is not None and is_direct else None
         self._is_denied = self._denial_check if is_direct else None
 
-    def _unregister(self) -> None:
-        where, self._where = self._where, None
-        if where is not None:
-            registry.unregister(self._plan.policies.all, where)
+    def _open(self) -> None:
+        """Open the limiter again, if it is closed. Raises `InvalidPolicy` as making it would."""
+        if not self._plan.is_open:
+            self._unregister = registry.register(self, self._plan.policies.all, self._where)
+            self._plan.is_open = True
+            self._choose_path()
+
+    def _end(self) -> None:
+        """Let every verb raise `LimiterClosed` from now on."""
+        self._unregister()
+        self._plan.is_open = False
+        self._choose_path()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.policies))})"
@@ -205,6 +213,7 @@ class Limiter(_Base[Store]):
             InvalidKey: The key is not text, or no policy counts by its attributes alone.
             StoreError: The store could not be reached, refused, or did not answer in time.
         """
+        self._plan.check_open()
         self._store.forget(self._plan.policies.counters(key))
 
     def block(self, key: Key, seconds: float | timedelta) -> None:
@@ -225,11 +234,12 @@ class Limiter(_Base[Store]):
                 something else on the server: the other counters are blocked.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """
+        self._plan.check_open()
         self._store.block(self._plan.blockable(key), _span_us(seconds))
 
     def close(self) -> None:
-        """Close the store, if this limiter made it. Do not use the limiter afterwards."""
-        self._unregister()
+        """Close the store, if this limiter made it. Every verb raises `LimiterClosed` until the limiter is entered."""
+        self._end()
         if self._owned:
             self._store.close()
 
@@ -237,6 +247,7 @@ class Limiter(_Base[Store]):
         plan = self._plan
         request = plan.request(key, cost, commit)
         if not plan.is_direct:
+            plan.check_open()
             if plan.is_bypassed(key):
                 return finish(request, plan.bypass(request))
             if plan.limits is not None:
@@ -249,6 +260,7 @@ class Limiter(_Base[Store]):
         return finish(request, verdicts)
 
     def __enter__(self) -> Self:
+        self._open()
         return self
 
     def __exit__(
@@ -383,6 +395,7 @@ class AsyncLimiter(_Base[AsyncStore]):
             InvalidKey: The key is not text, or no policy counts by its attributes alone.
             StoreError: The store could not be reached, refused, or did not answer in time.
         """
+        self._plan.check_open()
         await self._store.forget(self._plan.policies.counters(key))
 
     async def block(self, key: Key, seconds: float | timedelta) -> None:
@@ -403,11 +416,12 @@ class AsyncLimiter(_Base[AsyncStore]):
                 something else on the server: the other counters are blocked.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """
+        self._plan.check_open()
         await self._store.block(self._plan.blockable(key), _span_us(seconds))
 
     async def aclose(self) -> None:
-        """Close the store, if this limiter made it. Do not use the limiter afterwards."""
-        self._unregister()
+        """Close the store, if this limiter made it. Every verb raises `LimiterClosed` until the limiter is entered."""
+        self._end()
         if self._owned:
             await self._store.aclose()
 
@@ -415,6 +429,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         plan = self._plan
         request = plan.request(key, cost, commit)
         if not plan.is_direct:
+            plan.check_open()
             if plan.is_bypassed(key):
                 return finish(request, plan.bypass(request))
             if plan.limits is not None:
@@ -427,6 +442,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         return finish(request, verdicts)
 
     async def __aenter__(self) -> Self:
+        self._open()
         return self
 
     async def __aexit__(

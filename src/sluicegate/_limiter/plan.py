@@ -8,16 +8,19 @@ logic is here. Only a plan that ``is_direct`` may be bypassed by a fast path.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sluicegate._core.decision import Decision, Source, Verdict, decision_of, verdict_of
-from sluicegate._core.errors import InvalidKey, InvalidPolicy, short_repr
+from sluicegate._core.errors import InvalidKey, InvalidPolicy, LimiterClosed, short_repr
 from sluicegate._core.keys import Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.request import Counter, Request, request_of
 from sluicegate._limiter.exempt import Exempt, exempt_function
-from sluicegate._limiter.limits import Limits
 from sluicegate._limiter.statistics import Tally
 from sluicegate._stores.base import Remembered
+
+if TYPE_CHECKING:
+    from sluicegate._limiter.limits import Limits
 
 
 class Bypassed(list[Verdict]):
@@ -37,7 +40,8 @@ class Plan:
         policies: As given.
         limits: As given.
         tally: What was decided so far.
-        is_direct: Whether a request goes to the store as it is: nothing is exempt, and no limit depends on the key.
+        is_direct: Whether a request goes to the store as it is: the limiter is open and on, nothing is exempt, and no
+            limit depends on the key.
     """
 
     def __init__(self, policies: Policies, limits: Limits | None, exempt: Exempt | None, enabled: bool) -> None:
@@ -45,6 +49,7 @@ class Plan:
         self.limits = limits
         self.tally = Tally()
         self._exempt = exempt_function(exempt, policies.attributes)
+        self._is_open = True
         self.enabled = enabled
 
     @property
@@ -56,7 +61,27 @@ class Plan:
         if not isinstance(enabled, bool):
             raise InvalidPolicy(f"enabled must be True or False, got {short_repr(enabled)}")
         self._enabled = enabled
-        self.is_direct = enabled and self._exempt is None and self.limits is None
+        self._update()
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
+    @is_open.setter
+    def is_open(self, is_open: bool) -> None:
+        self._is_open = is_open
+        self._update()
+
+    def _update(self) -> None:
+        self.is_direct = self._is_open and self._enabled and self._exempt is None and self.limits is None
+
+    def check_open(self) -> None:
+        """Raise `LimiterClosed` if the limiter is closed."""
+        if not self._is_open:
+            raise LimiterClosed(
+                "this limiter is closed, nothing was done: make one limiter for the whole program and close it at the "
+                "end, or enter it to open it again (with limiter: or async with limiter:)"
+            )
 
     def request(self, key: Key, cost: Cost, commit: bool) -> Request:
         """Return the request that a verb makes. Raises `InvalidKey` or `InvalidCost`."""

@@ -1,33 +1,54 @@
-"""The policies in use, by where they count: rejects policies that would silently share a counter."""
+"""The policies in use, by where they count: rejects policies that would silently share a counter, and warns of others.
+
+Also counts the limiters that were made, to warn of one that is made for each request.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import RLock
-from weakref import ref
+from weakref import finalize, ref
 
+from sluicegate._core.codes import warn
 from sluicegate._core.errors import InvalidPolicy
 from sluicegate._core.policy import Policy
 from sluicegate._stores.process_local import renew_after_fork
 
+MANY = 20
+"""The limiters with the same policies, each with counters of its own, of which the last is warned of."""
+
+_MOST_COUNTED = 1000  # sets of policies
+
+
+class _Place:
+    """Where policies count: those in use there, and the namespaces that a warning named."""
+
+    def __init__(self) -> None:
+        self.policies: Counter[Policy] = Counter()
+        self.warned: set[str] = set()
+
 
 class _InUse:
-    """The policies of all open limiters, by where they count."""
+    """The policies of all open limiters, by where they count, and how often limiters with the same ones were made."""
 
     def __init__(self) -> None:
         # By identity: a user's own store may be unhashable, or equal to another one.
-        self.by_place: dict[int, tuple[ref[object], Counter[Policy]]] = {}
+        self.by_place: dict[int, tuple[ref[object], _Place]] = {}
+        self.made: Counter[tuple[Policy, ...]] = Counter()
         # Reentrant: a signal handler or a finalizer may close a limiter while this thread holds it.
         self.lock = RLock()
         renew_after_fork(self)
 
-    def at(self, where: object) -> Counter[Policy]:
+    def at(self, where: object) -> _Place:
         """Return the policies in use at a place, which are forgotten with it."""
         place = id(where)
         if place not in self.by_place:
-            self.by_place[place] = ref(where, lambda _: self.by_place.pop(place, None)), Counter()
+            self.by_place[place] = ref(where, lambda _: self.by_place.pop(place, None)), _Place()
         return self.by_place[place][1]
+
+    def is_new(self, where: object) -> bool:
+        return id(where) not in self.by_place
 
     def after_fork(self) -> None:
         self.lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 - as the standard library does it
@@ -36,29 +57,75 @@ class _InUse:
 _in_use = _InUse()
 
 
-def register(policies: Sequence[Policy], where: object) -> None:
-    """Register policies as in use.
+def register(
+    limiter: object, policies: tuple[Policy, ...], where: object, *, alone: bool = False
+) -> Callable[[], object]:
+    """Register the policies of a limiter as in use, until it is closed or collected.
+
+    Args:
+        limiter: The limiter.
+        policies: Its policies.
+        where: Where they count.
+        alone: Whether the limiter made its store, which no other one uses.
+
+    Returns:
+        A function that removes them. Safe to call twice.
 
     Raises:
         InvalidPolicy: One of them would share a counter with another one by accident. None is registered.
+        SluicegateWarning: If the program's filters make it an exception. None is registered.
     """
     if not _has_weak_references(where):
-        return
+        return lambda: None
     with _in_use.lock:
-        there = _in_use.at(where)
+        made = _count(policies) if alone or _in_use.is_new(where) else 0
+        place = _in_use.at(where)
         for policy in policies:
-            for other in there:
+            for other in place.policies:
                 if other.namespace == policy.namespace:
                     _check_pair(other, policy)
-        there.update(policies)
+        shared = [policy for policy in policies if place.policies[policy] and not policy.named]
+        shared = [policy for policy in shared if policy.namespace not in place.warned]
+        place.warned.update(policy.namespace for policy in shared)
+        place.policies.update(policies)
+    remove = finalize(limiter, _remove, policies, where)
+    remove.atexit = False
+    try:
+        _warn(policies, shared, made)
+    except Warning:
+        remove()
+        raise
+    return remove
 
 
-def unregister(policies: Sequence[Policy], where: object) -> None:
+def _count(policies: tuple[Policy, ...]) -> int:
+    """Return how many limiters with these policies were made so far, this one included."""
+    if len(_in_use.made) >= _MOST_COUNTED:
+        _in_use.made.clear()
+    _in_use.made[policies] += 1
+    return _in_use.made[policies]
+
+
+def _warn(policies: tuple[Policy, ...], shared: Sequence[Policy], made: int) -> None:
+    for policy in shared:
+        warn(
+            "shared-by-chance",
+            f"two limiters on one store both count by {policy.name}, which has no name= of its own: what is taken from "
+            f"one is missing in the other; give each policy a name=, or both the same one if that is what you want",
+        )
+    if made == MANY:
+        warn(
+            "limiter-per-request",
+            f"this is limiter number {MANY} of this process with {', '.join(policy.name for policy in policies)} and a "
+            f"store of its own: each begins with a new count or a new connection; make one limiter when the program "
+            f"starts, and use it for all requests",
+        )
+
+
+def _remove(policies: Sequence[Policy], where: object) -> None:
     """Remove policies that are not in use any more."""
-    if not _has_weak_references(where):
-        return
     with _in_use.lock:
-        there = _in_use.at(where)
+        there = _in_use.at(where).policies
         there.subtract(policies)
         for policy in [policy for policy, uses in there.items() if uses <= 0]:
             del there[policy]

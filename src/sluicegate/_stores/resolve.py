@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -21,10 +22,10 @@ _Store = TypeVar("_Store", Store, AsyncStore)
 
 
 class _Address:
-    """Where the stores of one URL count: one object for all of them, for as long as one of them is in use."""
+    """Where the stores of one server count: one object for all of them, for as long as one of them is in use."""
 
 
-_addresses: WeakValueDictionary[str, _Address] = WeakValueDictionary()
+_addresses: WeakValueDictionary[tuple[str, int, int], _Address] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def resolve(store: Store | str | None) -> Resolved[Store]:
 
         return Resolved(RedisStore.from_url(_driver_url(store)), True, _address(store))
     _check_is_store(store)
-    if hasattr(store, "aclose"):
+    if _is_for_tasks(store):
         raise InvalidStore(
             f"store must be one for threads, got {_kind(store)}, which is async: give it to an AsyncLimiter",
             store=store,
@@ -95,7 +96,7 @@ def resolve_async(store: AsyncStore | MemoryStore | str | None) -> Resolved[Asyn
 
         return Resolved(AsyncRedisStore.from_url(_driver_url(store)), True, _address(store))
     _check_is_store(store)
-    if not hasattr(store, "aclose"):
+    if not _is_for_tasks(store):
         raise InvalidStore(
             f"store would block the event loop: give an AsyncLimiter an AsyncRedisStore, got {_kind(store)}",
             store=store,
@@ -120,13 +121,22 @@ def _check_is_store(store: object) -> None:
         raise InvalidStore(f"store must be {_EXPECTED}, got {_kind(store)}", store=store)
 
 
+def _is_for_tasks(store: object) -> bool:
+    """Return whether tasks use a store. Its ``decide`` tells if it can be closed both ways, as a `MemoryStore` can."""
+    return hasattr(store, "aclose") and (
+        not hasattr(store, "close") or iscoroutinefunction(store.decide)  # type: ignore[attr-defined]
+    )
+
+
 def _kind(store: object) -> str:
     """Name an object by its type: its repr may hold a password."""
     return f"the class {store.__name__}" if isinstance(store, type) else f"one of type {type(store).__name__}"
 
 
 def _address(url: str) -> _Address:
-    return _addresses.setdefault(url, _Address())
+    from sluicegate._stores.redis.address import server
+
+    return _addresses.setdefault(server(url), _Address())
 
 
 def _driver_url(url: str) -> str:

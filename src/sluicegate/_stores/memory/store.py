@@ -106,6 +106,10 @@ class MemoryStore(ProcessLocal):
         """Forget all keys. Safe to call twice; the store stays usable."""
         self._lock.run_locked(self._clear, None)
 
+    async def aclose(self) -> None:
+        """Forget all keys, as `close` does: so a program can hold this store where another one is for tasks."""
+        self.close()
+
     @property
     def repaired(self) -> int:
         return sum(table.repaired for table in tuple(self._in_order))
@@ -121,6 +125,14 @@ class MemoryStore(ProcessLocal):
         return self
 
     def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()

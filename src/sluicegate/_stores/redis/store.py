@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self
+from weakref import finalize
 
 try:
     import hiredis  # noqa: F401 - for the pipelines
@@ -357,6 +359,9 @@ class AsyncRedisStore(Body):
             self._client.connection_pool.reset()  # type: ignore[no-untyped-call] # they died with their loop
         self._loop = loop
         self._pipelines = {}
+        if self._owned:
+            # The loop refers to an open connection, and the connection to its pipeline: neither is ever collected.
+            finalize(self, _abandon, loop, self._pipelines).atexit = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -365,3 +370,10 @@ class AsyncRedisStore(Body):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _abandon(loop: asyncio.AbstractEventLoop, pipelines: dict[Node, AsyncPipeline]) -> None:
+    """Close the connections of a store that was collected without being closed; a collection may be in any thread."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its connections with it
+        for pipeline in pipelines.values():
+            loop.call_soon_threadsafe(pipeline.abandon)

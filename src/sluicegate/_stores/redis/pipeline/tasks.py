@@ -121,6 +121,15 @@ class AsyncPipeline(Pipeline):
         if self._clean_up:
             await asyncio.wait(self._clean_up)
 
+    def abandon(self) -> None:
+        """Close the connection: the store was collected, so nobody can call any more. The client goes with the store.
+
+        What is in flight all the same was left by callers that were cancelled; the connection is given back after it.
+        """
+        self._keeps = False
+        if self._protocol is not None and not self._in_flight:
+            self._release_connection(self._protocol, close=True)
+
     def _enter(self, state: State) -> None:
         """Change the state. Nothing else does."""
         assert state in self.state.leads_to, f"{self.state} -> {state}"  # noqa: S101 - guards our own logic
