@@ -11,7 +11,15 @@ from typing import Any
 import hypothesis
 import pytest
 
+import browser
 import servers
+from sluicegate import AsyncRedisStore, RedisStore
+
+PATIENT = 30.0
+"""Seconds that a store waits, where a test names no time-out."""
+
+FAST = "not slow"
+"""The marker expression of the fast tests, as in pyproject.toml."""
 
 _health = (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture)
 for _name, _examples in (("fast", 25), ("thorough", 300)):
@@ -27,6 +35,14 @@ def server(request: pytest.FixtureRequest) -> servers.Server:
     if request.param == "none":
         pytest.skip(servers.HOW_TO_GET_ONE)
     return servers.shared(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_stores() -> None:
+    """Let stores wait long where a test names no time-out: on a busy machine nothing may run for half a second."""
+    for kind in (RedisStore, AsyncRedisStore):
+        for function in (kind.__init__, kind.from_url.__func__):
+            function.__kwdefaults__["timeout"] = PATIENT
 
 
 @pytest.fixture
@@ -70,11 +86,15 @@ def pytest_testnodedown(node: Any) -> None:
     _USED.update(dict.fromkeys(getattr(node, "workeroutput", {}).get("servers", [])))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     used = ", ".join(sorted({*_USED, *_names()})) or "no server"
     missing = [kind for kind in ("valkey", "redis") if kind not in servers.binaries()]
     absent = f"; not on this machine: {', '.join(missing)}" if missing else ""
     terminalreporter.write_line(f"ran on Python {platform.python_version()}, {used}{absent}")
+    if browser.chromium() is None:
+        terminalreporter.write_line(f"no page was looked at, for want of a browser: {browser.HOW_TO_GET_ONE}")
+    if config.option.markexpr == FAST:
+        terminalreporter.write_line("the fast tests; the slow ones, on all servers and interpreters: make check")
 
 
 def pytest_unconfigure() -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import demo_report
 import pytest
 
+import browser as browsers
 from sluicegate.proof.report.html import page
-
-pytestmark = pytest.mark.slow
 
 ARGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
@@ -33,9 +31,9 @@ MARKS = """svg => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    path = shutil.which("chromium")
+    path = browsers.chromium()
     if path is None:
-        pytest.skip("NO PAGE WAS LOOKED AT: chromium is missing (apt-get install chromium)")
+        pytest.skip(f"NO PAGE WAS LOOKED AT: no browser ({browsers.HOW_TO_GET_ONE})")
     api = pytest.importorskip("playwright.sync_api", reason="NO PAGE WAS LOOKED AT: pip install playwright")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGS))
