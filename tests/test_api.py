@@ -25,6 +25,7 @@ from fastapi.testclient import TestClient
 import servers
 from app.config import ENDPOINTS, Settings
 from app.main import create_app, limited
+from machine import awake
 from sluicegate import Decision
 from sluicegate._core.policy import seconds
 
@@ -181,7 +182,7 @@ def test_a_service_that_stops_gives_its_connections_back(server: servers.Server,
     with TestClient(app_on(f"{server.url}?client_name={user}")) as client:
         ping(client, user)
         assert connections() == 1
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while connections() and time.monotonic() < end:
         time.sleep(0.01)  # the server learns of it a moment later
     assert connections() == 0
@@ -380,9 +381,9 @@ def test_a_user_id_of_256_characters_is_not_too_long(serve: Serve, user: str):
 
 
 def test_without_its_store_a_ping_is_a_503_within_a_second(away: TestClient, user: str):
-    began_at = time.monotonic()
+    began_at = awake()
     response = ping(away, user)
-    assert time.monotonic() - began_at < 1
+    assert awake() - began_at < 1
     assert response.status_code == 503
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["Retry-After"] == "1"
@@ -419,9 +420,9 @@ def test_it_is_alive_and_ready_and_so_it_is_without_any_ping(serve: Serve):
 
 def test_without_its_store_it_is_alive_and_not_ready(away: TestClient):
     assert away.get("/healthz").status_code == 200
-    began_at = time.monotonic()
+    began_at = awake()
     response = away.get("/readyz")
-    assert time.monotonic() - began_at < 1
+    assert awake() - began_at < 1
     assert response.status_code == 503
     assert response.headers["Content-Type"] == "application/problem+json"
 

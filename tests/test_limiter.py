@@ -17,6 +17,7 @@ import pytest
 import servers
 from app.limiter_memory import MemorySlidingWindow
 from app.limiter_redis import RedisSlidingWindow
+from machine import awake
 from sluicegate import InvalidKey, InvalidPolicy, Limiter, MemoryStore, SlidingWindow, StoreError
 from sluicegate.testing import ManualClock
 
@@ -164,7 +165,7 @@ def test_closing_gives_the_connections_back(server: servers.Server, user: str):
     with RedisSlidingWindow(5, 60, f"{server.url}?client_name={user}") as limiter:
         limiter.allow(user)
         assert connections() == 1
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while connections() and time.monotonic() < end:
         time.sleep(0.01)  # the server learns of it a moment later
     assert connections() == 0
@@ -172,7 +173,7 @@ def test_closing_gives_the_connections_back(server: servers.Server, user: str):
 
 def test_without_a_server_the_answer_is_an_error_within_a_second(user: str):
     with RedisSlidingWindow(5, 60, "redis://127.0.0.1:1/0") as limiter:
-        began_at = time.monotonic()
+        began_at = awake()
         with pytest.raises(StoreError):
             limiter.allow(user)
-        assert time.monotonic() - began_at < 1
+        assert awake() - began_at < 1

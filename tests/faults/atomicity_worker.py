@@ -111,7 +111,7 @@ async def main(task: dict) -> None:
             os.write(log, json.dumps(answer).encode() + b"\n")
 
     async with (
-        AsyncRedisStore.from_url(task["url"], prefix=task["prefix"], timeout=5) as store,
+        AsyncRedisStore.from_url(task["url"], prefix=task["prefix"], timeout=30) as store,
         AsyncLimiter(*limits, store=store) as limiter,
     ):
         await limiter.peek(key_of(limits, "connect"))

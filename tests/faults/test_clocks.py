@@ -45,7 +45,7 @@ class Client:
     ) -> None:
         self.policy = SlidingWindow(limit, window=window, buckets=buckets)
         # Denials are remembered by real time, which a stepped clock leaves behind: test_denials.py has that.
-        self.store = RedisStore.from_url(stepped.server.url, timeout=5, denial_ttl=0)
+        self.store = RedisStore.from_url(stepped.server.url, timeout=30, denial_ttl=0)
         self.limiter = Limiter(self.policy, store=self.store)
         self._server = stepped.server.client
         self._threads = ThreadPoolExecutor(1)

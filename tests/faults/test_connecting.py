@@ -24,6 +24,7 @@ from redis.retry import Retry
 import servers
 from faults.callers import MARGIN, POLICY, Callers, outcome_of, pipeline_of, until
 from faults.cuts import Cuts
+from machine import awake
 from sluicegate import AsyncLimiter, AsyncRedisStore, Limiter, RedisStore, StoreTimeout, StoreUnavailable
 from sluicegate._stores.redis.pipeline import threads
 
@@ -94,10 +95,10 @@ def test_threads_get_their_errors_in_time_while_connecting_hangs(retrying, hang,
 def test_a_thread_gets_its_error_in_time_while_the_handshake_is_slow(proxy: Cuts, prefix: str):
     with RedisStore.from_url(f"{proxy.url}?client_name={prefix}", prefix=prefix, timeout=TIMEOUT) as store:
         proxy.delay = 0.9 * TIMEOUT  # of each reply, and connecting needs several
-        began = time.monotonic()
+        began = awake()
         with pytest.raises(StoreUnavailable, match="nothing was taken"):
             Limiter(POLICY, store=store).take("a")
-        assert time.monotonic() - began < 1.5 * TIMEOUT
+        assert awake() - began < 1.5 * TIMEOUT
         assert proxy.scripts == []
         proxy.delay = 0
         until(lambda: not pipeline_of(store)._attempts)
@@ -115,9 +116,9 @@ def test_tasks_get_their_errors_in_time_while_connecting_hangs(hang, given: bool
             store = AsyncRedisStore.from_url(url(port), timeout=TIMEOUT)
         limiter = AsyncLimiter(POLICY, store=store)
         for _ in range(2):
-            began = time.monotonic()
+            began = awake()
             outcomes = await asyncio.gather(*(outcome_of(limiter.take("a")) for _ in range(4)))
-            assert time.monotonic() - began < TIMEOUT + MARGIN
+            assert awake() - began < TIMEOUT + MARGIN
             assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
             assert all("nothing was taken" in str(outcome) for outcome in outcomes)
         await store.aclose()
@@ -135,10 +136,10 @@ def test_a_thread_gets_its_error_in_time_while_a_name_is_looked_up(monkeypatch: 
 
     monkeypatch.setattr(redis.connection.socket, "getaddrinfo", hangs)
     with RedisStore.from_url("redis://somewhere/0", timeout=TIMEOUT) as store:
-        began = time.monotonic()
+        began = awake()
         with pytest.raises(StoreUnavailable, match="nothing was taken"):
             Limiter(POLICY, store=store).take("a")
-        assert time.monotonic() - began < TIMEOUT + MARGIN
+        assert awake() - began < TIMEOUT + MARGIN
         looked_up.set()
         until(lambda: not pipeline_of(store)._attempts)
 
@@ -149,7 +150,7 @@ def test_an_error_of_any_type_while_connecting_is_an_unavailable_store(server: s
             raise RuntimeError("no credentials today")
 
     with redis.Redis.from_url(server.url, credential_provider=Provider()) as own:
-        store = RedisStore(own, timeout=5)
+        store = RedisStore(own, timeout=30)
         with pytest.raises(StoreUnavailable, match="nothing was taken: no credentials today") as caught:
             Limiter(POLICY, store=store).take("a")
         assert isinstance(caught.value.__cause__, RuntimeError)
@@ -212,7 +213,7 @@ def test_a_connection_that_comes_after_the_store_was_closed_is_closed(
 
 
 def test_a_caller_that_waits_while_the_store_is_closed_leaves_no_connection(proxy: Cuts, prefix: str, server):
-    store = RedisStore.from_url(f"{proxy.url}?client_name={prefix}", prefix=prefix, timeout=5)
+    store = RedisStore.from_url(f"{proxy.url}?client_name={prefix}", prefix=prefix, timeout=30)
     limiter = Limiter(POLICY, store=store)
     with ThreadPoolExecutor(1) as pool:
         proxy.deaf = True
@@ -283,10 +284,10 @@ def test_a_pool_that_blocks_when_it_is_exhausted_holds_no_caller_up(server: serv
         limiter = Limiter(POLICY, store=RedisStore(own, prefix=prefix, timeout=TIMEOUT))
         assert limiter.take("a").remaining == 10**6 - 1
         taken = pool.get_connection()
-        began = time.monotonic()
+        began = awake()
         with pytest.raises(StoreUnavailable):
             limiter.take("a")
-        assert time.monotonic() - began < TIMEOUT + MARGIN
+        assert awake() - began < TIMEOUT + MARGIN
         pool.release(taken)
         assert limiter.take("a").remaining == 10**6 - 2
         pool.disconnect()
@@ -306,10 +307,10 @@ def test_a_ping_of_the_clients_health_check_holds_no_caller_up(proxy: Cuts, pref
             limiter.take("a")
             time.sleep(1.05)
             proxy.hold = True
-            began = time.monotonic()
+            began = awake()
             with pytest.raises(StoreUnavailable):
                 limiter.take("a")
-            assert time.monotonic() - began < TIMEOUT + MARGIN
+            assert awake() - began < TIMEOUT + MARGIN
             proxy.hold = False
             until(lambda: not pipeline_of(store)._attempts)
             assert limiter.take("a").remaining == 10**6 - 2
@@ -322,17 +323,17 @@ def test_after_a_store_was_closed_a_call_that_cannot_connect_again_fails_in_time
     limiter.take("a")
     store.close()
     proxy.deaf = True
-    began = time.monotonic()
+    began = awake()
     with pytest.raises(StoreUnavailable):
         limiter.take("a")
-    assert time.monotonic() - began < TIMEOUT + MARGIN
+    assert awake() - began < TIMEOUT + MARGIN
     proxy.deaf = False
     until(lambda: not pipeline_of(store)._attempts)
     store.close()
 
 
 def test_a_connection_closed_in_the_middle_of_a_call_is_not_connected_again_by_sending(proxy: Cuts, prefix: str):
-    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=30) as store:
         limiter, callers = Limiter(POLICY, store=store), Callers()
         limiter.take("a")
         proxy.hold = True
@@ -365,7 +366,7 @@ def test_an_interrupt_while_connecting_leaves_the_connection_to_the_others(alarm
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with RedisStore.from_url(f"{proxy.url}?socket_timeout=10", prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(f"{proxy.url}?socket_timeout=10", prefix=prefix, timeout=30) as store:
         limiter, callers = Limiter(POLICY, store=store), Callers()
         proxy.deaf = True
         alarm(interrupt, 0.1)
@@ -378,7 +379,7 @@ def test_an_interrupt_while_connecting_leaves_the_connection_to_the_others(alarm
 
 def test_a_signal_handler_can_call_while_its_thread_waits_to_be_connected(alarm, proxy: Cuts, prefix: str):
     outcomes = []
-    with RedisStore.from_url(f"{proxy.url}?socket_timeout=10", prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(f"{proxy.url}?socket_timeout=10", prefix=prefix, timeout=30) as store:
         limiter = Limiter(POLICY, store=store)
         proxy.deaf = True
         threading.Timer(0.2, lambda: setattr(proxy, "deaf", False)).start()

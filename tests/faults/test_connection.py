@@ -20,6 +20,7 @@ import redis
 import redis.asyncio
 
 import servers
+from machine import awake
 from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
@@ -171,10 +172,10 @@ def test_script_flush_is_survived_without_a_second_charge(form: str, server: ser
 
 def test_without_a_server_a_call_fails_at_once_and_nothing_was_taken(form: str):
     with client(form, url(servers.free_port()), "test:") as limiter:
-        began = time.monotonic()
+        began = awake()
         with pytest.raises(StoreUnavailable, match="nothing was taken") as caught:
             limiter.take()
-        assert time.monotonic() - began < 1
+        assert awake() - began < 1
         assert isinstance(caught.value.__cause__, redis.exceptions.ConnectionError)
 
 
@@ -185,10 +186,10 @@ def test_with_a_paused_server_a_call_fails_within_the_timeout_and_later_ones_wor
         os.kill(own.process.pid, signal.SIGSTOP)
         try:
             for _ in range(2):
-                began = time.monotonic()
+                began = awake()
                 with pytest.raises(StoreError):
                     limiter.take()
-                assert time.monotonic() - began < 1
+                assert awake() - began < 1
         finally:
             os.kill(own.process.pid, signal.SIGCONT)
         assert limiter.take().remaining in (97, 98)  # what was sent before the time-out may have been counted
@@ -234,7 +235,7 @@ def test_a_refusal_by_the_server_takes_nothing_and_says_why(form: str, kind: str
 def test_the_error_of_a_cluster_node_says_so_and_nothing_was_taken(form: str, kind: str):
     with servers.running(kind, "--cluster-enabled", "yes") as own:
         own.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while b"cluster_state:ok" not in own.client.execute_command("CLUSTER", "INFO"):
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -258,7 +259,7 @@ def test_a_wrong_password_is_reported_and_not_shown(form: str, kind: str):
 
 def test_512_tasks_on_one_limiter_are_all_answered(server: servers.Server, prefix: str):
     async def main() -> list[bool]:
-        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=30) as store:
             limiter = AsyncLimiter(SlidingWindow(1000, window=60), store=store)
             return await asyncio.gather(*(limiter.allow("a") for _ in range(512 * 3)))
 
@@ -300,7 +301,7 @@ def test_a_store_that_belongs_to_another_event_loop_raises(server: servers.Serve
 def test_512_tasks_over_a_client_with_a_small_pool_are_all_answered(server: servers.Server, prefix: str):
     async def main() -> list[bool]:
         async with redis.asyncio.Redis.from_url(server.url, max_connections=3) as own:
-            limiter = AsyncLimiter(SlidingWindow(500, window=60), store=AsyncRedisStore(own, prefix=prefix, timeout=5))
+            limiter = AsyncLimiter(SlidingWindow(500, window=60), store=AsyncRedisStore(own, prefix=prefix, timeout=30))
             return await asyncio.gather(*(limiter.allow("a") for _ in range(512)))
 
     assert sum(asyncio.run(main())) == 500
@@ -308,7 +309,7 @@ def test_512_tasks_over_a_client_with_a_small_pool_are_all_answered(server: serv
 
 def test_cancelling_every_third_task_affects_no_other(server: servers.Server, prefix: str):
     async def main() -> tuple[int, int]:
-        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=30) as store:
             limiter = AsyncLimiter(SlidingWindow(1000, window=60), store=store)
             tasks = [asyncio.create_task(limiter.allow("a")) for _ in range(400)]
             await asyncio.sleep(0.005)
@@ -364,7 +365,7 @@ def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Serv
                 assert connections() == 1
 
         asyncio.run(main())
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while connections() and time.monotonic() < end:
         time.sleep(0.01)
     assert connections() == 0
@@ -373,7 +374,7 @@ def test_a_limiter_closes_the_store_that_it_made(form: str, server: servers.Serv
 def test_a_child_forked_while_calls_were_in_flight_works(server: servers.Server, prefix: str):
     code = (
         "import os, sys, threading\nfrom sluicegate import *\n"
-        "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=5)\n"
+        "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=30)\n"
         "limiter = Limiter(SlidingWindow(10**9, window=60), store=store)\n"
         "limiter.take('a')\n"
         "pipeline = store._pipeline(())\n"
@@ -417,7 +418,7 @@ def test_an_invalid_host_is_an_unavailable_store(form: str):
 def test_cancelling_tasks_while_they_reconnect_leaks_no_connection(server: servers.Server, prefix: str):
     async def main() -> None:
         chance = Random(1)
-        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+        async with AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=30) as store:
             limiter, pool = AsyncLimiter(POLICY, store=store), store._client.connection_pool
             for _ in range(40):
                 tasks = [asyncio.create_task(limiter.peek("a")) for _ in range(60)]

@@ -31,6 +31,7 @@ from faults.callers import (
     wide,
 )
 from faults.cuts import Cuts
+from machine import awake
 from sluicegate import Limiter, RedisStore, SlidingWindow, StoreError, StoreTimeout, StoreUnavailable
 from sluicegate._stores.redis.pipeline import base, batch, connections, queue, threads
 
@@ -41,7 +42,7 @@ INTERRUPTIBLE = {str(module.__file__) for module in (base, batch, connections, q
 
 
 def test_threads_are_decided_in_the_order_in_which_they_call(proxy: Cuts, prefix: str):
-    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=30) as store:
         limiter, callers = Limiter(SlidingWindow(9, window=600), store=store), Callers()
         # The server must know the script. Otherwise each batch is sent a second time, in full, and one that is made
         # meanwhile may overtake it.
@@ -58,17 +59,17 @@ def test_threads_are_decided_in_the_order_in_which_they_call(proxy: Cuts, prefix
 
 
 def test_a_full_queue_refuses_the_next_thread_at_once_and_answers_the_others(proxy: Cuts, prefix: str):
-    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=5, max_waiting=5) as store:
+    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=30, max_waiting=5) as store:
         limiter, callers = Limiter(POLICY, store=store), Callers()
         limiter.peek("a")
         proxy.hold = True
         while len(pipeline_of(store)._queue) < 5:
             callers.call(lambda: limiter.allow("a"))
             until(lambda: callers_in(store) == len(callers.threads))
-        began = time.monotonic()
+        began = awake()
         with pytest.raises(StoreUnavailable, match="queue full: 5 callers are waiting; nothing was taken"):
             limiter.allow("a")
-        assert time.monotonic() - began < 0.1
+        assert awake() - began < 0.1
         proxy.hold = False
         assert callers.join() == [True] * len(callers.threads)
         assert limiter.peek("a").remaining == 10**6 - len(callers.threads)
@@ -76,7 +77,7 @@ def test_a_full_queue_refuses_the_next_thread_at_once_and_answers_the_others(pro
 
 def test_a_request_larger_than_a_batch_goes_in_one_call(proxy: Cuts, prefix: str):
     keys = [f"k{n}" for n in range(queue.MAX_CHARGES * 2 + 1)]
-    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=30) as store:
         assert all(verdict.allowed for verdict in store.decide(request_for(keys)))
     assert max(int(words[2]) for words in proxy.scripts if words[0] == b"EVALSHA") == len(keys)
 
@@ -109,10 +110,10 @@ def test_a_batch_that_cannot_be_sent_fails_when_the_driver_gives_up(proxy: Cuts,
         limiter = Limiter(POLICY, store=store)
         limiter.take("a")
         proxy.deaf = True
-        began = time.monotonic()
+        began = awake()
         with pytest.raises(StoreTimeout):
             store.decide(large(prefix))
-        assert time.monotonic() - began < 1
+        assert awake() - began < 1
         proxy.deaf = False
         assert limiter.take("a").remaining == 10**6 - 2
 
@@ -199,9 +200,9 @@ def test_a_signal_handler_can_call_in_the_middle_of_a_call(proxy: Cuts, prefix: 
             until(lambda: callers_in(store) == 1)
         signal.signal(signal.SIGALRM, nested_call)
         signal.setitimer(signal.ITIMER_REAL, 0.03)
-        began = time.monotonic()
+        began = awake()
         assert limiter.take("a").allowed
-        assert time.monotonic() - began < 1
+        assert awake() - began < 1
         assert answers == [10**6 - 1]
         callers.join()
 
@@ -295,9 +296,9 @@ def test_an_interrupt_at_every_step_of_connecting_leaves_a_store_that_works(serv
             pool.disconnect()
             with contextlib.suppress(KeyboardInterrupt), Stop(at, interrupt) as stop:
                 limiter.take("a")
-            began = time.monotonic()
+            began = awake()
             assert limiter.take(f"k{at}").remaining == 10**6 - 1
-            assert time.monotonic() - began < 1
+            assert awake() - began < 1
             if stop.left > 0:  # the call was over before it
                 break
         assert at > 60
@@ -312,7 +313,7 @@ def test_an_interrupt_at_every_step_of_connecting_leaves_a_store_that_works(serv
 def test_16_threads_survive_faults_and_no_call_is_sent_twice(
     server: servers.Server, proxy: Cuts, prefix: str, fault: str
 ):
-    with RedisStore.from_url(proxy.url, prefix=prefix, timeout=1) as store:
+    with RedisStore.from_url(proxy.url, prefix=prefix) as store:
         limiter, callers, outcomes = Limiter(POLICY, store=store), Callers(), []
 
         def work(number: int) -> None:
@@ -325,8 +326,8 @@ def test_16_threads_survive_faults_and_no_call_is_sent_twice(
 
         for number in range(16):
             callers.call(lambda number=number: work(number))
-        for _ in range(5):
-            time.sleep(0.015)
+        for n in range(1, 6):
+            until(lambda n=n: len(outcomes) >= 80 * n)  # so it is connected, and calls are in flight
             fail(server, proxy, fault)
         assert callers.join() == [None] * 16
         proxy.recover()

@@ -50,7 +50,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
 
 
 def test_threads_share_calls_over_tls(tls: Tls):
-    with RedisStore.from_url(tls.url(), timeout=5) as store:
+    with RedisStore.from_url(tls.url(), timeout=30) as store:
         limiter = Limiter(POLICY, store=store)
         remaining = []
         threads = [
@@ -82,7 +82,7 @@ def test_a_certificate_of_an_unknown_authority_is_an_unavailable_store(tls: Tls)
 
 def test_while_a_thread_reads_from_a_tls_connection_no_other_sends_on_it(tls: Tls):
     # OpenSSL has one state for both directions, and Python lets two threads at it: a connection then seems closed.
-    with Cuts(tls.port) as proxy, RedisStore.from_url(tls.url(proxy.port), timeout=5) as store:
+    with Cuts(tls.port) as proxy, RedisStore.from_url(tls.url(proxy.port), timeout=30) as store:
         limiter = Limiter(POLICY, store=store)
         limiter.peek("a")
         proxy.hold = True
@@ -116,7 +116,7 @@ def test_no_tls_connection_is_lost_under_load(tls: Tls):
             times += 1
         call_counts.append(times)
 
-    with RedisStore.from_url(tls.url(), timeout=5) as store:
+    with RedisStore.from_url(tls.url(), timeout=30) as store:
         threads = [threading.Thread(target=call, args=(n, Limiter(POLICY, store=store))) for n in range(24)]
         for thread in threads:
             thread.start()

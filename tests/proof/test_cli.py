@@ -130,7 +130,7 @@ def test_exit_code_2_after_a_signal_and_nothing_is_left_running(tmp_path: Path, 
         preexec_fn=heeded,  # noqa: PLW1509 - there are no threads here
     ) as running:
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 60
             while not list(tmp_path.glob("*.pid")) and time.monotonic() < end:
                 time.sleep(0.05)
             running.send_signal(number)

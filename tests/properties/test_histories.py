@@ -138,7 +138,7 @@ def test_the_answers_to_threads_are_those_of_some_order(server: servers.Server, 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_answers_to_tasks_are_those_of_some_order_whatever_fails(server: servers.Server, prefix: str, fault: str):
-    with Tasks(server, prefix, timeout=0.05 if fault == "late" else 5) as run:
+    with Tasks(server, prefix, timeout=0.05 if fault == "late" else 30) as run:
         run.run(8 if fault == "late" else 20, seed=3, fault=fault)
         assert not run.lost_connections()
 
@@ -146,7 +146,7 @@ def test_the_answers_to_tasks_are_those_of_some_order_whatever_fails(server: ser
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_answers_to_threads_are_those_of_some_order_whatever_fails(server: servers.Server, prefix: str, fault: str):
-    with Threads(server, prefix, timeout=0.05 if fault == "late" else 5) as run:
+    with Threads(server, prefix, timeout=0.05 if fault == "late" else 30) as run:
         run.run(8 if fault == "late" else 20, seed=4, fault=fault)
         assert not run.lost_connections()
 

@@ -43,7 +43,7 @@ def service(url: str, log: Path, **settings: str) -> Iterator[int]:
 
 
 async def alive(port: int, process: subprocess.Popen[bytes]) -> bool:
-    end_at = time.monotonic() + 20
+    end_at = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < end_at:
         try:
             async with Connection(port) as connection:

@@ -49,7 +49,7 @@ def hammer(limiter: Limiter, keys: Sequence[str], seconds: float, threads: int =
 
 if __name__ == "__main__":
     task = json.loads(sys.argv[1])
-    with RedisStore.from_url(task["url"], prefix=task["prefix"], timeout=5) as store:
+    with RedisStore.from_url(task["url"], prefix=task["prefix"], timeout=30) as store:
         its_limiter = Limiter(SlidingWindow(task["limit"], window=task["window"]), store=store)
         its_limiter.peek("connect")
         print(json.dumps(time.time()), flush=True)

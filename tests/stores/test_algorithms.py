@@ -323,7 +323,7 @@ def test_g7_every_key_outlives_the_wait_and_the_reset_that_it_told_and_not_by_mu
 
 @one_of_each
 def test_g7_on_the_servers_own_clock_every_key_has_a_ttl(server: servers.Server, prefix: str, policy: Policy):
-    with RedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(server.url, prefix=prefix, timeout=30) as store:
         decision = Limiter(policy, store=store).take("a", 7)
         (key,) = server.client.scan_iter(f"{prefix}*", count=10_000)
         left = server.client.pttl(key) / 1000

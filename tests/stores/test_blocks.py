@@ -397,7 +397,7 @@ def test_a_key_outlives_the_wait_that_it_tells_whatever_is_done_to_it(driven: Ha
 def test_on_the_servers_own_clock_a_key_is_gone_when_its_block_is_over(
     server: servers.Server, prefix: str, policy: Policy
 ):
-    with RedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(server.url, prefix=prefix, timeout=30) as store:
         limiter = Limiter(policy, store=store)
         limiter.block("a", 0.15)
         assert 0 < limiter.take("a").retry_after <= 0.15

@@ -305,7 +305,7 @@ CALLER = """
 import json, sys, time
 from sluicegate import CalendarWindow, Limiter, RedisStore
 url, prefix, zone = sys.argv[1:]
-with RedisStore.from_url(url, prefix=prefix, timeout=5) as store:
+with RedisStore.from_url(url, prefix=prefix, timeout=30) as store:
     limiter = Limiter(CalendarWindow(5, every="month", timezone=zone), store=store)
     decision = limiter.take("a")
     print(json.dumps([time.time(), decision.allowed, decision.remaining, decision.reset_after]))
@@ -317,7 +317,7 @@ def test_a_caller_whose_host_is_ten_years_off_gets_right_decisions(server: serve
     if why_not():
         pytest.skip(why_not())
     policy = calm()
-    with RedisStore.from_url(server.url, prefix=prefix, timeout=5) as store:
+    with RedisStore.from_url(server.url, prefix=prefix, timeout=30) as store:
         limiter = Limiter(policy, store=store)
         assert limiter.take("a").remaining == 4
         command = [sys.executable, "-c", CALLER, server.url, prefix, policy.timezone]
