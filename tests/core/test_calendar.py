@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import zoneinfo
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -13,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate._core import calendar
-from sluicegate._core.calendar import EVERY, checked_every, checked_zone, edges, span_us
+from sluicegate._core.calendar import EVERY, WEEKDAYS, Cycle, checked_cycle, checked_every, checked_zone, span_us
 from sluicegate._core.errors import InvalidPolicy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -92,11 +95,15 @@ def us(text: str) -> int:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
 
 
-def starts(every: str, zone: str, first: str, count: int) -> list[str]:
+def edges(every: str, zone: str, at_us: int, **start) -> tuple[int, int, int, int]:
+    return calendar.edges(Cycle(every, zone, **start), at_us)
+
+
+def starts(every: str, zone: str, first: str, count: int, **start) -> list[str]:
     """List where the window of an instant and those after it begin, in UTC."""
-    found = [edges(every, zone, us(first))[1]]
+    found = [edges(every, zone, us(first), **start)[1]]
     while len(found) < count:
-        found.append(edges(every, zone, found[-1])[2])
+        found.append(edges(every, zone, found[-1], **start)[2])
     return [f"{EPOCH + timedelta(microseconds=at_us):%Y-%m-%dT%H:%M}" for at_us in found]
 
 
@@ -297,6 +304,347 @@ def test_windows_tile_time_around_a_change(every: str, change: tuple[str, str], 
     assert edges(every, change[0], e1 - 1)[1:] == (e0, e1, e2)
 
 
+# Windows that begin elsewhere
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    ("every", "zone", "start", "at", "expected"),
+    [
+        ("week", "UTC", {"weekday": "sunday"}, "2026-01-03T12:00", ["2025-12-28T00:00", "2026-01-04T00:00"]),
+        ("week", "UTC", {"weekday": "sunday"}, "2026-01-04T00:00", ["2026-01-04T00:00", "2026-01-11T00:00"]),
+        (
+            "week",
+            "UTC",
+            {"weekday": "friday", "hour": 18},
+            "2026-01-02T17:59",
+            ["2025-12-26T18:00", "2026-01-02T18:00"],
+        ),
+        # In New York a Saturday's midnight is at 04:00 or 05:00 in UTC: clocks go forward on the Sunday.
+        (
+            "week",
+            "America/New_York",
+            {"weekday": "saturday"},
+            "2025-03-05T12:00",
+            ["2025-03-01T05:00", "2025-03-08T05:00", "2025-03-15T04:00"],
+        ),
+        ("month", "UTC", {"day": 15}, "2026-01-14T23:59", ["2025-12-15T00:00", "2026-01-15T00:00", "2026-02-15T00:00"]),
+        ("month", "UTC", {"day": 15, "hour": 6}, "2026-01-15T05:59", ["2025-12-15T06:00", "2026-01-15T06:00"]),
+        # A month without that day begins on its last one, and the next with it is back on it.
+        (
+            "month",
+            "UTC",
+            {"day": 31},
+            "2026-01-31T00:00",
+            ["2026-01-31T00:00", "2026-02-28T00:00", "2026-03-31T00:00", "2026-04-30T00:00", "2026-05-31T00:00"],
+        ),
+        (
+            "month",
+            "UTC",
+            {"day": 30},
+            "2024-01-30T00:00",
+            ["2024-01-30T00:00", "2024-02-29T00:00", "2024-03-30T00:00", "2024-04-30T00:00"],
+        ),
+        ("month", "UTC", {"day": 29}, "2025-02-01T00:00", ["2025-01-29T00:00", "2025-02-28T00:00", "2025-03-29T00:00"]),
+        ("month", "UTC", {"day": 29}, "2024-02-01T00:00", ["2024-01-29T00:00", "2024-02-29T00:00", "2024-03-29T00:00"]),
+        ("month", "UTC", {"day": 29}, "2100-02-01T00:00", ["2100-01-29T00:00", "2100-02-28T00:00", "2100-03-29T00:00"]),
+        # The fiscal years of Britain, the United States and Japan; and one from the leap day.
+        ("year", "Europe/London", {"month": 4, "day": 6}, "2026-04-05T12:00", ["2025-04-05T23:00", "2026-04-05T23:00"]),
+        ("year", "UTC", {"month": 10}, "2026-01-01T00:00", ["2025-10-01T00:00", "2026-10-01T00:00"]),
+        ("year", "Asia/Tokyo", {"month": 4}, "2026-03-31T14:59", ["2025-03-31T15:00", "2026-03-31T15:00"]),
+        (
+            "year",
+            "UTC",
+            {"month": 2, "day": 29},
+            "2024-03-01T00:00",
+            ["2024-02-29T00:00", "2025-02-28T00:00", "2026-02-28T00:00", "2027-02-28T00:00", "2028-02-29T00:00"],
+        ),
+        ("year", "UTC", {"day": 6}, "2026-01-05T00:00", ["2025-01-06T00:00", "2026-01-06T00:00"]),
+        ("year", "UTC", {"hour": 6}, "2026-01-01T05:00", ["2025-01-01T06:00", "2026-01-01T06:00"]),
+        ("day", "Europe/Paris", {"hour": 6}, "2026-07-01T03:59", ["2026-06-30T04:00", "2026-07-01T04:00"]),
+        # 02:00 does not exist on the 30th of March: the day begins as the clock goes from 01:59 to 03:00.
+        (
+            "day",
+            "Europe/Paris",
+            {"hour": 2},
+            "2025-03-29T12:00",
+            ["2025-03-29T01:00", "2025-03-30T01:00", "2025-03-31T00:00"],
+        ),
+        # 02:00 exists twice on the 26th of October: the day begins at the first.
+        (
+            "day",
+            "Europe/Paris",
+            {"hour": 2},
+            "2025-10-25T12:00",
+            ["2025-10-25T00:00", "2025-10-26T00:00", "2025-10-27T01:00"],
+        ),
+        # 03:00 is not shown before the clock goes back to 02:00.
+        ("day", "Europe/Paris", {"hour": 3}, "2025-10-25T12:00", ["2025-10-25T01:00", "2025-10-26T02:00"]),
+        # Half an hour: 02:00 is skipped as 01:59 is followed by 02:30; and 01:30 to 01:59 is shown twice, 02:00 once.
+        ("day", "Australia/Lord_Howe", {"hour": 2}, "2025-10-04T12:00", ["2025-10-03T15:30", "2025-10-04T15:30"]),
+        ("day", "Australia/Lord_Howe", {"hour": 2}, "2025-10-05T12:00", ["2025-10-04T15:30", "2025-10-05T15:00"]),
+        ("day", "Australia/Lord_Howe", {"hour": 2}, "2025-04-05T12:00", ["2025-04-04T15:00", "2025-04-05T15:30"]),
+        # From 01:00 to 03:00: the day begins at the jump, where fold=0 would read 02:00 as 04:00.
+        ("day", "Antarctica/Troll", {"hour": 2}, "2025-03-29T12:00", ["2025-03-29T02:00", "2025-03-30T01:00"]),
+        # The 30th of December would have begun at its 06:00, which Apia skipped, and lasts until 06:00 on the 31st.
+        (
+            "day",
+            "Pacific/Apia",
+            {"hour": 6},
+            "2011-12-29T16:00",
+            ["2011-12-29T16:00", "2011-12-30T10:00", "2011-12-30T16:00", "2011-12-31T16:00"],
+        ),
+        # Havana shows midnight twice, and 01:00 only after the second.
+        ("day", "America/Havana", {"hour": 1}, "2025-11-01T12:00", ["2025-11-01T05:00", "2025-11-02T06:00"]),
+        # A week from a skipped hour.
+        (
+            "week",
+            "America/New_York",
+            {"weekday": "sunday", "hour": 2},
+            "2025-03-08T12:00",
+            ["2025-03-02T07:00", "2025-03-09T07:00", "2025-03-16T06:00"],
+        ),
+    ],
+)
+def test_windows_that_begin_elsewhere_begin_when_the_local_clock_first_shows_their_start_or_jumps_past_it(
+    every: str, zone: str, start: dict[str, int | str], at: str, expected: list[str]
+):
+    assert starts(every, zone, at, len(expected), **start) == expected
+
+
+# Oracle: asks of each date whether a window begins on it, and walks along the zone's clock until it is that late.
+
+
+def begins_on(day: date, cycle: Cycle) -> bool:
+    tomorrow = day + timedelta(days=1)
+    of_month = day.day == (cycle.day or 1) or (tomorrow.day == 1 and day.day < (cycle.day or 1))
+    return {
+        "day": True,
+        "week": day.strftime("%A").lower() == (cycle.weekday or "monday"),
+        "month": of_month,
+        "year": of_month and day.month == (cycle.month or 1),
+    }[cycle.every]
+
+
+def reached(zone: str, start: datetime) -> int:
+    """Return the first second, in µs, at which the zone's clock shows ``start`` or more."""
+    at_us = us(start.isoformat()) - 60 * HOUR_US
+    for step_us in (24 * HOUR_US, HOUR_US, MINUTE_US, MINUTE_US // 60):
+        while shown_by(zone, at_us) < start:
+            at_us += step_us
+        at_us -= 2 * step_us  # the clock may have gone back within a step
+    return at_us + 2 * step_us
+
+
+def edges_by_walking(cycle: Cycle, at_us: int) -> tuple[int, ...]:
+    days = {"day": 5, "week": 24, "month": 96, "year": 2 * 366 + 3}[cycle.every]
+    today = shown_by(cycle.timezone, at_us).date()
+    dates = [today + timedelta(days=off) for off in range(-days, days + 1)]
+    hour = time(cycle.hour or 0)
+    found = sorted({reached(cycle.timezone, datetime.combine(each, hour)) for each in dates if begins_on(each, cycle)})
+    (this,) = (n for n, (one, other) in enumerate(pairwise(found)) if one <= at_us < other)
+    return tuple(found[this - 1 : this + 3])
+
+
+HOURS = st.none() | st.integers(1, 23) | st.sampled_from([1, 2, 3])
+DAYS = st.none() | st.integers(2, 31) | st.sampled_from([28, 29, 30, 31])
+STARTS = {
+    "day": st.fixed_dictionaries({"hour": HOURS}),
+    "week": st.fixed_dictionaries({"weekday": st.sampled_from(WEEKDAYS), "hour": HOURS}),
+    "month": st.fixed_dictionaries({"day": DAYS, "hour": HOURS}),
+    "year": st.fixed_dictionaries({"month": st.none() | st.integers(2, 12) | st.just(2), "day": DAYS, "hour": HOURS}),
+}
+ELSEWHERE = [
+    "Europe/Paris",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+    "Asia/Tehran",
+    "America/Havana",
+    "Antarctica/Troll",
+    "Pacific/Apia",
+    "Pacific/Kwajalein",
+]
+
+
+@cache
+def changes_in(zone: str, year: int) -> list[int]:
+    """Return the midnights in UTC, µs, of the days in a year on which a zone's clock is changed."""
+    days = range(us(f"{year}-01-01"), us(f"{year + 1}-01-01"), 24 * HOUR_US)
+    return [day for day in days if shown_by(zone, day + 24 * HOUR_US) - shown_by(zone, day) != timedelta(days=1)]
+
+
+@st.composite
+def instants(draw, zone: str) -> int:
+    """Draw an instant of the years 1970 to 2200: any, near a leap day, or near a change of the zone's clock."""
+    year = draw(st.integers(1970, 2200) | st.sampled_from([1972, 2000, 2024, 2096, 2100, 2104]))
+    near = draw(st.sampled_from(["any", "leap day", "change", "change", "change"]))
+    changes = changes_in(zone, year) if near == "change" else []
+    if changes:
+        day_us = draw(st.sampled_from(changes))
+    else:
+        day_us = us(f"{year}-03-01") if near == "leap day" else us(f"{year}-01-01")
+    within_us = (3 if near != "any" else 365) * 24 * HOUR_US
+    return day_us + draw(st.integers(-within_us, within_us) | st.integers(-48, 48).map(lambda hours: hours * HOUR_US))
+
+
+@needs_zones
+@given(data=st.data(), zone=st.sampled_from(ELSEWHERE))
+@pytest.mark.parametrize("every", STARTS)
+def test_windows_that_begin_elsewhere_are_those_found_by_walking_and_tile_time(data, every: str, zone: str):
+    cycle = Cycle(every, zone, **data.draw(STARTS[every]))
+    at_us = data.draw(instants(zone))
+    e0, e1, e2, e3 = found = calendar.edges(cycle, at_us)
+    assert e0 < e1 <= at_us < e2 < e3
+    assert found == edges_by_walking(cycle, at_us)
+    assert calendar.edges(cycle, e1) == calendar.edges(cycle, e2 - 1) == found
+    assert calendar.edges(cycle, e2)[:3] == (e1, e2, e3)
+    assert calendar.edges(cycle, e1 - 1)[1:] == (e0, e1, e2)
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("every", STARTS)
+def test_no_ordinary_window_is_longer_than_its_span_wherever_it_begins(data, every: str):
+    _, start, end, _ = calendar.edges(Cycle(every, "UTC", **data.draw(STARTS[every])), data.draw(instants("UTC")))
+    shortest = {"day": 1, "week": 7, "month": 28, "year": 365}[every] * 24 * HOUR_US
+    assert shortest <= end - start <= span_us(every)
+
+
+@pytest.mark.parametrize("text", ["0004-03-01", "9996-06-01"])
+@pytest.mark.parametrize(
+    "cycle",
+    [
+        Cycle("day", "UTC", hour=23),
+        Cycle("week", "UTC", weekday="sunday", hour=23),
+        Cycle("month", "UTC", day=31, hour=23),
+        Cycle("year", "UTC", month=12, day=31, hour=23),
+    ],
+    ids=lambda cycle: cycle.every,
+)
+def test_windows_that_begin_elsewhere_are_found_in_almost_all_years_of_datetime(cycle: Cycle, text: str):
+    _, start, end, _ = calendar.edges(cycle, us(text))
+    assert start <= us(text) < end
+
+
+def test_a_window_that_begins_elsewhere_is_never_taken_for_another_one():
+    at_us = us("2026-05-20T12:00")
+    cycles = [
+        *(Cycle("day", "UTC", hour=hour) for hour in (None, 6, 18)),
+        *(Cycle("week", "UTC", weekday=weekday) for weekday in WEEKDAYS),
+        *(Cycle("month", "UTC", day=day) for day in range(1, 32)),
+        *(Cycle("year", "UTC", month=month) for month in range(1, 13)),
+    ]
+    assert len({calendar.edges(cycle, at_us) for cycle in cycles}) == len(cycles)  # from one cache
+
+
+# What a start can be
+
+
+def cycle_of(every: str, **start) -> Cycle:
+    return checked_cycle(every, "UTC", **({"weekday": None, "month": None, "day": None, "hour": None} | start))
+
+
+@pytest.mark.parametrize("weekday", WEEKDAYS)
+def test_each_weekday_is_accepted_by_its_name_and_monday_is_the_usual_one(weekday: str):
+    assert cycle_of("week", weekday=weekday).weekday == (None if weekday == "monday" else weekday)
+
+
+@pytest.mark.parametrize(
+    ("every", "start"),
+    [
+        ("day", {"hour": 0}),
+        ("week", {"weekday": "monday", "hour": 0}),
+        ("month", {"day": 1, "hour": 0}),
+        ("year", {"month": 1, "day": 1, "hour": 0}),
+    ],
+)
+def test_the_usual_start_written_out_is_no_other_window(every: str, start: dict[str, int | str]):
+    assert cycle_of(every, **start) == cycle_of(every) == Cycle(every, "UTC")
+    assert cycle_of(every, **start).span == every
+
+
+@pytest.mark.parametrize(
+    ("every", "start", "span"),
+    [
+        ("day", {"hour": 6}, "day-hour6"),
+        ("week", {"weekday": "sunday"}, "week-sunday"),
+        ("week", {"weekday": "sunday", "hour": 23}, "week-sunday-hour23"),
+        ("week", {"hour": 6}, "week-hour6"),
+        ("month", {"day": 15}, "month-day15"),
+        ("month", {"day": 31, "hour": 6}, "month-day31-hour6"),
+        ("year", {"month": 4}, "year-month4"),
+        ("year", {"day": 4}, "year-day4"),
+        ("year", {"month": 4, "day": 6, "hour": 1}, "year-month4-day6-hour1"),
+    ],
+)
+def test_a_window_that_begins_elsewhere_is_told_apart_by_its_span(every: str, start: dict[str, int | str], span: str):
+    assert cycle_of(every, **start).span == span
+
+
+@pytest.mark.parametrize(
+    "weekday", ["", "Sunday", "sundays", "sun", "domingo", 0, 6, True, b"sunday", ["sunday"], ANY], ids=repr
+)
+def test_any_other_weekday_is_refused(weekday):
+    with pytest.raises(InvalidPolicy, match=r"weekday must be one of monday, tuesday, .*, sunday, got ") as caught:
+        cycle_of("week", weekday=weekday)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_weekday_that_is_nearly_named_is_proposed():
+    with pytest.raises(InvalidPolicy, match=r"got 'Sunday'; did you mean sunday\?$"):
+        cycle_of("week", weekday="Sunday")
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("month", 1, 12), ("day", 1, 31), ("hour", 0, 23)])
+def test_a_month_a_day_and_an_hour_are_whole_numbers_in_their_range(name: str, low: int, high: int):
+    assert [getattr(cycle_of("year", **{name: number}), name) for number in (low, low + 1, high)] == [
+        None,
+        low + 1,
+        high,
+    ]
+    for wrong in (low - 1, -1, high + 1, 1.0, True, False, "1", "06:00", b"1", [1], 10**5000, float("nan"), ANY):
+        with pytest.raises(InvalidPolicy, match=f"{name} must be a whole number from {low} to {high}, got ") as caught:
+            cycle_of("year", **{name: wrong})
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("every", "start", "said"),
+    [
+        ("hour", {"hour": 6}, 'hour must not be given with every="hour", got 6; use every="day" or "week" or "month"'),
+        (
+            "hour",
+            {"weekday": "monday"},
+            'weekday must not be given with every="hour", got \'monday\'; use every="week"',
+        ),
+        ("day", {"weekday": "monday"}, 'with every="day", got \'monday\'; write hour=, or use every="week"'),
+        (
+            "day",
+            {"day": 1},
+            'day must not be given with every="day", got 1; write hour=, or use every="month" or "year"',
+        ),
+        ("week", {"day": 3}, 'with every="week", got 3; write weekday= or hour=, or use every="month" or "year"'),
+        ("month", {"weekday": "Sunday"}, "got 'Sunday'; write day= or hour=, or use every=\"week\""),
+        (
+            "month",
+            {"month": 4},
+            'month must not be given with every="month", got 4; write day= or hour=, or use every=',
+        ),
+        ("year", {"weekday": "sunday"}, "got 'sunday'; write month= or day= or hour=, or use every=\"week\""),
+        ("week", {"month": "x" * 10**6}, "month must not be given"),
+    ],
+)
+def test_a_start_that_a_window_does_not_have_is_refused_with_what_to_write(
+    every: str, start: dict[str, int | str], said: str
+):
+    with pytest.raises(InvalidPolicy, match=re.escape(said)) as caught:
+        cycle_of(every, **start)
+    assert len(str(caught.value)) < 200
+
+
+# The ends of time, and memory
+
+
 @pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("at_us", [0, -1, 1, -86_400_000_000, 10**6])
 def test_a_clock_may_stand_at_0_or_below(every: str, at_us: int):
@@ -337,7 +685,7 @@ def test_what_is_remembered_is_bounded():
     for day in range(3 * 1024):
         edges("day", "UTC", day * 24 * HOUR_US)
     assert calendar._around.cache_info().currsize <= calendar._around.cache_info().maxsize == 1024
-    assert max(len(calendar._around(every, "UTC", 20_000)) for every in EVERY) < 32
+    assert max(len(calendar._around(Cycle(every, "UTC"), 20_000)) for every in EVERY) < 32
 
 
 @pytest.mark.parametrize("every", EVERY)

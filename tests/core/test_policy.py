@@ -6,7 +6,9 @@ import copy
 import dataclasses
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from enum import IntEnum, StrEnum
 from fractions import Fraction
 
 import pytest
@@ -51,6 +53,9 @@ POLICIES = [
     FixedWindow(100, window=timedelta(hours=1), per=("user", "endpoint")),
     CalendarWindow(100, every="week"),
     CalendarWindow(100, every="month", timezone="Europe/Paris", name="quota", per="tenant"),
+    CalendarWindow(100, every="week", weekday="sunday", hour=6, shared=True),
+    CalendarWindow(100, every="month", day=31, timezone="Europe/Paris", name="billed", per="tenant"),
+    CalendarWindow(100, every="year", month=4, day=6, timezone="Europe/London"),
 ]
 
 
@@ -98,6 +103,7 @@ def test_the_window_of_a_policy_is_in_seconds():
     ] * 3
     spans = {every: CalendarWindow(1, every=every).window for every in ("hour", "day", "week", "month", "year")}
     assert spans == {"hour": 3600, "day": 86400, "week": 604800, "month": 31 * 86400, "year": 366 * 86400}
+    assert CalendarWindow(1, every="month", day=31, hour=6).window == 31 * 86400
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
@@ -132,6 +138,74 @@ def test_policies_of_one_kind_that_differ_in_an_option_of_their_own_are_not_equa
     assert CalendarWindow(5, every="day") == CalendarWindow(5, every="day", timezone="UTC")
     assert CalendarWindow(5, every="day") != CalendarWindow(5, every="week", name="calendar-window-day-UTC")
     assert CalendarWindow(5, every="day", name="a") != CalendarWindow(5, every="day", name="a", timezone="Asia/Tokyo")
+    for every, start in (
+        ("week", {"weekday": "sunday"}),
+        ("month", {"day": 2}),
+        ("year", {"month": 2}),
+        ("day", {"hour": 1}),
+    ):
+        usual = CalendarWindow(5, every=every, name="a")
+        assert usual != CalendarWindow(5, every=every, name="a", **start) == replace(usual, **start)
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "key"),
+    [
+        ({"every": "week", "weekday": "sunday"}, "week-sunday-Europe-Paris", "week-sunday@Europe/Paris"),
+        ({"every": "month", "day": 15}, "month-day15-Europe-Paris", "month-day15@Europe/Paris"),
+        ({"every": "day", "hour": 6}, "day-hour6-Europe-Paris", "day-hour6@Europe/Paris"),
+        (
+            {"every": "year", "month": 4, "day": 6, "hour": 1},
+            "year-month4-day6-hour1-Europe-Paris",
+            "year-month4-day6-hour1@Europe/Paris",
+        ),
+    ],
+    ids=str,
+)
+def test_where_a_window_starts_is_part_of_its_derived_name_and_of_its_stored_key(
+    start: dict[str, str | int], name: str, key: str
+):
+    policy = CalendarWindow(5, timezone="Europe/Paris", **start)
+    assert policy.name == f"calendar-window-{name}"
+    assert policy.namespace == f"calendar-window:calendar-window-{name}:{key}"
+    assert CalendarWindow(5, timezone="Europe/Paris", name="a", **start).namespace == f"calendar-window:a:{key}"
+    assert replace(policy, per="user", name=None).name == f"calendar-window-{name}-per-user"
+
+
+@pytest.mark.parametrize(
+    ("every", "start"),
+    [
+        ("day", {"hour": 0}),
+        ("week", {"weekday": "monday", "hour": 0}),
+        ("month", {"day": 1, "hour": 0}),
+        ("year", {"month": 1, "day": 1, "hour": 0}),
+    ],
+)
+def test_the_usual_start_written_out_is_the_same_policy(every: str, start: dict[str, str | int]):
+    usual, written = CalendarWindow(5, every=every), CalendarWindow(5, every=every, **start)
+    assert usual == written
+    assert (usual.name, usual.namespace, repr(usual)) == (written.name, written.namespace, repr(written))
+    assert {getattr(written, name) for name in start} == {None}
+
+
+def test_a_start_is_written_in_one_way_whatever_type_it_came_as():
+    class Word(StrEnum):
+        SUNDAY = "sunday"
+
+    class Number(IntEnum):
+        SIX = 6
+
+    weekly = CalendarWindow(5, every="week", weekday=Word.SUNDAY, hour=Number.SIX)
+    assert (type(weekly.weekday), type(weekly.hour)) == (str, int)
+    assert weekly.name == "calendar-window-week-sunday-hour6-UTC"
+
+
+def test_a_policy_with_a_start_is_replaced_in_part_like_any_other():
+    billed = CalendarWindow(5, every="month", day=15, timezone="Europe/Paris")
+    assert replace(billed, name=None, day=16) == CalendarWindow(5, every="month", day=16, timezone="Europe/Paris")
+    assert replace(billed, name=None, day=None) == CalendarWindow(5, every="month", timezone="Europe/Paris")
+    with pytest.raises(InvalidPolicy, match='day must not be given with every="week", got 15; write weekday= or hour='):
+        replace(billed, every="week")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +215,10 @@ def test_policies_of_one_kind_that_differ_in_an_option_of_their_own_are_not_equa
         (POLICIES[1], "SlidingWindow(100, window=0.5, name='half', shared=True, buckets=6)"),
         (POLICIES[3], "TokenBucket(100, window=60.0, name='token-bucket-60s-per-user', per=('user',), burst=7)"),
         (POLICIES[5], "CalendarWindow(100, name='calendar-window-week-UTC', every='week', timezone='UTC')"),
+        (
+            CalendarWindow(100, every="week", weekday="sunday", hour=6, name="weekly"),
+            "CalendarWindow(100, name='weekly', every='week', timezone='UTC', weekday='sunday', hour=6)",
+        ),
     ],
     ids=lambda given: given.name if isinstance(given, Policy) else "",
 )
@@ -174,6 +252,7 @@ def test_the_named_windows_are_what_they_say(policy: SlidingWindow, window: floa
         (TokenBucket(1, window=60, burst=10), 10),
         (FixedWindow(10, window=60), 20),
         (CalendarWindow(10, every="month"), 30),
+        (CalendarWindow(10, every="month", day=31), 30),
     ],
     ids=repr,
 )
@@ -184,7 +263,7 @@ def test_a_policy_says_the_most_that_any_span_as_long_as_its_window_can_hold(pol
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_with_another_limit_all_the_rest_of_a_policy_is_as_it_was(policy: Policy):
     other = policy.with_limit(3)
-    kept = ("window_us", "name", "per", "shared", "namespace", "named", "buckets", "every", "timezone")
+    kept = ("window_us", "name", "per", "shared", "namespace", "named", "buckets", "cycle")
     assert [getattr(other, name, None) for name in kept] == [getattr(policy, name, None) for name in kept]
     assert (type(other), other.limit) == (type(policy), 3)
     assert other.with_limit(100) == policy == policy.with_limit(100)
@@ -256,6 +335,33 @@ def test_eight_attributes_are_taken_and_none_of_them_twice(derived: str, make: M
 def test_a_window_that_no_calendar_has_is_refused(every):
     with pytest.raises(InvalidPolicy, match="every must be one of hour, day, week, month, year, got "):
         CalendarWindow(1, every=every)
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        ({"every": "month", "weekday": "sunday"}, "weekday must not be given with every=.month., got 'sunday'"),
+        ({"every": "week", "weekday": "Sunday"}, r"got 'Sunday'; did you mean sunday\?"),
+        ({"every": "month", "day": 32}, "day must be a whole number from 1 to 31, got 32"),
+        ({"every": "month", "day": True}, "day must be a whole number from 1 to 31, got True"),
+        ({"every": "year", "month": "april"}, "month must be a whole number from 1 to 12, got 'april'"),
+        ({"every": "day", "hour": 24}, "hour must be a whole number from 0 to 23, got 24"),
+        ({"every": "hour", "hour": 6}, "hour must not be given with every=.hour., got 6; use every=.day. or"),
+    ],
+    ids=str,
+)
+def test_a_start_that_no_such_window_has_is_refused(window: dict[str, str | int], said: str):
+    with pytest.raises(InvalidPolicy, match=said):
+        CalendarWindow(1, **window)
+
+
+def test_a_start_that_makes_the_derived_name_too_long_asks_for_a_name():
+    start = {"every": "year", "month": 4, "day": 6, "hour": 6, "timezone": "America/Argentina/Buenos_Aires"}
+    with pytest.raises(
+        InvalidPolicy, match=r"the derived name .*-month4-day6-hour6-America-.* is not .*: give a name="
+    ):
+        CalendarWindow(1, **start)
+    assert CalendarWindow(1, name="fiscal", **start).name == "fiscal"
 
 
 NO_ZONES = ["", "Paris", "europe/paris", "Europe/Pari", "localtime", "../UTC", "/etc/passwd", "posix/UTC", "+01:00"]

@@ -225,6 +225,7 @@ ALLOWED_BESIDE = [
     (TokenBucket(5, window=60, name="one"), TokenBucket(5, window=60, burst=9, name="one")),
     (CalendarWindow(5, every="day"), CalendarWindow(6, every="day", timezone="Asia/Tokyo")),
     (CalendarWindow(5, every="day", name="a"), CalendarWindow(6, every="week", name="a")),
+    (CalendarWindow(5, every="month"), CalendarWindow(6, every="month", day=15)),
 ]
 
 

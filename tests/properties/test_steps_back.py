@@ -31,7 +31,8 @@ POLICIES = {
     "fixed-window": st.builds(FixedWindow, _LIMITS, **_FIXED),
     "calendar-window": st.builds(
         CalendarWindow, _LIMITS, every=st.sampled_from(["hour", "day", "month"]), timezone=st.just("Europe/Paris")
-    ),
+    )
+    | st.just(CalendarWindow(2, every="month", day=31, hour=2, timezone="Europe/Paris")),
 }
 _BUCKETS = st.sampled_from([None, 1, 1, 2, 2, 3, 9, 600])
 # A fault needs a few turns of a kind in their order: what is cheap to look at is looked at often.

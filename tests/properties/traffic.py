@@ -62,6 +62,8 @@ MAKERS: dict[str, list[Maker]] = {
         partial(_calendar_windows, "day", "Europe/Paris"),
         partial(_calendar_windows, "month", "UTC"),
         partial(_calendar_windows, "month", "Europe/Paris"),
+        partial(_calendar_windows, "day", "Europe/Paris", hour=2),
+        partial(_calendar_windows, "month", "Europe/Paris", day=31, hour=6),
     ],
 }
 

@@ -27,6 +27,7 @@ HOUR = 3600
 DAY = 24 * HOUR
 MONTH = CalendarWindow(5, every="month", name="month")
 HOURLY = CalendarWindow(5, every="hour", timezone="Asia/Kathmandu", name="hourly")
+BILLED = CalendarWindow(5, every="month", day=31, hour=17, timezone="Asia/Kathmandu", name="billed")
 MINUTE = SlidingWindow(5, window=60, name="minute")
 
 WINDOWS = [
@@ -49,6 +50,38 @@ WINDOWS = [
 ]
 
 
+ELSEWHERE = [
+    pytest.param("day", {"hour": 6}, "Europe/Paris", "2024-03-30T05:00", "2024-03-31T04:00", id="23 hours from 6"),
+    pytest.param("day", {"hour": 2}, "Europe/Paris", "2024-03-30T01:00", "2024-03-31T01:00", id="to a skipped hour"),
+    pytest.param("day", {"hour": 2}, "Europe/Paris", "2024-03-31T01:00", "2024-04-01T00:00", id="from a skipped hour"),
+    pytest.param(
+        "day", {"hour": 2}, "Europe/Paris", "2024-10-27T00:00", "2024-10-28T01:00", id="from the first of two"
+    ),
+    pytest.param("day", {"hour": 2}, "Australia/Lord_Howe", "2024-10-05T15:30", "2024-10-06T15:00", id="half an hour"),
+    pytest.param("week", {"weekday": "sunday"}, "UTC", "2024-12-29T00:00", "2025-01-05T00:00", id="from Sunday"),
+    pytest.param(
+        "week",
+        {"weekday": "friday", "hour": 18},
+        "America/New_York",
+        "2024-03-08T23:00",
+        "2024-03-15T22:00",
+        id="from Friday at 18, less an hour",
+    ),
+    pytest.param("month", {"day": 15, "hour": 6}, "UTC", "2024-02-15T06:00", "2024-03-15T06:00", id="from the 15th"),
+    pytest.param("month", {"day": 31}, "UTC", "2024-01-31T00:00", "2024-02-29T00:00", id="from the 31st to a leap day"),
+    pytest.param("month", {"day": 31}, "UTC", "2024-02-29T00:00", "2024-03-31T00:00", id="from a leap day to the 31st"),
+    pytest.param("month", {"day": 31}, "UTC", "2024-03-31T00:00", "2024-04-30T00:00", id="from the 31st to the 30th"),
+    pytest.param(
+        "year",
+        {"month": 4, "day": 6},
+        "Europe/London",
+        "2023-04-05T23:00",
+        "2024-04-05T23:00",
+        id="from the 6th of April",
+    ),
+]
+
+
 def instant(text: str) -> int:
     """Return µs since 1970 of a time in UTC."""
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
@@ -65,8 +98,20 @@ def set_clock(harness: Harness, at_us: int) -> None:
 def test_a_window_begins_and_ends_at_the_microsecond_at_which_its_zone_says_so(
     harness: Harness, every: str, timezone: str, start: str, end: str
 ):
-    limiter = harness.limiter(CalendarWindow(3, every=every, timezone=timezone))
-    begins, ends = instant(start), instant(end)
+    meets_its_edges(harness, CalendarWindow(3, every=every, timezone=timezone), instant(start), instant(end))
+
+
+@pytest.mark.parametrize(("every", "elsewhere", "timezone", "start", "end"), ELSEWHERE)
+def test_a_window_that_begins_elsewhere_does_so_to_the_microsecond(
+    harness: Harness, every: str, elsewhere: dict[str, str | int], timezone: str, start: str, end: str
+):
+    policy = CalendarWindow(3, every=every, timezone=timezone, **elsewhere)
+    meets_its_edges(harness, policy, instant(start), instant(end))
+
+
+def meets_its_edges(harness: Harness, policy: CalendarWindow, begins: int, ends: int) -> None:
+    """Hold the limit of 3 against a window of which the edges are known."""
+    limiter = harness.limiter(policy)
     set_clock(harness, begins - 1)
     assert limiter.take("a", 3).reset_after == US
     assert limiter.take("a").retry_after == US
@@ -106,6 +151,43 @@ def test_a_zone_is_part_of_the_counter_and_the_limit_is_not(harness: Harness):
     assert harness.limiter(more).peek("a").remaining == 2
 
 
+@pytest.mark.parametrize(
+    ("usual", "elsewhere"),
+    [
+        ({"every": "week"}, {"weekday": "sunday"}),
+        ({"every": "month"}, {"day": 15}),
+        ({"every": "month", "day": 15}, {"day": 16}),
+        ({"every": "year"}, {"month": 4}),
+        ({"every": "year", "month": 4}, {"month": None, "day": 4}),
+        ({"every": "day"}, {"hour": 6}),
+    ],
+    ids=str,
+)
+def test_a_start_is_part_of_the_counter_under_one_name_too(
+    harness: Harness, usual: dict[str, str | int], elsewhere: dict[str, str | int | None]
+):
+    one, other = (
+        harness.limiter(CalendarWindow(3, name="quota", timezone="Europe/Paris", **window))
+        for window in (usual, usual | elsewhere)
+    )
+    one.take("a", 3)
+    assert other.peek("a").remaining == 3
+    other.take("a", 2)
+    assert [each.peek("a").remaining for each in (one, other)] == [0, 1]
+
+
+def test_another_billing_day_is_a_fresh_quota_at_once_and_the_old_one_ends_at_its_own_edge(harness: Harness):
+    set_clock(harness, instant("2024-05-10T00:00"))
+    first = harness.limiter(CalendarWindow(3, every="month", name="quota"))
+    first.take("a", 3)
+    fifteenth = harness.limiter(CalendarWindow(3, every="month", day=15, name="quota"))
+    moved = fifteenth.take("a", 3)
+    assert (moved.allowed, moved.reset_after) == (True, 5 * DAY)
+    assert first.peek("a").reset_after == 22 * DAY
+    set_clock(harness, instant("2024-05-15T00:00"))
+    assert [each.peek("a").remaining for each in (first, fifteenth)] == [0, 3]
+
+
 # Callers whose clocks are wrong
 
 WRONG = [sign * span for span in (HOUR, 31 * DAY, 3653 * DAY) for sign in (1, -1)]
@@ -131,13 +213,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("by", WRONG)
-@pytest.mark.parametrize("policy", [MONTH, HOURLY], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", [MONTH, HOURLY, BILLED], ids=lambda policy: policy.name)
 def test_a_caller_whose_clock_is_wrong_is_given_the_same_answers_and_charged_once(
     harness: Harness, policy: CalendarWindow, by: float, asked: list[int]
 ):
     limiter = harness.limiter(policy)
     set_clock(harness, instant("2024-05-01T11:15"))
-    ends = {"month": "2024-06-01T00:00", "hourly": "2024-05-01T12:15"}[policy.name]
+    ends = {"month": "2024-06-01T00:00", "hourly": "2024-05-01T12:15", "billed": "2024-05-31T11:15"}[policy.name]
     for n in range(1, 6):
         mistake(harness, by)
         harness.advance(1)

@@ -343,8 +343,9 @@ def test_another_algorithm_on_a_live_key_starts_anew_and_nothing_is_raised(harne
         lambda window: FixedWindow(3, window=window, name="mine"),
         lambda window: CalendarWindow(3, every="day" if window == 60 else "hour", name="mine"),
         lambda window: CalendarWindow(3, every="day", timezone="UTC" if window == 60 else "Asia/Tokyo", name="mine"),
+        lambda window: CalendarWindow(3, every="month", day=15 if window == 60 else 31, name="mine"),
     ],
-    ids=["sliding", "bucket", "fixed", "every", "timezone"],
+    ids=["sliding", "bucket", "fixed", "every", "timezone", "start"],
 )
 def test_another_window_on_a_live_key_starts_anew_and_the_old_one_goes_on(harness: Harness, make):
     one, other = harness.limiter(make(60)), harness.limiter(make(61))

@@ -60,6 +60,14 @@ assert_type(quota.every, Literal["hour", "day", "week", "month", "year"])
 CalendarWindow(1, every="monthly")  # type: ignore[arg-type]
 assert_type(quota.timezone, str)
 assert_type(quota.window, float)
+weekly = CalendarWindow(100, every="week", weekday="sunday", hour=6)
+assert_type(
+    weekly.weekday, Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] | None
+)
+assert_type(weekly.hour, int | None)
+CalendarWindow(100, every="year", month=4, day=6, timezone="Europe/London")
+CalendarWindow(100, every="week", weekday="sun")  # type: ignore[arg-type]
+CalendarWindow(100, every="month", day="15")  # type: ignore[arg-type]
 CalendarWindow(10_000)  # type: ignore[call-arg]
 CalendarWindow(10_000, every="month", window=60)  # type: ignore[call-arg]
 SlidingWindow.per_hour(100, per=("user", "endpoint"), shared=False)

@@ -72,6 +72,7 @@ def test_a_quota_stays_within_what_a_structured_field_can_carry():
         (FixedWindow(100, window=3600), {"q": 100, "w": 3600}),
         (CalendarWindow(100, every="day", timezone="Europe/Paris"), {"q": 100, "w": 86_400}),
         (CalendarWindow(100, every="month"), {"q": 100, "w": 31 * 86_400}),
+        (CalendarWindow(100, every="month", day=15, hour=6), {"q": 100, "w": 31 * 86_400}),
     ],
 )
 def test_policies_of_every_kind_tell_their_limit_in_their_window(policy, expected):

@@ -17,4 +17,4 @@ NAME = CalendarWindow.algorithm
 
 def arguments(policy: CalendarWindow, cost: int, now_us: int) -> tuple[int, ...]:
     """Return the ARGV of ``calendar_window.lua``."""
-    return cost, policy.limit, *calendar.edges(policy.every, policy.timezone, now_us)
+    return cost, policy.limit, *calendar.edges(policy.cycle, now_us)

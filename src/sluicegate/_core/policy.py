@@ -122,9 +122,9 @@ class Policy(ABC):
         set_(self, "named", self.name != derived)
 
     def __repr__(self) -> str:
-        defaults: dict[str, Any] = {"per": (), "shared": False, "buckets": None}
+        defaults: dict[str, Any] = {"per": (), "shared": False}  # None for all others that have one
         names = [each.name for each in fields(self) if each.init and each.name != "limit"]
-        given = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) != defaults.get(name, self)]
+        given = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) != defaults.get(name)]
         return f"{type(self).__name__}({', '.join([str(self.limit), *given])})"
 
 
@@ -315,22 +315,35 @@ class FixedWindow(Policy):
 class CalendarWindow(Policy):
     """Allow at most ``limit`` units in each hour, day, week, month or year of a time zone: for quotas.
 
-    A window starts when clocks in the zone first show its start, so a day on which clocks change has 23 or 25 hours.
-    Around an edge up to 2 x limit units pass within a short time. A key takes 19 bytes, whatever its traffic.
+    A window starts when clocks in the zone first show its start or jump past it, so a day on which clocks change has 23
+    or 25 hours. Around an edge up to 2 x limit units pass within a short time. A key takes 19 bytes, whatever its
+    traffic.
+
+    A window that starts elsewhere is another window, so it counts apart, under the same explicit name, too (G10).
 
     Args:
         limit: Units per window, a whole number from 1 to 10^11.
-        every: ``hour``, ``day``, ``week`` (from Monday), ``month`` or ``year``.
+        every: ``hour``, ``day``, ``week``, ``month`` or ``year``.
         timezone: The IANA name of the zone, such as ``Europe/Paris``; ``UTC`` by default.
-        name: As for `SlidingWindow`; ``calendar-window-month-Europe-Paris`` by default.
+        weekday: The first day of a week, such as ``sunday``; Monday by default.
+        month: The first month of a year, 1 to 12; January by default.
+        day: The first day of a month, or of a year in its first month, 1 to 31; the 1st by default. A month that does
+            not have it starts on its last day: 31 is the end of every month.
+        hour: The hour at which a day, a week, a month or a year starts, 0 to 23; midnight by default. If clocks skip
+            it on that day, the window starts when they do; if they show it twice, at the first.
+        name: As for `SlidingWindow`; ``calendar-window-month-Europe-Paris`` by default, and with ``day=15``
+            ``calendar-window-month-day15-Europe-Paris``.
         per: As for `SlidingWindow`.
         shared: One counter for all keys.
 
     Attributes:
         window: The longest usual length of a window, seconds: 31 days for a month.
+        weekday, month, day, hour: None if the window starts at the usual place, also if that was written out.
+        cycle: The windows as the calendar takes them.
 
     Raises:
-        InvalidPolicy: An argument is outside its range, or this machine has no data for the zone.
+        InvalidPolicy: An argument is outside its range or does not go with ``every``, or this machine has no data for
+            the zone.
     """
 
     algorithm: ClassVar[str] = "calendar-window"
@@ -338,6 +351,11 @@ class CalendarWindow(Policy):
     window: float = field(init=False)
     every: calendar.Every
     timezone: str
+    weekday: calendar.Weekday | None
+    month: int | None
+    day: int | None
+    hour: int | None
+    cycle: calendar.Cycle = field(init=False, compare=False)
 
     def __init__(
         self,
@@ -345,15 +363,19 @@ class CalendarWindow(Policy):
         *,
         every: calendar.Every,
         timezone: str = "UTC",
+        weekday: calendar.Weekday | None = None,
+        month: int | None = None,
+        day: int | None = None,
+        hour: int | None = None,
         name: str | None = None,
         per: str | Sequence[str] | None = None,
         shared: bool = False,
     ) -> None:
-        every, timezone = calendar.checked_every(every), calendar.checked_zone(timezone)
-        object.__setattr__(self, "every", every)
-        object.__setattr__(self, "timezone", timezone)
-        span = f"{every}-{timezone.replace('/', '-')}"
-        self._init(limit, calendar.span_us(every), name, per, shared, span=span, in_key=f"{every}@{timezone}")
+        cycle = calendar.checked_cycle(every, timezone, weekday=weekday, month=month, day=day, hour=hour)
+        for attribute, value in {**cycle._asdict(), "cycle": cycle}.items():
+            object.__setattr__(self, attribute, value)
+        span, in_key = f"{cycle.span}-{cycle.timezone.replace('/', '-')}", f"{cycle.span}@{cycle.timezone}"
+        self._init(limit, calendar.span_us(cycle.every), name, per, shared, span=span, in_key=in_key)
 
     @property
     def worst_case(self) -> int:
@@ -362,7 +384,7 @@ class CalendarWindow(Policy):
 
     def edges(self, at_us: int) -> tuple[int, int]:
         """Return the start and the end of the window that an instant is in, µs since 1970."""
-        _, start, end, _ = calendar.edges(self.every, self.timezone, at_us)
+        _, start, end, _ = calendar.edges(self.cycle, at_us)
         return start, end
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,6 @@ Edged = FixedWindow | CalendarWindow
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
-_LABEL = {"hour": len("2024-10-27T02:00:00+02:00"), "day": len("2024-10-27"), "month": len("2024-10")}
 
 
 class EdgedOracle(Oracle):
@@ -52,18 +51,28 @@ def edges(policy: Edged, at: int) -> tuple[int, int]:
     if isinstance(policy, FixedWindow):
         start = at // policy.window_us * policy.window_us
         return start, start + policy.window_us
-    changes = _changes(policy.every, policy.timezone, at // (32 * _DAY_US))
+    changes = _changes(policy.every, policy.timezone, policy.day or 1, policy.hour or 0, at // (32 * _DAY_US))
     after = bisect_right(changes, at)
     return changes[after - 1], changes[after]
 
 
 @cache
-def _changes(every: str, timezone: str, part: int) -> list[int]:
+def _changes(every: str, timezone: str, day: int, hour: int, part: int) -> list[int]:
     """Return when the zone's clocks showed another hour, day or month, in 32 days and as many before and after.
 
     Every hour is looked at. So it is right in zones that are whole hours from UTC, and never see one date twice.
     """
     zone, hours = ZoneInfo(timezone), range((part - 1) * 32 * 24, (part + 2) * 32 * 24)
-    shown = [datetime.fromtimestamp(hour * 3600, zone).isoformat() for hour in hours]
-    labels = [text[: _LABEL[every]] for text in shown]
-    return [hour * _HOUR_US for hour, label, last in zip(hours[1:], labels[1:], labels, strict=False) if label != last]
+    labels = [_label(every, datetime.fromtimestamp(each * 3600, zone), day, hour) for each in hours]
+    return [each * _HOUR_US for each, label, last in zip(hours[1:], labels[1:], labels, strict=False) if label != last]
+
+
+def _label(every: str, shown: datetime, day: int, hour: int) -> str:
+    """Return what is the same all through a window: its hour, or the date or month that began ``hour`` hours ago."""
+    if every == "hour":
+        return shown.isoformat()[: len("2024-10-27T02:00:00+02:00")]
+    date = shown.replace(tzinfo=None) - timedelta(hours=hour)  # what the clock would show, were midnight at that hour
+    if every == "day":
+        return f"{date:%Y-%m-%d}"
+    has_begun = date.day >= day or (date + timedelta(days=1)).day == 1
+    return f"{date:%Y-%m}" if has_begun else f"{date - timedelta(days=date.day):%Y-%m}"
