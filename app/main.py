@@ -10,10 +10,12 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -63,7 +65,7 @@ def limited(path: str) -> Any:
         raise LookupError(f"path must be one of app.config.ENDPOINTS, got {path}; add it there")
 
     async def decision(request: Request, response: Response, user_id: Annotated[str, Depends(_user_id)]) -> Decision:
-        gate: Gate = request.app.state.gate
+        gate: Gate = request.app.state.gate()
         decision = await gate.take(path, user_id)
         fields = headers.fields(decision, gate.policies(path))
         if not decision:
@@ -77,25 +79,26 @@ def limited(path: str) -> Any:
 def create_app(settings: Settings) -> FastAPI:
     """Make the service. The first request connects to the store, so the service starts while the store is down.
 
-    Whatever belongs to a process is made when the process starts to serve: a server may load the service once, and then
-    fork its workers.
+    Its gate is made in the process that serves, when that starts: a server may load the service, then fork its workers.
+    Where no lifespan is run, as in a mounted application, the first request makes it.
     """
+    gate = cache(partial(_open_gate, settings))
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         _show_warnings()
         server_log.info("%s", _summary(settings))
         for name in strangers(os.environ):
             server_log.warning("%s is not a setting of this service", name)
         if "REDIS_URL" in os.environ and not settings.store:
             server_log.warning("REDIS_URL is set but not used: RATE_LIMIT_BACKEND is memory")
-        _join_workers(settings)
-        app.state.gate = gate = Gate(settings)
+        gate()
         yield
-        await gate.aclose()
+        await gate().aclose()
         logging.captureWarnings(False)
 
     app = FastAPI(title="Sluicegate", version=sluicegate.__version__, lifespan=lifespan)
+    app.state.gate = gate
     app.exception_handler(Denied)(_denied)
     app.add_exception_handler(StoreError, _store_is_down)
     app.add_exception_handler(InvalidKey, _bad_user_id)
@@ -112,22 +115,26 @@ def create_app(settings: Settings) -> FastAPI:
         return {"status": "alive"}
 
     @app.get("/readyz", response_model=dict[str, str], responses={503: NOT_READY})
-    async def readyz(request: Request) -> Any:
+    async def readyz() -> Any:
         """Report whether the store has taken a write once. It stays ready in a later outage, which shows on /ping."""
-        gate: Gate = request.app.state.gate
         try:
-            await gate.check()
+            await gate().check()
         except StoreError as error:
             return _not_ready(settings, error)
         return {"status": "ready"}
 
     @app.get("/metrics", response_class=Response)
-    def metrics(request: Request) -> Response:  # not async: it reads the files of all workers
-        """Return the counters in Prometheus's text format, of all workers together."""
-        gate: Gate = request.app.state.gate
-        return Response(gate.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics() -> Response:
+        """Return the metrics in Prometheus's text format, of all workers together."""
+        text = await run_in_threadpool(gate().metrics.text)  # it reads the files of all workers
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _open_gate(settings: Settings) -> Gate:
+    _join_workers(settings)
+    return Gate(settings)
 
 
 def _show_warnings() -> None:
