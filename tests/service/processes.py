@@ -55,7 +55,7 @@ class Service:
     def has_started(self, workers: int) -> bool:
         """Wait until so many workers have started, those that replaced others included."""
         ended_or_started = within(
-            30, lambda: self.log.read_text().count(STARTED) >= workers or self.process.poll() is not None
+            60, lambda: self.log.read_text().count(STARTED) >= workers or self.process.poll() is not None
         )
         return ended_or_started and self.process.poll() is None
 
@@ -117,4 +117,4 @@ def serving(
         yield service
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)  # uvicorn looks after a worker that has just been killed or started first

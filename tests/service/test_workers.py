@@ -34,7 +34,7 @@ def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def command(kind: str, count: int) -> list[str]:
     """Return what starts so many workers. A server would kill those that the tests suspend, if it were not patient."""
     if kind == "uvicorn":
-        return [*UVICORN, "--timeout-worker-healthcheck", "60", "--workers", str(count)]
+        return [*UVICORN, "--timeout-worker-healthcheck", "15", "--workers", str(count)]
     pytest.importorskip("gunicorn", reason="gunicorn is not installed: see requirements-dev.txt")
     return [*GUNICORN, "--timeout", "60", "-w", str(count), *(["--preload"] if kind == "gunicorn --preload" else [])]
 
