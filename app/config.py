@@ -102,7 +102,9 @@ class Settings(BaseSettings):
     @property
     def policy(self) -> SlidingWindow:
         """The policy of each user over all limited endpoints."""
-        return SlidingWindow(self.rate_limit_requests, window=self.rate_limit_window_seconds)
+        limit, window = self.rate_limit_requests, self.rate_limit_window_seconds
+        # Named, though as it would be anyway: each endpoint has a limiter, and they share this counter on purpose.
+        return SlidingWindow(limit, window=window, name=SlidingWindow(limit, window=window).name)
 
     @property
     def global_policies(self) -> tuple[SlidingWindow, ...]:

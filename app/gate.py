@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 
-from prometheus_client import CollectorRegistry, Counter
-
-from app.config import ENDPOINTS, Settings
-from sluicegate import AsyncLimiter, Decision, Policy, StoreError, open_async_store
+from app.config import ENDPOINTS, MAX_UNITS, Settings
+from app.metrics import Metrics
+from sluicegate import AsyncLimiter, Decision, Policy, SlidingWindow, StoreError, open_async_store
 
 logger = logging.getLogger(__name__)
+
+# Taken from to prove that the store can be written. Its limit is never reached, as a denial would write nothing. By its
+# name it meets no user's counter, and it is one stored key of at most two entries, which expires within seconds.
+PROBE = SlidingWindow(MAX_UNITS, window=1, buckets=1, name="readyz", shared=True)
 
 
 class Gate:
@@ -19,31 +23,24 @@ class Gate:
     endpoints. The policies of the endpoint are decided together with them, all or nothing.
 
     Attributes:
-        ready: Whether the store has answered once. It stays True: a later outage hits all instances alike, and is not a
-            reason to take each of them out of service.
-        registry: The metrics. Keys are not labels: there are too many, and they identify users.
+        ready: Whether the store has taken a write once, or the limits are off. It stays True: a later outage hits all
+            instances alike, and is not a reason to take each of them out of service.
+        metrics: What the service counts.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.ready = False
-        self.registry = CollectorRegistry()
+        self.ready = not settings.rate_limit_enabled
         self._is_down = False
         self._store = open_async_store(settings.store)
         self._limiters = {
             path: AsyncLimiter(*settings.policies(path), store=self._store, enabled=settings.rate_limit_enabled)
             for path in ENDPOINTS
         }
-        self._decisions = Counter(
-            "sluicegate_decisions",
-            "Requests by policy and outcome: allowed by all policies, denied by this one, or error: no decision.",
-            ("policy", "outcome"),
-            registry=self.registry,
-        )
-        # Made in advance, so that a counter without events is a 0, and not a missing series.
-        for limiter in self._limiters.values():
-            for policy in limiter.policies:
-                for outcome in ("allowed", "denied", "error"):
-                    self._decisions.labels(policy.name, outcome)
+        self._probe = AsyncLimiter(PROBE, store=self._store)
+        policies = [policy for limiter in self._limiters.values() for policy in limiter.policies]
+        self.metrics = Metrics(policies, self._store)
+        if not settings.store:
+            self.metrics.note_store(up=True)  # memory is never down
 
     def policies(self, path: str) -> tuple[Policy, ...]:
         """Return the policies that a request to this endpoint has to pass."""
@@ -52,42 +49,48 @@ class Gate:
     async def take(self, path: str, key: str) -> Decision:
         """Decide one request to this endpoint. Raises the errors of `AsyncLimiter.take`."""
         limiter = self._limiters[path]
+        began_at = time.perf_counter()
         try:
-            decision = await limiter.take(key)
-        except StoreError as error:
-            for policy in limiter.policies:
-                self._decisions.labels(policy.name, "error").inc()
-            self._note_failure(error)
+            decision = await self._take(limiter, key)
+        except StoreError:
+            self.metrics.count_error(limiter.policies)
             raise
         if decision.source != "bypass":
-            self._count(decision)
-            self._note_answer()
+            self.metrics.count_decision(decision, time.perf_counter() - began_at)
         return decision
 
     async def check(self) -> None:
-        """Call the store, unless it has answered already. Nothing is taken. Raises `StoreError` if it does not answer.
+        """Prove once that the store takes what a request needs: a write. Nothing is taken from any user.
 
-        With the limits off the store is not called, as no request needs it.
+        Raises:
+            StoreError: It does not.
         """
         if not self.ready:
-            await next(iter(self._limiters.values())).peek("readyz")
-            self._note_answer()
+            await self._take(self._probe, "readyz")
 
     async def aclose(self) -> None:
         """Close the limiters and the store."""
-        for limiter in self._limiters.values():
+        for limiter in (*self._limiters.values(), self._probe):
             await limiter.aclose()
         await self._store.aclose()
 
-    def _count(self, decision: Decision) -> None:
-        outcome = "allowed" if decision.allowed else "denied"
-        for part in decision.decisions:
-            # In a denied request, a policy that had room was not charged: it counts nothing.
-            if part.allowed == decision.allowed:
-                self._decisions.labels(part.policy, outcome).inc()
+    async def _take(self, limiter: AsyncLimiter, key: str) -> Decision:
+        """Take one unit, and note what that says of the store."""
+        try:
+            decision = await limiter.take(key)
+        except StoreError as error:
+            self._note_failure(error)
+            self.metrics.note_store(up=False)
+            raise
+        if decision.source == "store":
+            self.ready |= decision.allowed  # a denial writes nothing
+            self._note_answer()
+            self.metrics.note_store(up=True)
+        else:
+            self.metrics.follow()
+        return decision
 
     def _note_answer(self) -> None:
-        self.ready = True
         if self._is_down:
             self._is_down = False
             logger.warning("the store is up again")

@@ -20,7 +20,9 @@ class RedisSlidingWindow:
     """
 
     def __init__(self, limit: int, window_seconds: float, redis_url: str) -> None:
-        self._limiter = Limiter(SlidingWindow(limit, window=window_seconds), store=redis_url)
+        # Named, though as it would be anyway: the objects of one process share their counters on purpose, too.
+        name = SlidingWindow(limit, window=window_seconds).name
+        self._limiter = Limiter(SlidingWindow(limit, window=window_seconds, name=name), store=redis_url)
 
     def allow(self, user_id: str) -> bool:
         """Return whether a request of ``user_id`` is allowed, and count it if it is. A denied one is not counted.

@@ -10,18 +10,23 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 import sluicegate
+from app import workers
 from app.config import ENDPOINTS, Settings, load, strangers
 from app.gate import Gate
+from app.metrics import DIRECTORY, share
+from app.reasons import reason
 from sluicegate import Decision, InvalidKey, SlidingWindow, StoreError
 from sluicegate.web import headers, problem
 from sluicegate.web.problem import Problem
@@ -60,7 +65,7 @@ def limited(path: str) -> Any:
         raise LookupError(f"path must be one of app.config.ENDPOINTS, got {path}; add it there")
 
     async def decision(request: Request, response: Response, user_id: Annotated[str, Depends(_user_id)]) -> Decision:
-        gate: Gate = request.app.state.gate
+        gate: Gate = request.app.state.gate()
         decision = await gate.take(path, user_id)
         fields = headers.fields(decision, gate.policies(path))
         if not decision:
@@ -72,18 +77,25 @@ def limited(path: str) -> Any:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the service. The first request connects to the store, so the service starts while the store is down."""
-    gate = Gate(settings)
+    """Make the service. The first request connects to the store, so the service starts while the store is down.
+
+    Its gate is made in the process that serves, when that starts: a server may load the service, then fork its workers.
+    Where no lifespan is run, as in a mounted application, the first request makes it.
+    """
+    gate = cache(partial(_open_gate, settings))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        _show_warnings()
         server_log.info("%s", _summary(settings))
         for name in strangers(os.environ):
             server_log.warning("%s is not a setting of this service", name)
         if "REDIS_URL" in os.environ and not settings.store:
             server_log.warning("REDIS_URL is set but not used: RATE_LIMIT_BACKEND is memory")
+        gate()
         yield
-        await gate.aclose()
+        await gate().aclose()
+        logging.captureWarnings(False)
 
     app = FastAPI(title="Sluicegate", version=sluicegate.__version__, lifespan=lifespan)
     app.state.gate = gate
@@ -102,18 +114,61 @@ def create_app(settings: Settings) -> FastAPI:
         """Report that the process is alive, whatever the state of its store."""
         return {"status": "alive"}
 
-    @app.get("/readyz", responses={503: _described("The store has not answered yet.", "Retry-After")})
-    async def readyz() -> dict[str, str]:
-        """Report whether the store has answered once. It stays ready in a later outage, which shows on /ping."""
-        await gate.check()
+    @app.get("/readyz", response_model=dict[str, str], responses={503: NOT_READY})
+    async def readyz() -> Any:
+        """Report whether the store has taken a write once. It stays ready in a later outage, which shows on /ping."""
+        try:
+            await gate().check()
+        except StoreError as error:
+            return _not_ready(settings, error)
         return {"status": "ready"}
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
-        """Return the counters in Prometheus's text format."""
-        return Response(generate_latest(gate.registry), media_type=CONTENT_TYPE_LATEST)
+        """Return the metrics in Prometheus's text format, of all workers together."""
+        text = await run_in_threadpool(gate().metrics.text)  # it reads the files of all workers
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _open_gate(settings: Settings) -> Gate:
+    _join_workers(settings)
+    return Gate(settings)
+
+
+def _show_warnings() -> None:
+    """Log warnings of the library, like those of the service, where a server shows nothing but its own log."""
+    logging.basicConfig(format="%(levelname)s:  %(message)s")
+    logging.captureWarnings(True)
+
+
+def _join_workers(settings: Settings) -> None:
+    """Join the other workers of this server, if it has any: their metrics are one, but their counts in memory are not.
+
+    The second worker to start warns of that. Without a place among them no worker knows of the others, and each warns.
+    """
+    server = workers.supervisor()
+    if server is None:
+        return
+    is_to_warn = True
+    try:
+        place = workers.place(server)
+    except OSError as error:
+        server_log.warning(
+            "this worker cannot find the others of its server: %s. Each has /metrics of its own, unless %s is set to a "
+            "directory for all of them",
+            error,
+            DIRECTORY,
+        )
+    else:
+        share(place)
+        is_to_warn = place.number > 1 and place.is_first("warned")
+    if is_to_warn and settings.rate_limit_enabled and not settings.store:
+        server_log.warning(
+            "each worker counts by itself, in its own memory, so N workers allow N times the limit: set "
+            "RATE_LIMIT_BACKEND=redis to count together"
+        )
 
 
 def _summary(settings: Settings) -> str:
@@ -168,6 +223,13 @@ def _store_is_down(_: Request, _error: Exception) -> Response:
     return _refusal(problem.temporary_reduced_capacity(), {"Retry-After": "1"})
 
 
+def _not_ready(settings: Settings, error: StoreError) -> Response:
+    store, why = settings.rate_limit_backend, reason(error)
+    detail = f"The {store} store has not taken a write yet: {why}. The log of the service says more."
+    members = {"store": store, "reason": why}
+    return _refusal(Problem(503, "Service Unavailable", detail, members=members), {"Retry-After": "1"})
+
+
 def _refusal(why: Problem, fields: dict[str, str] | None = None) -> JSONResponse:
     # RFC 6585, section 4: a 429 is never stored by a cache. No other refusal should be, either.
     return JSONResponse(
@@ -191,6 +253,8 @@ _PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "violated-policies": {"type": "array", "items": {"type": "string"}},
+        "store": {"type": "string"},
+        "reason": {"type": "string"},
     },
 }
 
@@ -203,6 +267,8 @@ def _described(description: str, *names: str) -> dict[str, Any]:
     content = {problem.MEDIA_TYPE: {"schema": _PROBLEM}}
     return {"description": description, "content": content, "headers": _fields(*names)}
 
+
+NOT_READY = _described("The store has not taken a write yet; `reason` says why.", "Retry-After")
 
 LIMITED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Allowed.", "headers": _fields("RateLimit-Policy", "RateLimit")},

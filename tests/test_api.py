@@ -471,6 +471,13 @@ def test_the_log_says_which_limits_are_in_force(caplog: pytest.LogCaptureFixture
     ]
 
 
+def test_where_no_lifespan_is_run_the_first_request_makes_what_it_needs(user: str):
+    client = TestClient(app_on("memory", 1))  # not entered, so not started
+    assert [client.get("/readyz").status_code, ping(client, user).status_code] == [200, 200]
+    assert ping(client, user).status_code == 429
+    assert counted(client, "sliding-window-60s") == {"allowed": 1, "denied": 1, "error": 0}
+
+
 def test_two_apps_in_one_process_count_apart(user: str):
     with TestClient(app_on("memory")) as one, TestClient(app_on("memory")) as other:
         ping(one, user)

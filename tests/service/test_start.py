@@ -6,33 +6,18 @@ Each `serving` is a process of its own, as a user starts it.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from processes import NAMES, PYTHON_M, ROOT, UVICORN, environment, serving, within
 
 import servers
 from app.config import CANNOT_START, Settings, load, masked, strangers
 from app.main import create_app
-from machine import awake
-
-ROOT = Path(__file__).parents[2]
-UVICORN = [str(Path(sys.executable).with_name("uvicorn"))]
-PYTHON_M = [sys.executable, "-m", "uvicorn"]
-NAMES = tuple(name.upper() for name in Settings.model_fields)
-
-
-def environment(**settings: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.upper() not in NAMES} | settings
 
 
 @pytest.fixture
@@ -293,56 +278,6 @@ def test_a_password_is_not_in_the_line(bad):
 # Processes
 
 
-@dataclass
-class Service:
-    process: subprocess.Popen[bytes]
-    log: Path
-    url: str = ""
-
-    def ping(self) -> int:
-        """Return the status, having checked that it came within a second."""
-        began_at = awake()
-        status = httpx2.get(f"{self.url}/ping?user_id=alice", timeout=30).status_code
-        assert awake() - began_at < 1
-        return status
-
-    def ready(self) -> int:
-        return httpx2.get(f"{self.url}/readyz", timeout=30).status_code
-
-    def comes_to(self, status: int) -> bool:
-        return within(5, lambda: self.ping() == status)
-
-
-def within(seconds: float, happened) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if happened():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-@contextmanager
-def serving(directory: Path, **settings: str) -> Iterator[Service]:
-    log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*PYTHON_M, "app.main:app", "--port", "0"],
-            cwd=ROOT,
-            env=environment(**settings),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    service = Service(process, log)
-    try:
-        assert within(15, lambda: "Uvicorn running on" in log.read_text() or process.poll() is not None)
-        service.url = re.search(r"running on (http://\S+)", log.read_text())[1]
-        yield service
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [UVICORN, PYTHON_M], ids=["uvicorn", "python -m uvicorn"])
 def test_a_bad_setting_stops_the_start_with_a_line_and_no_traceback(command: list[str]):
@@ -393,7 +328,7 @@ def test_it_starts_before_its_server_and_answers_when_that_comes(tmp_path: Path,
     with serving(tmp_path, RATE_LIMIT_BACKEND="redis", REDIS_URL=f"redis://127.0.0.1:{port}/0") as service:
         assert (service.ping(), service.ready()) == (503, 503)
         with servers.running(kind, port=port):
-            assert within(5, lambda: service.ready() == 200)
+            assert within(lambda: service.ready() == 200)
             assert service.ping() == 200
         assert service.ping() == 503
         with servers.running(kind, port=port):

@@ -15,6 +15,10 @@ class AwaitedMemoryStore:
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
 
+    @property
+    def repaired(self) -> int:
+        return self.store.repaired
+
     async def decide(self, request: Request) -> list[Verdict]:
         return self.store.decide(request)
 
