@@ -69,14 +69,16 @@ class Decision(_WithParts):  # noqa: PLW1641 - the dataclass makes the hash
         limit: That policy's limit, units per window.
         remaining: Units that could still be taken from it now, never negative.
         retry_after: Seconds until the same request could be allowed: 0.0 when it was, ``math.inf`` when it never can
-            be (its cost is above the burst, of most policies the limit). Exact: denied a microsecond before it ends,
-            allowed when it ends, if nobody else took the unit and the clock did not step.
+            be (its cost is above the burst, of most policies the limit; or the key's limit is 0). Exact: denied a
+            microsecond before it ends, allowed when it ends, if nobody else took the unit and the clock did not step.
         reset_after: Seconds until the key is idle and the whole burst is back; 0.0 if it is.
         source: Where the answer came from: ``store``; ``denial-cache`` if the store remembered the denial and did not
-            call its server; ``bypass`` if the key is exempt or the limiter is off. (``fallback`` is reserved for
-            answers while the store is down.)
+            call its server; ``bypass`` if a rule about the key decided without the store: allowed if the key is exempt
+            or the limiter is off, denied if the key's limit is 0. (``fallback`` is reserved for answers while the store
+            is down.)
         decisions: One decision for each policy, in the limiter's order. If the request was denied, a policy that had
-            room says so here, and was not charged.
+            room says so here, and was not charged. Under a limit of 0 the other policies are not looked at: they say
+            allowed, with 0 remaining.
     """
 
     allowed: bool

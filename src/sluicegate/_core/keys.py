@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sluicegate._core.errors import InvalidKey, short_repr
 
 Key = str | Mapping[str, str]
 """What to count under: any text, or for policies that count by attributes a mapping with their values."""
+
+NO_KEY: Mapping[str, str] = MappingProxyType({})
+"""The key of a call without one: it has no attributes, so it serves shared policies alone."""
 
 CounterKey = str | tuple[str, ...]
 """The key of one counter: a text, several texts in order, or () for a counter that all keys share."""

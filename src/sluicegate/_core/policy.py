@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -126,6 +127,14 @@ class Policy(ABC):
         names = [each.name for each in fields(self) if each.init and each.name != "limit"]
         given = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) != defaults.get(name, self)]
         return f"{type(self).__name__}({', '.join([str(self.limit), *given])})"
+
+
+def suspended(policy: Policy) -> Policy:
+    """Return the policy with a limit of 0, which no one can build: it denies all, and no store is to see it."""
+    other = copy(policy)
+    object.__setattr__(other, "limit", 0)
+    object.__setattr__(other, "burst", 0)
+    return other
 
 
 class _Options(TypedDict, total=False):
