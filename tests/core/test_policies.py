@@ -167,7 +167,7 @@ def test_policies_with_attributes_refuse_a_key_that_is_no_mapping_and_say_which_
     for ask in (FOUR.charges, FOUR.counters):
         with pytest.raises(InvalidKey) as caught:
             ask(key)
-        assert str(caught.value) == expected + repr(key)
+        assert str(caught.value) == expected + repr(key) + '; write {"user": ..., "tenant": ..., "endpoint": ...}'
         assert (caught.value.policy, caught.value.attribute) == (USER.name, "user")
 
 
@@ -231,7 +231,7 @@ def test_the_value_of_an_attribute_has_to_be_text(attribute: str, value):
     for ask in (FOUR.charges, FOUR.counters):
         with pytest.raises(InvalidKey) as caught:
             ask({**KEY, attribute: value})
-        assert str(caught.value) == f"attribute {attribute} of the key must be a str, got {value!r}"
+        assert str(caught.value).partition(";")[0] == f"attribute {attribute} of the key must be a str, got {value!r}"
         assert (caught.value.policy, caught.value.attribute) == (WHOSE[attribute], attribute)
 
 

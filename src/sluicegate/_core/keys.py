@@ -29,7 +29,8 @@ def checked_key(key: str, attribute: str | None = None) -> str:
     format() may each write it differently.
     """
     if not isinstance(key, str):
-        raise InvalidKey(f"{_what(attribute)} must be a str, got {short_repr(key)}", attribute=attribute)
+        said = f"{_what(attribute)} must be a str, got {short_repr(key)}{_as_text(key, attribute)}"
+        raise InvalidKey(said, attribute=attribute)
     if not key.isascii():
         try:
             key.encode()
@@ -40,6 +41,26 @@ def checked_key(key: str, attribute: str | None = None) -> str:
                 attribute=attribute,
             ) from None
     return str.__str__(key)
+
+
+_AS_TEXT = {
+    "bool": "",
+    "int": "str({})",
+    "UUID": "str({})",
+    "IPv4Address": "str({})",
+    "IPv6Address": "str({})",
+    "bytes": "{}.decode()",
+    "bytearray": "{}.decode()",
+    "Enum": "{}.value",
+}
+"""How values that people count by become text, by the names of their classes: few programs import them all."""
+
+
+def _as_text(value: object, attribute: str | None) -> str:
+    """Return the advice for a key, or the value of an attribute, that is not text."""
+    form = next((_AS_TEXT[each.__name__] for each in type(value).__mro__ if each.__name__ in _AS_TEXT), "")
+    given = "key" if attribute is None else f'key["{attribute}"]'
+    return f"; write {form.format(given)}" if form else ""
 
 
 def _what(attribute: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, meant, short_repr
+from sluicegate._core.instead import of_numbers
 from sluicegate._core.keys import NO_KEY, CounterKey, Key, checked_key
 from sluicegate._core.policy import MAX_UNITS, Policy, checked_cost, suspended
 from sluicegate._core.rate import parse_rates
@@ -152,9 +153,10 @@ class Policies:
         """Return the attributes of a key, checked: each is text, and some policy counts by it."""
         if not isinstance(key, (dict, Mapping)):
             policy = next(policy for policy in self.all if policy.per)
+            write = ", ".join(f'"{attribute}": ...' for attribute in self.attributes)
             raise InvalidKey(
                 f"key must be a mapping with {self._expected}, as policy {policy.name} counts by {policy.per[0]}; got "
-                f"{short_repr(key)}",
+                f"{short_repr(key)}; write {{{write}}}",
                 policy=policy.name,
                 attribute=policy.per[0],
             )
@@ -230,13 +232,13 @@ def _policies(given: Sequence[Policy | str]) -> Iterator[Policy]:
         elif isinstance(one, str) and "://" not in one:
             yield from parse_rates(one)
         else:
-            raise _invalid(one)
+            raise _invalid(one, given)
 
 
 _EXPECTED = "policy must be one such as SlidingWindow(100, window=60), or a rate such as '100/minute'"
 
 
-def _invalid(value: object) -> InvalidPolicy:
+def _invalid(value: object, given: Sequence[object]) -> InvalidPolicy:
     """Return the error for an invalid policy, with advice for what people try."""
     what, advice = f"got {short_repr(value)}", ""
     if isinstance(value, str):
@@ -245,6 +247,8 @@ def _invalid(value: object) -> InvalidPolicy:
         what = f"got the class {value.__name__}"
     elif isinstance(value, (list, tuple)):
         what, advice = f"got a {type(value).__name__} of {len(value)}", ": give them one by one, Limiter(*policies)"
+    elif all(type(each) in (int, float) for each in given):
+        advice = of_numbers(given)
     elif hasattr(value, "decide"):
         what, advice = f"got a {type(value).__name__}", ": give it as store="
     return InvalidPolicy(f"{_EXPECTED}, {what}{advice}")

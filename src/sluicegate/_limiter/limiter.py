@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from sluicegate._core.decision import Decision, Verdict
 from sluicegate._core.errors import InvalidSpan, StoreError, short_repr
+from sluicegate._core.instead import explained
 from sluicegate._core.keys import NO_KEY, Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
@@ -109,6 +110,7 @@ class Limiter(_Base[Store]):
         InvalidStore: Neither a store nor the URL of one, or an async store.
     """
 
+    @explained
     def __init__(
         self,
         *policies: Policy | str,
@@ -285,6 +287,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         InvalidStore: Neither a store nor the URL of one, or a store that would block the event loop.
     """
 
+    @explained
     def __init__(
         self,
         *policies: Policy | str,
