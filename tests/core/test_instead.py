@@ -293,6 +293,11 @@ def test_a_derived_name_follows_what_is_replaced(policy: Policy):
     assert dataclasses.replace(policy, shared=False, per="user") == kind(5, window=60, per="user")
 
 
+def test_the_name_of_a_policy_in_a_decision_is_plain_text():
+    limiter = Limiter("1/minute; 5/hour")
+    assert {type(each.policy) for each in limiter.take("alice").decisions} == {str}
+
+
 def test_a_given_name_stays_when_something_is_replaced():
     assert dataclasses.replace(SlidingWindow(5, window=60, name="mine"), window=1).name == "mine"
     given = SlidingWindow(5, window=60, name="sliding-window-60s")

@@ -38,7 +38,7 @@ class Policies:
 
     def __init__(self, given: Sequence[Policy | str]) -> None:
         self.all = tuple(_policies(given))
-        self.names = tuple(policy.name for policy in self.all)
+        self.names = tuple(str(policy.name) for policy in self.all)  # of the plain type, as decisions have them
         self.limits = tuple(policy.limit for policy in self.all)
         self.attributes = tuple(dict.fromkeys(attribute for policy in self.all for attribute in policy.per))
         self._plain = next((policy for policy in self.all if not policy.per and not policy.shared), None)
