@@ -23,6 +23,14 @@ def test_every_public_name_can_be_imported_and_no_other_is_listed():
         sluicegate.Bucket  # noqa: B018
 
 
+def test_every_policy_is_a_policy_by_its_public_name():
+    kinds = (sluicegate.SlidingWindow, sluicegate.TokenBucket, sluicegate.FixedWindow, sluicegate.CalendarWindow)
+    assert "Policy" in sluicegate.__all__
+    assert all(issubclass(kind, sluicegate.Policy) for kind in kinds)
+    with pytest.raises(TypeError, match="abstract"):
+        sluicegate.Policy()
+
+
 @pytest.mark.parametrize("module", ["sluicegate.testing"])
 def test_the_all_of_a_module_is_true(module: str):
     made = importlib.import_module(module)

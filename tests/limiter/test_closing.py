@@ -36,7 +36,7 @@ async def answer(result: Any) -> Any:
     return await result if hasattr(result, "__await__") else result
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=["direct", "exempt", "off", "limits"])
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
 def test_every_verb_of_a_closed_limiter_raises(kind: type, verb: str, settings: dict[str, Any]):

@@ -68,9 +68,14 @@ class Sets(Machine):
     @rule(data=st.data())
     def forget(self, data) -> None:
         part = self._part(data)
-        self.limiter.forget(part)
-        for policy in self._named(part):
+        named = self._named(part)
+        for policy in named:
             self.forgotten(policy, _counted(policy, part))
+        if named:
+            self.limiter.forget(part)
+        else:  # all are shared
+            with pytest.raises(InvalidKey):
+                self.limiter.forget(part)
 
     @rule(data=st.data())
     def block(self, data) -> None:

@@ -16,7 +16,7 @@ import redis
 import redis.asyncio
 
 from sluicegate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryStore, RedisStore
-from sluicegate._core.keys import CounterKey, Key
+from sluicegate._core.keys import NO_KEY, CounterKey, Key
 from sluicegate._core.policies import Cost
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Request
@@ -174,13 +174,13 @@ class LimiterAdapter:
     def __init__(self, harness: Harness, limiter: Limiter | AsyncLimiter) -> None:
         self._harness, self._limiter = harness, limiter
 
-    def allow(self, key: Key, cost: Cost = 1) -> bool:
+    def allow(self, key: Key = NO_KEY, cost: Cost = 1) -> bool:
         return self._harness.run(self._limiter.allow(key, cost))
 
-    def take(self, key: Key, cost: Cost = 1) -> Decision:
+    def take(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
         return self._harness.run(self._limiter.take(key, cost))
 
-    def peek(self, key: Key, cost: Cost = 1) -> Decision:
+    def peek(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
         return self._harness.run(self._limiter.peek(key, cost))
 
     def forget(self, key: Key) -> None:

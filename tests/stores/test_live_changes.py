@@ -176,7 +176,6 @@ def test_what_the_function_raises_goes_through_and_nothing_is_charged(harness: H
 
 
 NO_LIMITS = [
-    0,
     -1,
     1.0,
     True,
@@ -184,7 +183,7 @@ NO_LIMITS = [
     [],
     10**11 + 1,
     {"other": 5},
-    {"sliding-window-60s": 0},
+    {"sliding-window-60s": -1},
     {"sliding-window-60s": None},
 ]
 

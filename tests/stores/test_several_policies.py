@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -286,18 +287,44 @@ def test_what_is_shared_by_all_is_neither_forgotten_nor_blocked(harness: Harness
     limiter = harness.limiter(SlidingWindow(5, window=60, shared=True, name="all"))
     limiter.take("alice", 2)
     limiter.take("bob", 2)
-    limiter.forget("alice")
-    for key in ("alice", {}):
+    for key, ask in itertools.product(("alice", {}), (limiter.forget, lambda key: limiter.block(key, 60))):
         with pytest.raises(
-            InvalidKey, match="all policies of this limiter are shared, and a shared policy cannot be blocked"
+            InvalidKey, match="all policies of this limiter are shared, and a shared policy cannot be blocked or forgot"
         ):
-            limiter.block(key, 60)
+            ask(key)
     assert limiter.take("carol").remaining == 0
     mixed = harness.limiter(
         SlidingWindow(5, window=60, name="own"), SlidingWindow(5, window=60, shared=True, name="all")
     )
     mixed.forget("alice")
     assert remaining(mixed, "alice") == [5, 0]
+
+
+def test_policies_that_are_all_shared_need_no_key(harness: Harness):
+    shared = [SlidingWindow(5, window=60, shared=True, name="all"), TokenBucket(9, window=60, shared=True)]
+    limiter = harness.limiter(*shared)
+    assert limiter.allow() is True
+    assert limiter.take(cost=2).remaining == 2
+    assert limiter.take("alice").remaining == limiter.take({}).remaining + 1 == 1
+    assert limiter.peek() == limiter.peek("alice")
+    assert limiter.allow() is False
+
+
+def test_other_policies_need_a_key_and_the_error_says_which(harness: Harness):
+    everybody = SlidingWindow(9, window=60, shared=True, name="all")
+    plain = "key must be a str, got none: policy own counts by a plain key"
+    parts = "key must be a mapping with user, as policy each counts by user; got one with none"
+    for policies, said, attribute in (
+        ([SlidingWindow(5, window=60, name="own")], plain, None),
+        ([everybody, SlidingWindow(5, window=60, name="own")], plain, None),
+        ([everybody, SlidingWindow(5, window=60, name="each", per="user")], parts, "user"),
+    ):
+        limiter = harness.limiter(*policies)
+        for ask in (limiter.allow, limiter.take, limiter.peek):
+            with pytest.raises(InvalidKey, match=said) as caught:
+                ask()
+            assert (caught.value.policy, caught.value.attribute) == (policies[-1].name, attribute)
+    assert nothing_stored(harness)
 
 
 def test_a_block_on_a_part_of_a_key_denies_every_request_that_is_counted_by_it(harness: Harness):

@@ -19,12 +19,12 @@ from sluicegate import (
     InvalidSpan,
     Limiter,
     MemoryStore,
+    Policy,
     RedisStore,
     SlidingWindow,
     StoreError,
     TokenBucket,
 )
-from sluicegate._core.policy import Policy
 from sluicegate.testing import ManualClock
 
 policy = SlidingWindow(100, window=60)
@@ -53,6 +53,13 @@ fixed = FixedWindow(100, window=60, per=("user", "endpoint"))
 assert_type(fixed.edges(0), tuple[int, int])
 FixedWindow(100, window=60, per=["user"], shared=False)
 FixedWindow(100, window=60, burst=5)  # type: ignore[call-arg]
+FixedWindow(100, 60)  # type: ignore[call-arg]
+TokenBucket(100, 60)  # type: ignore[call-arg]
+CalendarWindow(100, "month")  # type: ignore[call-arg]
+SlidingWindow("100/min")  # type: ignore[call-arg,arg-type]
+SlidingWindow(limit=100, period=60)  # type: ignore[call-arg]
+Limiter(100, 60)  # type: ignore[arg-type]
+Limiter(limit=100, window=60)  # type: ignore[call-arg]
 FixedWindow(100, window=60, per={"user"})  # type: ignore[arg-type]
 FixedWindow(100, window=60, per=5)  # type: ignore[arg-type]
 quota = CalendarWindow(10_000, every="month", timezone="Europe/Paris", shared=True)
@@ -90,6 +97,10 @@ limiter.forget("alice")
 limiter.block("alice", 60)
 limiter.block("alice", seconds=timedelta(hours=1))
 limiter.allow(5)  # type: ignore[arg-type]
+assert_type(limiter.allow(), bool)
+assert_type(limiter.take(cost=5), Decision)
+assert_type(limiter.peek(), Decision)
+limiter.forget()  # type: ignore[call-arg]
 limiter.take("alice", cost=1.5)  # type: ignore[arg-type]
 limiter.block("alice")  # type: ignore[call-arg]
 limiter.block("alice", "60")  # type: ignore[arg-type]
@@ -154,6 +165,7 @@ assert_type(decision.reset_after, float)
 assert_type(decision.decisions, tuple[Decision, ...])
 assert_type(decision.source, Literal["store", "denial-cache", "fallback", "bypass"])
 assert_type(bool(decision), bool)
+decision.as_dict()["retry_after"]
 decision.allowed = True  # type: ignore[misc]
 
 try:

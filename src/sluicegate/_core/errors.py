@@ -1,7 +1,7 @@
 """Every exception that Sluicegate raises. A denial is not one: it is a value, the product working.
 
     SluicegateError
-      InvalidPolicy(ValueError)    a limit of 0, a negative window, a name with a space
+      InvalidPolicy(ValueError)    a limit of 0, a negative window, a call that does not fit
       InvalidRate(ValueError)      .text .position; a rate string that does not parse
       InvalidKey(ValueError)       .policy .attribute; not text, or an attribute is missing
       InvalidCost(ValueError)      .cost .policy; 0, negative, not a whole number, or for an unknown policy
@@ -81,7 +81,7 @@ def _restored(kind: type[SluicegateError], args: tuple[object, ...], attributes:
 
 
 class InvalidPolicy(SluicegateError, ValueError):
-    """A policy cannot be built from its arguments, or conflicts with another policy."""
+    """A policy or a limiter cannot be built from its arguments, or a policy conflicts with another one."""
 
 
 class InvalidRate(SluicegateError, ValueError):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sluicegate._core.errors import InvalidKey, short_repr
 
 Key = str | Mapping[str, str]
 """What to count under: any text, or for policies that count by attributes a mapping with their values."""
+
+NO_KEY: Mapping[str, str] = MappingProxyType({})
+"""The key of a call without one: it has no attributes, so it serves shared policies alone."""
 
 CounterKey = str | tuple[str, ...]
 """The key of one counter: a text, several texts in order, or () for a counter that all keys share."""
@@ -25,7 +29,8 @@ def checked_key(key: str, attribute: str | None = None) -> str:
     format() may each write it differently.
     """
     if not isinstance(key, str):
-        raise InvalidKey(f"{_what(attribute)} must be a str, got {short_repr(key)}", attribute=attribute)
+        said = f"{_what(attribute)} must be a str, got {short_repr(key)}{_as_text(key, attribute)}"
+        raise InvalidKey(said, attribute=attribute)
     if not key.isascii():
         try:
             key.encode()
@@ -36,6 +41,26 @@ def checked_key(key: str, attribute: str | None = None) -> str:
                 attribute=attribute,
             ) from None
     return str.__str__(key)
+
+
+_AS_TEXT = {
+    "bool": "",
+    "int": "str({})",
+    "UUID": "str({})",
+    "IPv4Address": "str({})",
+    "IPv6Address": "str({})",
+    "bytes": "{}.decode()",
+    "bytearray": "{}.decode()",
+    "Enum": "{}.value",
+}
+"""How values that people count by become text, by the names of their classes: few programs import them all."""
+
+
+def _as_text(value: object, attribute: str | None) -> str:
+    """Return the advice for a key, or the value of an attribute, that is not text."""
+    form = next((_AS_TEXT[each.__name__] for each in type(value).__mro__ if each.__name__ in _AS_TEXT), "")
+    given = "key" if attribute is None else f'key["{attribute}"]'
+    return f"; write {form.format(given)}" if form else ""
 
 
 def _what(attribute: str | None) -> str:

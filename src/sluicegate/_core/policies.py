@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, meant, short_repr
-from sluicegate._core.keys import CounterKey, Key, checked_key
-from sluicegate._core.policy import MAX_UNITS, Policy, checked_cost
+from sluicegate._core.instead import of_numbers
+from sluicegate._core.keys import NO_KEY, CounterKey, Key, checked_key
+from sluicegate._core.policy import MAX_UNITS, Policy, checked_cost, suspended
 from sluicegate._core.rate import parse_rates
 from sluicegate._core.request import Charge, Counter, charge_of
 
@@ -37,7 +38,7 @@ class Policies:
 
     def __init__(self, given: Sequence[Policy | str]) -> None:
         self.all = tuple(_policies(given))
-        self.names = tuple(policy.name for policy in self.all)
+        self.names = tuple(str(policy.name) for policy in self.all)  # of the plain type, as decisions have them
         self.limits = tuple(policy.limit for policy in self.all)
         self.attributes = tuple(dict.fromkeys(attribute for policy in self.all for attribute in policy.per))
         self._plain = next((policy for policy in self.all if not policy.per and not policy.shared), None)
@@ -50,7 +51,8 @@ class Policies:
         """Return what one request charges: one charge for each policy, in their order.
 
         Args:
-            key: Plain text, or a mapping with exactly the attributes that the policies count by.
+            key: Plain text, or a mapping with exactly the attributes that the policies count by; anything valid, or
+                nothing, if all are shared.
             cost: Units to take.
 
         Raises:
@@ -76,6 +78,8 @@ class Policies:
     def with_limits(self, charges: tuple[Charge, ...], limits: Mapping[str, int]) -> tuple[Charge, ...]:
         """Return the charges under other limits, by policy name; policies that are not in ``limits`` keep their own.
 
+        A limit of 0 is for the caller to deny: no store can count under it.
+
         Raises:
             InvalidPolicy: A limit is not one that its policy can have.
         """
@@ -92,10 +96,15 @@ class Policies:
         """Return the counters that a key, or a part of one, names: those whose attributes it has. Never a shared one.
 
         Raises:
-            InvalidKey: The key is not text, has the attributes of no policy, or has one that no policy counts by.
+            InvalidKey: The key is not text, has the attributes of no policy, or has one that no policy counts by; or
+                all policies are shared.
         """
         if not self.attributes:
             pairs = zip(self.all, self._counter_keys(key), strict=True)
+            if self._plain is None:
+                raise InvalidKey(
+                    "all policies of this limiter are shared, and a shared policy cannot be blocked or forgotten"
+                )
             return [Counter(policy, counter_key) for policy, counter_key in pairs if not policy.shared]
         values = self._values(key)
         own = [policy for policy in self.all if policy.per]
@@ -125,6 +134,12 @@ class Policies:
 
     def _refuse_mapping(self, key: Mapping[str, str]) -> None:
         """Raise `InvalidKey` unless the mapping is empty and all policies are shared, so that no policy needs a key."""
+        if self._plain is not None and key is NO_KEY:
+            raise InvalidKey(
+                f"key must be a str, got none: policy {self._plain.name} counts by a plain key; only policies that are "
+                f"all shared need no key",
+                policy=self._plain.name,
+            )
         if self._plain is not None:
             raise InvalidKey(
                 f"key must be a str, got {short_repr(key)}: policy {self._plain.name} counts by a plain key; for a "
@@ -138,9 +153,10 @@ class Policies:
         """Return the attributes of a key, checked: each is text, and some policy counts by it."""
         if not isinstance(key, (dict, Mapping)):
             policy = next(policy for policy in self.all if policy.per)
+            write = ", ".join(f'"{attribute}": ...' for attribute in self.attributes)
             raise InvalidKey(
                 f"key must be a mapping with {self._expected}, as policy {policy.name} counts by {policy.per[0]}; got "
-                f"{short_repr(key)}",
+                f"{short_repr(key)}; write {{{write}}}",
                 policy=policy.name,
                 attribute=policy.per[0],
             )
@@ -191,7 +207,7 @@ class Policies:
         if variant is None:
             if len(self._variants) >= _MOST_VARIANTS:
                 self._variants.clear()
-            variant = self._variants[policy.name, limit] = policy.with_limit(limit)
+            variant = self._variants[policy.name, limit] = policy.with_limit(limit) if limit else suspended(policy)
         return variant
 
     def _check(self) -> None:
@@ -216,13 +232,13 @@ def _policies(given: Sequence[Policy | str]) -> Iterator[Policy]:
         elif isinstance(one, str) and "://" not in one:
             yield from parse_rates(one)
         else:
-            raise _invalid(one)
+            raise _invalid(one, given)
 
 
 _EXPECTED = "policy must be one such as SlidingWindow(100, window=60), or a rate such as '100/minute'"
 
 
-def _invalid(value: object) -> InvalidPolicy:
+def _invalid(value: object, given: Sequence[object]) -> InvalidPolicy:
     """Return the error for an invalid policy, with advice for what people try."""
     what, advice = f"got {short_repr(value)}", ""
     if isinstance(value, str):
@@ -231,6 +247,8 @@ def _invalid(value: object) -> InvalidPolicy:
         what = f"got the class {value.__name__}"
     elif isinstance(value, (list, tuple)):
         what, advice = f"got a {type(value).__name__} of {len(value)}", ": give them one by one, Limiter(*policies)"
+    elif all(type(each) in (int, float) for each in given):
+        advice = of_numbers(given)
     elif hasattr(value, "decide"):
         what, advice = f"got a {type(value).__name__}", ": give it as store="
     return InvalidPolicy(f"{_EXPECTED}, {what}{advice}")

@@ -12,12 +12,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 from sluicegate._core import calendar
 from sluicegate._core.errors import InvalidCost, InvalidPolicy, short_repr
+from sluicegate._core.instead import explained, of_bucket, of_limit, of_window
 
 MAX_UNITS = 10**11
 """The largest limit and the largest cost: on Redis totals are kept modulo 2^40, and a sum of two stays below it."""
@@ -58,7 +60,7 @@ class Policy(ABC):
         window_us: The window in microseconds.
         window_ns: The window in nanoseconds, in which memory counts.
         namespace: What all its stored keys share: algorithm, name and window; not the limit (G10).
-        named: Whether its name differs from the derived one.
+        named: Whether it was given a name, be it the derived one.
     """
 
     algorithm: ClassVar[str]
@@ -100,7 +102,10 @@ class Policy(ABC):
     ) -> None:
         """Check and set what all policies have. ``span``: the window in a derived name; ``in_key``: in a stored key."""
         if not is_whole(limit):
-            raise InvalidPolicy(f"limit must be a whole number from 1 to {MAX_UNITS}, got {short_repr(limit)}")
+            raise InvalidPolicy(
+                f"limit must be a whole number from 1 to {MAX_UNITS}, got {short_repr(limit)}"
+                f"{of_limit(type(self).__name__, limit)}"
+            )
         attributes = _checked_attributes(per)
         if not isinstance(shared, bool):
             raise InvalidPolicy(f"shared must be True or False, got {short_repr(shared)}")
@@ -119,13 +124,22 @@ class Policy(ABC):
         set_(self, "window_us", window_us)
         set_(self, "window_ns", window_us * 1000)
         set_(self, "namespace", f"{self.algorithm}:{self.name}:{in_key or window_us}")
-        set_(self, "named", self.name != derived)
+        set_(self, "named", not isinstance(self.name, _Derived))
 
     def __repr__(self) -> str:
         defaults: dict[str, Any] = {"per": (), "shared": False}  # None for all others that have one
-        names = [each.name for each in fields(self) if each.init and each.name != "limit"]
+        hidden = {"limit"} if self.named else {"limit", "name"}
+        names = [each.name for each in fields(self) if each.init and each.name not in hidden]
         given = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) != defaults.get(name)]
         return f"{type(self).__name__}({', '.join([str(self.limit), *given])})"
+
+
+def suspended(policy: Policy) -> Policy:
+    """Return the policy with a limit of 0, which no one can build: it denies all, and no store is to see it."""
+    other = copy(policy)
+    object.__setattr__(other, "limit", 0)
+    object.__setattr__(other, "burst", 0)
+    return other
 
 
 class _Options(TypedDict, total=False):
@@ -165,6 +179,7 @@ class SlidingWindow(Policy):
     grain_us: int = field(init=False)
     grain_ns: int = field(init=False, compare=False)
 
+    @explained
     def __init__(
         self,
         limit: int,
@@ -234,6 +249,7 @@ class TokenBucket(Policy):
 
     burst: int
 
+    @explained
     def __init__(
         self,
         limit: int,
@@ -252,7 +268,8 @@ class TokenBucket(Policy):
             if units * window_us > _EXACT:
                 raise InvalidPolicy(
                     f"{what} times window must be at most 2^53 unit microseconds, got {units} units times {window_us} "
-                    f"µs: {what} can be {_EXACT // window_us} at most with this window; a shorter one may do"
+                    f"µs: {what} can be {_EXACT // window_us} at most with this window"
+                    f"{of_bucket(limit, window_us, burst or limit, _EXACT)}"
                 )
         object.__setattr__(self, "burst", int(burst or limit))
 
@@ -288,6 +305,7 @@ class FixedWindow(Policy):
 
     algorithm: ClassVar[str] = "fixed-window"
 
+    @explained
     def __init__(
         self,
         limit: int,
@@ -357,6 +375,7 @@ class CalendarWindow(Policy):
     hour: int | None
     cycle: calendar.Cycle = field(init=False, compare=False)
 
+    @explained
     def __init__(
         self,
         limit: int,
@@ -402,19 +421,28 @@ def _microseconds(window: float | timedelta) -> int:
     if not 1 <= window_us <= MAX_WINDOW_US:
         raise InvalidPolicy(
             f"window must be a number of seconds (or a timedelta) from 0.000001 to {MAX_WINDOW_US // 1_000_000} "
-            f"(ten years), got {short_repr(window)}"
+            f"(ten years), got {short_repr(window)}{of_window(window)}"
         )
     return window_us
 
 
+class _Derived(str):
+    """A name that was derived: `dataclasses.replace` passes it on, and it is then derived anew."""
+
+    __slots__ = ()
+
+
 def _checked_name(name: str | None, derived: str) -> str:
-    if name is None:
+    if name is None or isinstance(name, _Derived):
         if not _NAME.match(derived):
             raise InvalidPolicy(f"the derived name {derived} is not 1 to 64 of A-Z a-z 0-9 . _ -: give a name=")
-        return derived
+        return _Derived(derived)
     if not isinstance(name, str) or not _NAME.match(name):
         raise InvalidPolicy(f"name must be 1 to 64 of A-Z a-z 0-9 . _ -, got {short_repr(name)}")
     return str.__str__(name)  # a subclass of str becomes plain str
+
+
+_TO_NAME = '; write per="user", and give its value with each key: take({"user": ...})'
 
 
 def _checked_attributes(per: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -425,7 +453,7 @@ def _checked_attributes(per: str | Sequence[str] | None) -> tuple[str, ...]:
     if not (is_list and all(isinstance(each, str) and _NAME.match(each) for each in attributes)):
         raise InvalidPolicy(
             f"per must be the name of an attribute, or a tuple of up to {MAX_ATTRIBUTES}, each 1 to 64 of A-Z a-z 0-9 "
-            f". _ -, got {short_repr(per)}"
+            f". _ -, got {short_repr(per)}{_TO_NAME if callable(per) else ''}"
         )
     if len(set(attributes)) < len(attributes):
         raise InvalidPolicy(f"per must name each attribute once, got {short_repr(per)}")

@@ -65,6 +65,23 @@ _NO_UNITS = {
     ),
 }
 
+_LONGEST_SPOKEN = 100
+_BY = re.compile(r"(?<=[a-z])\s*(?:/|\bper\b|\bby\b)\s*([a-z_]+)$")
+_SPOKEN = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"(?<=\d)k(?![a-z])", "000"),
+        (r"(?<![a-z])[qrt]p([smhd])(?![a-z])", r"/\1"),  # rps, rpm, qps
+        (r"(?<![a-z])(?:r|reqs?|requests?|calls?|hits?|times|queries|tokens?|units?)(?![a-z])", " "),
+        (r"(?<![a-z])(?:an?|each|every|in|for)(?![a-z])", "/"),
+        (r"(?:/|\bper\b)?\s*\b(?:(second|minute|hour|week)ly|(da)ily)\b", r"/\1\2"),
+        (r"/da$", "/day"),
+        (r"(?<=\d)\s*-\s*(?=[smhdw]\b)", "/"),  # 10-M
+        (r"(?<=[\d\s]/)\s*(\d+)$", r"\1s"),  # 100/60
+    )
+]
+"""Other ways to write a rate, in lower case, and what makes them ours."""
+
 _SIDE = 30  # columns an error shows on each side of the place
 
 
@@ -106,6 +123,15 @@ def rates(text: str) -> list[tuple[int, int]]:
     if not isinstance(text, str):
         got = short_repr(text)
         raise InvalidRate(f'rate must be text such as "100/minute", got {got}', text=got, position=0)
+    try:
+        return _parsed(text)
+    except InvalidRate as error:
+        said, picture = str(error).split("\n", 1)
+        message = f"{said}{'' if '; ' in said else _instead(text)}\n{picture}"  # some have a hint
+        raise InvalidRate(message, text=text, position=error.position) from None
+
+
+def _parsed(text: str) -> list[tuple[int, int]]:
     reader = _Reader(text)
     limits: dict[int, int] = {}
     while True:
@@ -204,6 +230,23 @@ def _advice(word: str) -> str:
         return _NO_UNITS.get(word.lower(), "")
     near = nearest(word, _UNITS)
     return f"did you mean {near!r}?" if near else ""
+
+
+def _instead(text: str) -> str:
+    """Return the advice to write another way of writing a rate as we do, if that parses."""
+    if len(text) > _LONGEST_SPOKEN or not text.isascii():
+        return ""
+    ours = " ".join(text.lower().split())
+    by = _BY.search(ours)
+    ours = ours[: by.start()] if by and by[1] not in _UNITS else ours
+    for pattern, replacement in _SPOKEN:
+        ours = pattern.sub(replacement, ours)
+    ours = re.sub(r" ?/ ?", "/", " ".join(ours.split()))
+    try:
+        _parsed(ours)
+    except InvalidRate:
+        return ""
+    return f"; write {ours!r}" + (f" with per={by[1]!r}" if by and by[1] not in _UNITS else "")
 
 
 def _piece(text: str, at: int) -> str:

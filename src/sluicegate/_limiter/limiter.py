@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from sluicegate._core.decision import Decision, Verdict
 from sluicegate._core.errors import InvalidSpan, StoreError, short_repr
-from sluicegate._core.keys import Key
+from sluicegate._core.instead import explained
+from sluicegate._core.keys import NO_KEY, Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
 from sluicegate._core.request import Request
@@ -117,6 +118,7 @@ class Limiter(_Base[Store]):
         InvalidStore: Neither a store nor the URL of one, or an async store.
     """
 
+    @explained
     def __init__(
         self,
         *policies: Policy | str,
@@ -135,12 +137,12 @@ class Limiter(_Base[Store]):
         super().__init_subclass__(**options)
         if _overrides_take_alone(cls, Limiter):
 
-            def allow(self: Limiter, key: Key, cost: Cost = 1) -> bool:
+            def allow(self: Limiter, key: Key = NO_KEY, cost: Cost = 1) -> bool:
                 return self.take(key, cost).allowed
 
             cls.allow = allow  # type: ignore[method-assign]
 
-    def allow(self, key: Key, cost: Cost = 1) -> bool:
+    def allow(self, key: Key = NO_KEY, cost: Cost = 1) -> bool:
         """Take ``cost`` units for ``key`` if there is room. Returns True if they were taken; a denial takes nothing.
 
         Args:
@@ -165,7 +167,7 @@ class Limiter(_Base[Store]):
             return False
         return self._ask(key, cost, True, self._plan.outcome)
 
-    def take(self, key: Key, cost: Cost = 1) -> Decision:
+    def take(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
         """Take ``cost`` units for ``key`` if there is room, and return the whole decision; it is true if allowed.
 
         Args:
@@ -183,7 +185,7 @@ class Limiter(_Base[Store]):
         """
         return self._ask(key, cost, True, self._plan.decision)
 
-    def peek(self, key: Key, cost: Cost = 1) -> Decision:
+    def peek(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
         """Return what `take` would decide now, and take nothing.
 
         ``remaining`` and ``reset_after`` are those of now: nothing has been taken from them.
@@ -252,6 +254,8 @@ class Limiter(_Base[Store]):
                 return finish(request, plan.bypass(request))
             if plan.limits is not None:
                 request = plan.with_limits(request, plan.limits.of(key))
+                if plan.is_suspended(request):
+                    return finish(request, plan.suspension(request))
         try:
             verdicts = self._store.decide(request)
         except StoreError:
@@ -295,6 +299,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         InvalidStore: Neither a store nor the URL of one, or a store that would block the event loop.
     """
 
+    @explained
     def __init__(
         self,
         *policies: Policy | str,
@@ -313,12 +318,12 @@ class AsyncLimiter(_Base[AsyncStore]):
         super().__init_subclass__(**options)
         if _overrides_take_alone(cls, AsyncLimiter):
 
-            async def allow(self: AsyncLimiter, key: Key, cost: Cost = 1) -> bool:
+            async def allow(self: AsyncLimiter, key: Key = NO_KEY, cost: Cost = 1) -> bool:
                 return (await self.take(key, cost)).allowed
 
             cls.allow = allow  # type: ignore[method-assign]
 
-    async def allow(self, key: Key, cost: Cost = 1) -> bool:
+    async def allow(self, key: Key = NO_KEY, cost: Cost = 1) -> bool:
         """Take ``cost`` units for ``key`` if there is room. Returns True if they were taken; a denial takes nothing.
 
         A task that is cancelled while its request is queued takes nothing; once it was sent, the cost may be taken.
@@ -345,7 +350,7 @@ class AsyncLimiter(_Base[AsyncStore]):
             return False
         return await self._ask(key, cost, True, self._plan.outcome)
 
-    async def take(self, key: Key, cost: Cost = 1) -> Decision:
+    async def take(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
         """Take ``cost`` units for ``key`` if there is room, and return the whole decision; it is true if allowed.
 
         A task that is cancelled while its request is queued takes nothing; once it was sent, the cost may be taken.
@@ -365,7 +370,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         """
         return await self._ask(key, cost, True, self._plan.decision)
 
-    async def peek(self, key: Key, cost: Cost = 1) -> Decision:
+    async def peek(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
         """Return what `take` would decide now, and take nothing.
 
         ``remaining`` and ``reset_after`` are those of now: nothing has been taken from them.
@@ -434,6 +439,8 @@ class AsyncLimiter(_Base[AsyncStore]):
                 return finish(request, plan.bypass(request))
             if plan.limits is not None:
                 request = plan.with_limits(request, await plan.limits.of_awaited(key))
+                if plan.is_suspended(request):
+                    return finish(request, plan.suspension(request))
         try:
             verdicts = await self._store.decide(request)
         except StoreError:

@@ -19,7 +19,10 @@ from sluicegate._core.policy import MAX_UNITS, is_whole
 from sluicegate._limiter.callbacks import synchronous
 
 Limit = int | Mapping[str, int] | None
-"""The limit of the only policy; or a mapping from policy names; or None, where all policies keep their own."""
+"""The limit of the only policy; or a mapping from policy names; or None, where all policies keep their own.
+
+A limit of 0 denies every request.
+"""
 
 _CacheKey = CounterKey | Digest
 _Limits = Mapping[str, int]
@@ -167,13 +170,17 @@ class Limits:
         for name, limit in answer.items():
             if name not in self._names:
                 raise InvalidPolicy(f"limits(...) must return only policy names ({names}), got another name")
-            if not is_whole(limit):
+            if not (is_whole(limit) or _is_zero(limit)):
                 raise InvalidPolicy(
-                    f"limits(...) must return an int from 1 to {MAX_UNITS} for the policy {name}, got "
+                    f"limits(...) must return an int from 0 to {MAX_UNITS} for the policy {name}, got "
                     f"{_described(limit)}"
                 )
             limits[name] = int(limit)
         return limits
+
+
+def _is_zero(limit: object) -> bool:
+    return isinstance(limit, int) and not isinstance(limit, bool) and limit == 0
 
 
 def _cache_key(key: Key) -> _CacheKey:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sluicegate._core.decision import Decision, Source, Verdict, decision_of, verdict_of
-from sluicegate._core.errors import InvalidKey, InvalidPolicy, LimiterClosed, short_repr
+from sluicegate._core.decision import NEVER, Decision, Source, Verdict, decision_of, verdict_of
+from sluicegate._core.errors import InvalidPolicy, LimiterClosed, short_repr
 from sluicegate._core.keys import Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.request import Counter, Request, request_of
@@ -22,9 +22,19 @@ from sluicegate._stores.base import Remembered
 if TYPE_CHECKING:
     from sluicegate._limiter.limits import Limits
 
+_SUSPENDED = Verdict(allowed=False, remaining=0, retry_after_us=NEVER, reset_after_us=0)
+_NOT_ASKED = Verdict(allowed=True, remaining=0, retry_after_us=0, reset_after_us=0)
+
 
 class Bypassed(list[Verdict]):
-    """The answer to a request that is not limited: as if its keys had never been used."""
+    """The answer to a request that is not limited."""
+
+
+class Suspended(list[Verdict]):
+    """The answer to a request under a limit of 0, which no store is needed for."""
+
+
+_SOURCES: Mapping[type, Source] = {Bypassed: "bypass", Suspended: "fallback"}
 
 
 class Plan:
@@ -92,12 +102,20 @@ class Plan:
         return not self._enabled or (self._exempt is not None and self._exempt(key))
 
     def bypass(self, request: Request) -> Bypassed:
-        """Return the answer to a request that is not limited."""
+        """Return the answer to a request that is not limited: as if its keys had never been used."""
         return Bypassed([verdict_of((True, charge.policy.burst, 0, 0)) for charge in request.charges])
 
     def with_limits(self, request: Request, limits: Mapping[str, int]) -> Request:
         """Return the request under the limits of its key."""
         return request._replace(charges=self.policies.with_limits(request.charges, limits))
+
+    def is_suspended(self, request: Request) -> bool:
+        """Return whether a limit of the request is 0, so that it is denied whatever the store holds."""
+        return any(not charge.policy.limit for charge in request.charges)
+
+    def suspension(self, request: Request) -> Suspended:
+        """Return the answer to such a request. The other policies do not deny it, and promise no units either."""
+        return Suspended([_NOT_ASKED if charge.policy.limit else _SUSPENDED for charge in request.charges])
 
     def outcome(self, request: Request, verdicts: list[Verdict]) -> bool:
         """Return whether a store's answer allows a request, and count it; `decision` without a `Decision`."""
@@ -133,11 +151,8 @@ class Plan:
             )
         if isinstance(verdicts, Remembered):
             return "denial-cache"
-        return "bypass" if isinstance(verdicts, Bypassed) else "store"
+        return _SOURCES.get(type(verdicts), "store")
 
     def blockable(self, key: Key) -> Sequence[Counter]:
         """Return the counters that a block of a key is put on."""
-        counters = self.policies.counters(key)
-        if not counters:
-            raise InvalidKey("all policies of this limiter are shared, and a shared policy cannot be blocked")
-        return counters
+        return self.policies.counters(key)

@@ -162,7 +162,7 @@ def _check_pair(one: Policy, other: Policy) -> None:
             f"two policies on one store are both named {one.name}, and one counts by {_counts_by(one)}, the other by "
             f"{_counts_by(other)}: nobody could tell them apart; give each a name= of its own"
         )
-    if not one.named and (one.limit, one.burst) != (other.limit, other.burst):
+    if not (one.named and other.named) and (one.limit, one.burst) != (other.limit, other.burst):
         what, units, others = ("limits", one.limit, other.limit)
         if units == others:
             what, units, others = ("bursts", one.burst, other.burst)

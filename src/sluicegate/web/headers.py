@@ -27,8 +27,9 @@ MAX_INTEGER = 999_999_999_999_999
 def fields(decision: Decision, policies: Iterable[Policy]) -> dict[str, str]:
     """Return the response fields for a decision, by name; Retry-After only on a denial that will end.
 
-    If limits differ by key, a policy's quota is the limit of the decision. If no policy applied (the limiter is off, or
-    the key is exempt) there are no fields: a client is not shown limits that do not apply to it.
+    If limits differ by key, a policy's quota is the limit of the decision; a limit of 0 is a quota of 0. If no policy
+    applied (the limiter is off, or the key is exempt) there are no fields: a client is not shown limits that do not
+    apply to it.
 
     Args:
         decision: A limiter's decision.
@@ -45,8 +46,10 @@ def fields(decision: Decision, policies: Iterable[Policy]) -> dict[str, str]:
             f"policies must be those of the limiter that decided, {', '.join(part.policy for part in parts)}; got "
             f"{', '.join(policy.name for policy in policies) or 'none'}"
         )
-    held_to = [policy.with_limit(part.limit) for policy, part in zip(policies, parts, strict=True)]
-    named = {"RateLimit-Policy": rate_limit_policy(held_to), "RateLimit": rate_limit(decision)}
+    quotas: http_sf.ListType = [
+        (policy.name, _quota(policy, part.limit)) for policy, part in zip(policies, parts, strict=True)
+    ]
+    named = {"RateLimit-Policy": http_sf.ser(quotas), "RateLimit": rate_limit(decision)}
     wait = retry_after(decision)
     return {**named, "Retry-After": str(wait)} if wait else named
 
@@ -59,7 +62,7 @@ def rate_limit_policy(policies: Iterable[Policy]) -> str:
     0.25 s is ``q=40;w=1``. Taking all of them at once may be denied; the ``r`` of `rate_limit` says how many can be
     taken at once. A calendar window has the ``w`` of the longest one: 31 days for a month.
     """
-    items: http_sf.ListType = [(policy.name, _quota(policy)) for policy in policies]
+    items: http_sf.ListType = [(policy.name, _quota(policy, policy.limit)) for policy in policies]
     return http_sf.ser(items)
 
 
@@ -85,10 +88,10 @@ def retry_after(decision: Decision) -> int | None:
     return None if math.isinf(decision.retry_after) else max(1, math.ceil(decision.retry_after))
 
 
-def _quota(policy: Policy) -> dict[str, http_sf.types.BareItemType]:
+def _quota(policy: Policy, limit: int) -> dict[str, http_sf.types.BareItemType]:
     if policy.window_us >= 1_000_000:
-        return {"q": policy.limit, "w": -(-policy.window_us // 1_000_000)}
-    return {"q": min(policy.limit * 1_000_000 // policy.window_us, MAX_INTEGER), "w": 1}
+        return {"q": limit, "w": -(-policy.window_us // 1_000_000)}
+    return {"q": min(limit * 1_000_000 // policy.window_us, MAX_INTEGER), "w": 1}
 
 
 def _service(part: Decision) -> dict[str, http_sf.types.BareItemType]:

@@ -43,7 +43,8 @@ class Problem:
 def quota_exceeded(decision: Decision) -> Problem:
     """Return the problem of a denied decision: which policies denied it, and when it could be allowed."""
     wait = retry_after(decision)
-    advice = "It costs more than is ever allowed at once" if wait is None else f"Try again in {wait} s"
+    never = "It costs more than is ever allowed at once" if decision.limit else "No request is allowed"
+    advice = never if wait is None else f"Try again in {wait} s"
     return Problem(
         status=429,
         title="Quota Exceeded",
