@@ -20,10 +20,11 @@ class Batch:
         waiters: The callers.
         charges: How many charges they have in all.
         deadline: When the last of them must have its outcome.
+        effect: What their errors say that their verb did.
         started_at: When it was made, by `time.monotonic`.
     """
 
-    __slots__ = ("_steps", "_wake", "charges", "deadline", "started_at", "waiters")
+    __slots__ = ("_steps", "_wake", "charges", "deadline", "effect", "started_at", "waiters")
 
     def __init__(self, waiters: list[Waiter], wake: Callable[[Waiter], None]) -> None:
         self.waiters = waiters
@@ -31,7 +32,9 @@ class Batch:
         self.deadline = waiters[-1].deadline
         self.started_at = time.monotonic()
         self._wake = wake
-        self._steps = waiters[0].verb([waiter.argument for waiter in waiters])
+        verb = waiters[0].verb
+        self.effect = verb.effect
+        self._steps = verb([waiter.argument for waiter in waiters])
 
     def start(self) -> Command | None:
         """Return the first command; None if all callers have their outcome without one."""
