@@ -68,7 +68,10 @@ def test_a_password_in_a_url_is_never_shown(url: str):
         ("localhost:6379", "got other text"),
         ("redis://h?nonsense=1", "it has no option nonsense"),
         ("redis://h?socket_timout=1", "it has no option socket_timout; did you mean socket_timeout?"),
-        ("redis://h?timeout=1", "has no option timeout: write socket_timeout, or pass timeout= to from_url of the store"),
+        (
+            "redis://h?timeout=1",
+            "has no option timeout: write socket_timeout, or pass timeout= to from_url of the store",
+        ),
         ("redis://h?socket_timeout=soon", "it cannot read the value of socket_timeout"),
         ("redis://:pass?word=1@h", "store must be a URL such as redis://user:password@host:6379/0"),
         ("sentinel://h:26379/mymaster", "got the URL of a Sentinel: make a client, redis.sentinel.Sentinel("),
@@ -156,7 +159,7 @@ def test_a_store_reads_the_same_urls_as_a_limiter(store: type):
 
 
 def test_a_client_that_only_imitates_a_server_is_refused_with_what_to_use_instead():
-    import fakeredis
+    fakeredis = pytest.importorskip("fakeredis", reason="of requirements-dev.txt")
 
     said = "that connects to a real server, got one of type fakeredis.*: use a server, or a MemoryStore in tests"
     fresh, used = fakeredis.FakeRedis(), fakeredis.FakeRedis()

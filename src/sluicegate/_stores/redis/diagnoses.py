@@ -239,7 +239,7 @@ HUNG_UP = Diagnosis(
     "hung-up",
     "Connection reset by peer, Connection closed by server",
     "the server closed the connection",
-    "check whether it has just been restarted, and whether its port speaks TLS, as rediss:// does, or not",
+    "check whether it was restarted, has reached its maxclients, or speaks TLS, for which a URL begins with rediss://",
     lasts=False,
     pattern="reset by peer|Connection lost|losed by server|closed the connection|Broken pipe",
 )

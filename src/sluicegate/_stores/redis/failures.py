@@ -75,7 +75,8 @@ def first_word(refusal: Exception) -> str:
     return _words(refusal).partition(" ")[0]
 
 
-def _error(kind: type[_Error], usual: Diagnosis, why: BaseException | str, outcome: str, said: Iterable[Diagnosis] = SAID
+def _error(
+    kind: type[_Error], usual: Diagnosis, why: BaseException | str, outcome: str, said: Iterable[Diagnosis] = SAID
 ) -> _Error:
     """Return an error with the first diagnosis that fits what was said, or else the usual one."""
     words = _words(why)
