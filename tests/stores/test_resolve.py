@@ -181,5 +181,5 @@ def test_a_mock_of_a_client_is_refused_when_the_store_is_made():
     import redis.asyncio
 
     for store, kind in ((RedisStore, redis.Redis), (AsyncRedisStore, redis.asyncio.Redis)):
-        with pytest.raises(InvalidStore, match="got one of type unittest.mock.*, which seems to imitate one"):
+        with pytest.raises(InvalidStore, match=r"got one of type unittest\.mock.*, which seems to imitate one"):
             store(MagicMock(spec=kind))
