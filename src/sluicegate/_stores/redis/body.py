@@ -201,7 +201,7 @@ class Body(ProcessLocal):
             except REFUSALS as refusal:
                 results.append(refused(refusal, BLOCK))
             else:
-                results.append(_not_blocked(faults(reply)) or True)
+                results.append(_not_blocked(faults(reply), len(counters)) or True)
         return results
 
 
@@ -220,8 +220,11 @@ def _stepped_again() -> StoreUnavailable:
     )
 
 
-def _not_blocked(wrong: list[str]) -> StoreUnavailable | None:
-    return told(wrong[0], "that counter was not changed, the others were") if wrong else None
+def _not_blocked(wrong: list[str], counters: int) -> StoreUnavailable | None:
+    if not wrong:
+        return None
+    some = f"{len(wrong)} of {counters} counters were not changed"
+    return told(wrong[0], BLOCK.none if len(wrong) == counters else some)
 
 
 def _evicting(server: str, policy: str) -> str:

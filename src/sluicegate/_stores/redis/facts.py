@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import Any, NamedTuple
 
 from sluicegate._stores.redis.failures import REFUSALS, first_word
-from sluicegate._stores.redis.pipeline.waiter import Command
+from sluicegate._stores.redis.pipeline.waiter import Alone, Command
 
 
 class Facts(NamedTuple):
@@ -30,9 +30,12 @@ class Facts(NamedTuple):
 
 
 def look() -> Generator[Command, Any, Facts]:
-    """Ask the server what it is like. What it does not tell is taken to be the usual: no decision fails for that."""
+    """Ask the server what it is like. What it does not tell is taken to be the usual: no decision fails for that.
+
+    Meanwhile no other batch is sent: a later one, which need not ask, would overtake it.
+    """
     try:
-        info = _text((yield ["INFO", "cluster", "memory"]))
+        info = _text((yield Alone(["INFO", "cluster", "memory"])))
     except REFUSALS as refusal:
         if first_word(refusal) not in ("NOPERM", "ERR"):  # then it would refuse all else, too
             raise
@@ -48,7 +51,7 @@ def look() -> Generator[Command, Any, Facts]:
 def _look_without_info() -> Generator[Command, Any, Facts]:
     """Ask a server that does not let its user call ``INFO``. Every user may call ``HELLO``."""
     try:
-        hello = yield ["HELLO"]
+        hello = yield Alone(["HELLO"])
     except REFUSALS:
         return Facts()
     if isinstance(hello, list):  # RESP2 has no mappings: it is names and values in turn

@@ -102,6 +102,8 @@ class Queue:
         if not in_flight:
             return 0
         last = in_flight[-1]
+        if last.is_alone:
+            return math.inf
         if self._charges >= min(last.charges, MAX_CHARGES) and first.argument != last.waiters[0].argument:
             return 0
         return last.started_at + PATIENCE * (1 << len(in_flight))

@@ -8,6 +8,11 @@ from typing import Any, NamedTuple, Protocol
 Command = list[Any]
 """A Redis command, its name first."""
 
+
+class Alone(Command):
+    """A command until whose reply no other batch is sent."""
+
+
 Steps = Generator[Command, Any, list[Any]]
 
 
