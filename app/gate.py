@@ -96,7 +96,7 @@ class Gate:
             logger.warning("the store is up again")
 
     def _note_failure(self, error: StoreError) -> None:
-        # Once for an outage, not for each request. Never the message of the error: it has the address of the store.
+        # Once for an outage, not for each request. Only the first part of the message: the address is in the rest.
         if not self._is_down:
             self._is_down = True
-            logger.warning("the store is down: %s, %s", type(error).__name__, type(error.__cause__).__name__)
+            logger.warning("the store is down, %s: %s", error.reason, str(error).partition(": ")[0])

@@ -26,7 +26,6 @@ from app import workers
 from app.config import ENDPOINTS, Settings, load, strangers
 from app.gate import Gate
 from app.metrics import DIRECTORY, share
-from app.reasons import reason
 from sluicegate import Decision, InvalidKey, SlidingWindow, StoreError
 from sluicegate.web import headers, problem
 from sluicegate.web.problem import Problem
@@ -224,7 +223,7 @@ def _store_is_down(_: Request, _error: Exception) -> Response:
 
 
 def _not_ready(settings: Settings, error: StoreError) -> Response:
-    store, why = settings.rate_limit_backend, reason(error)
+    store, why = settings.rate_limit_backend, error.reason
     detail = f"The {store} store has not taken a write yet: {why}. The log of the service says more."
     members = {"store": store, "reason": why}
     return _refusal(Problem(503, "Service Unavailable", detail, members=members), {"Retry-After": "1"})

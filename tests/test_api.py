@@ -405,7 +405,7 @@ def test_an_outage_is_logged_once_and_not_for_each_request(
     for _ in range(3):
         ping(away, user)
     assert [record.getMessage() for record in caplog.records if record.name == "app.gate"] == [
-        "the store is down: StoreUnavailable, ConnectionError"
+        "the store is down, unreachable: the store is unreachable; nothing was taken"
     ]
 
 

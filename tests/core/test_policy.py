@@ -212,10 +212,10 @@ def test_a_policy_with_a_start_is_replaced_in_part_like_any_other():
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
-        (POLICIES[0], "SlidingWindow(100, window=60.0, name='sliding-window-60s')"),
+        (POLICIES[0], "SlidingWindow(100, window=60.0)"),
         (POLICIES[1], "SlidingWindow(100, window=0.5, name='half', shared=True, buckets=6)"),
-        (POLICIES[3], "TokenBucket(100, window=60.0, name='token-bucket-60s-per-user', per=('user',), burst=7)"),
-        (POLICIES[5], "CalendarWindow(100, name='calendar-window-week-UTC', every='week', timezone='UTC')"),
+        (POLICIES[3], "TokenBucket(100, window=60.0, per=('user',), burst=7)"),
+        (POLICIES[5], "CalendarWindow(100, every='week', timezone='UTC')"),
         (
             CalendarWindow(100, every="week", weekday="sunday", hour=6, name="weekly"),
             "CalendarWindow(100, name='weekly', every='week', timezone='UTC', weekday='sunday', hour=6)",

@@ -13,6 +13,7 @@ from faults.callers import POLICY, pipeline_of, request_for, wide
 from faults.cuts import Cuts
 from machine import awake
 from sluicegate import AsyncLimiter, AsyncRedisStore, StoreTimeout, StoreUnavailable
+from sluicegate._stores.redis.body import PEEK
 from sluicegate._stores.redis.pipeline import tasks
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -25,6 +26,7 @@ async def connection_id(store: AsyncRedisStore) -> int:
         number = yield ["CLIENT", "ID"]
         return [number for _ in batch]
 
+    verb.effect = PEEK
     return await store._pipeline(()).run(verb, (), 1)
 
 
@@ -50,6 +52,7 @@ def test_an_unexpected_reply_is_never_taken_for_the_next_one(proxy: Cuts, prefix
     async def main() -> None:
         async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=30) as store:
             limiter = AsyncLimiter(POLICY, store=store)
+            await limiter.peek("a")
             first = await connection_id(store)
             proxy.after = b"*4\r\n:0\r\n:7\r\n:0\r\n:0\r\n"
             assert (await limiter.take("a")).remaining == 10**6 - 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -64,8 +66,16 @@ def test_a_password_in_a_url_is_never_shown(url: str):
         ("unix://", "got unix:// and no more: it lacks a path, as in unix:///run/redis.sock"),
         ("http://h", "got one that begins with http://"),
         ("localhost:6379", "got other text"),
-        ("redis://h?nonsense=1", "has an option that redis-py does not know"),
-        ("redis://h?socket_timeout=soon", "has a value that redis-py cannot read"),
+        ("redis://h?nonsense=1", "it has no option nonsense"),
+        ("redis://h?socket_timout=1", "it has no option socket_timout; did you mean socket_timeout?"),
+        (
+            "redis://h?timeout=1",
+            "has no option timeout: write socket_timeout, or pass timeout= to from_url of the store",
+        ),
+        ("redis://h?socket_timeout=soon", "it cannot read the value of socket_timeout"),
+        ("redis://:pass?word=1@h", "store must be a URL such as redis://user:password@host:6379/0"),
+        ("sentinel://h:26379/mymaster", "got the URL of a Sentinel: make a client, redis.sentinel.Sentinel("),
+        ("redis+sentinel://h:26379/mymaster", "and give it to RedisStore(client); or redis.asyncio.sentinel.Sentinel"),
         ("redis://h?retry_on_error=1", "must be a URL without options for retries: no call is sent twice"),
     ],
 )
@@ -138,3 +148,38 @@ def test_an_option_of_a_store_that_is_none_is_refused_by_its_name(timeout: objec
             make()
     with pytest.raises(ValueError, match="prefix must be printable text"):
         RedisStore(redis.Redis(), prefix="")
+
+
+@pytest.mark.parametrize("store", [RedisStore, AsyncRedisStore])
+def test_a_store_reads_the_same_urls_as_a_limiter(store: type):
+    store.from_url("valkey://h")
+    for url, said in (("sentinel://h", "got the URL of a Sentinel"), ("http://h", "got one that begins with http://")):
+        with pytest.raises(InvalidStore, match=said):
+            store.from_url(url)
+
+
+def test_a_client_that_only_imitates_a_server_is_refused_with_what_to_use_instead():
+    fakeredis = pytest.importorskip("fakeredis", reason="of requirements-dev.txt")
+
+    said = "that connects to a real server, got one of type fakeredis.*: use a server, or a MemoryStore in tests"
+    fresh, used = fakeredis.FakeRedis(), fakeredis.FakeRedis()
+    used.set("a", "b")  # so that a connection is idle in its pool
+    for client in (fresh, used):
+        for verb in ("take", "peek", "forget"):
+            with pytest.raises(InvalidStore, match=said):
+                getattr(Limiter("5/s", store=RedisStore(client, timeout=5)), verb)("a")
+
+    async def main() -> None:
+        with pytest.raises(InvalidStore, match=said):
+            await AsyncLimiter("5/s", store=AsyncRedisStore(fakeredis.FakeAsyncRedis(), timeout=5)).take("a")
+
+    asyncio.run(main())
+
+
+def test_a_mock_of_a_client_is_refused_when_the_store_is_made():
+    import redis
+    import redis.asyncio
+
+    for store, kind in ((RedisStore, redis.Redis), (AsyncRedisStore, redis.asyncio.Redis)):
+        with pytest.raises(InvalidStore, match=r"got one of type unittest\.mock.*, which seems to imitate one"):
+            store(MagicMock(spec=kind))

@@ -123,7 +123,7 @@ def test_a_key_of_a_wrong_type_fails_its_own_request_alone(server: servers.Serve
         assert limiter.peek("good").remaining == 3
         assert limiter.peek("good2").remaining == 5
         for verb in (limiter.take, limiter.peek, limiter.allow):
-            with pytest.raises(StoreUnavailable, match="holds something else on the server, nothing was taken"):
+            with pytest.raises(StoreUnavailable, match=r"holds something else on the server; .*; nothing was taken: "):
                 verb("bad")
         assert server.client.dump(bad) == before
     limiter.forget("bad")
@@ -163,7 +163,7 @@ def test_a_state_of_a_wrong_type_or_length_fails_its_own_request_alone(
         assert limiter.peek("good").remaining == 3
         assert limiter.peek("good2").remaining == 5
         for verb in (limiter.take, limiter.peek, limiter.allow):
-            with pytest.raises(StoreUnavailable, match="holds something else on the server, nothing was taken"):
+            with pytest.raises(StoreUnavailable, match=r"holds something else on the server; .*; nothing was taken: "):
                 verb("bad")
         assert server.client.dump(bad) == before
     limiter.forget("bad")

@@ -8,7 +8,7 @@
       InvalidSpan(ValueError)      .span; a negative number of seconds to block a key for
       InvalidStore(ValueError)     .store; neither a store nor the URL of one
       LimiterClosed(RuntimeError)  a verb after close() or aclose()
-      StoreError                   __cause__ is the driver's own error; open or closed is the caller's choice
+      StoreError                   .reason; __cause__ is the driver's own error; open or closed is the caller's choice
         StoreUnavailable           nothing was taken
         StoreTimeout               outcome unknown: the cost may have been taken
 
@@ -161,7 +161,16 @@ class LimiterClosed(SluicegateError, RuntimeError):
 
 
 class StoreError(SluicegateError):
-    """The store made no decision. ``__cause__`` is the driver's own error, if there is one."""
+    """The store made no decision. ``__cause__`` is the driver's own error, if there is one.
+
+    Attributes:
+        reason: A short code for what is wrong, such as ``no-password`` or ``timeout``, for logs and metrics. Stable
+            over versions; docs/reference/stores.md lists those of the Redis stores.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "unknown") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StoreUnavailable(StoreError):

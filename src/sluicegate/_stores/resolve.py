@@ -11,12 +11,7 @@ from sluicegate._core.errors import InvalidStore
 from sluicegate._stores.base import AsyncStore, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
-
-_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
-_EXPECTED = (
-    "a MemoryStore, RedisStore or AsyncRedisStore, or a URL that begins with redis://, rediss://, unix://, "
-    "valkey://, valkeys:// or memory://"
-)
+from sluicegate._stores.urls import EXPECTED
 
 _Store = TypeVar("_Store", Store, AsyncStore)
 
@@ -70,7 +65,7 @@ def resolve(store: Store | str | None) -> Resolved[Store]:
     if isinstance(store, str):
         from sluicegate._stores.redis.store import RedisStore
 
-        return Resolved(RedisStore.from_url(_driver_url(store)), True, _address(store))
+        return Resolved(RedisStore.from_url(store), True, _address(store))
     _check_is_store(store)
     if _is_for_tasks(store):
         raise InvalidStore(
@@ -94,7 +89,7 @@ def resolve_async(store: AsyncStore | MemoryStore | str | None) -> Resolved[Asyn
     if isinstance(store, str):
         from sluicegate._stores.redis.store import AsyncRedisStore
 
-        return Resolved(AsyncRedisStore.from_url(_driver_url(store)), True, _address(store))
+        return Resolved(AsyncRedisStore.from_url(store), True, _address(store))
     _check_is_store(store)
     if not _is_for_tasks(store):
         raise InvalidStore(
@@ -113,12 +108,12 @@ def _checked_url(url: str | None) -> str | None:
 def _check_is_store(store: object) -> None:
     if hasattr(store, "connection_pool"):
         raise InvalidStore(
-            f"store must be {_EXPECTED}, got {_kind(store)}: wrap the client, RedisStore(client) or "
+            f"store must be {EXPECTED}, got {_kind(store)}: wrap the client, RedisStore(client) or "
             f"AsyncRedisStore(client)",
             store=store,
         )
     if isinstance(store, type) or not hasattr(store, "decide"):
-        raise InvalidStore(f"store must be {_EXPECTED}, got {_kind(store)}", store=store)
+        raise InvalidStore(f"store must be {EXPECTED}, got {_kind(store)}", store=store)
 
 
 def _is_for_tasks(store: object) -> bool:
@@ -137,19 +132,3 @@ def _address(url: str) -> _Address:
     from sluicegate._stores.redis.address import server
 
     return _addresses.setdefault(server(url), _Address())
-
-
-def _driver_url(url: str) -> str:
-    """Return the URL with a scheme that the driver knows. No message quotes a URL: any part of it may be a password."""
-    scheme, _, rest = url.partition("://")
-    if not rest or scheme not in _SCHEMES:
-        got = "other text"
-        if scheme in _SCHEMES and "://" in url:
-            lacks = (
-                "path, as in unix:///run/redis.sock" if scheme == "unix" else f"host, as in {scheme}://localhost:6379/0"
-            )
-            got = f"{scheme}:// and no more: it lacks a {lacks}"
-        elif rest and scheme.isalnum() and len(scheme) < 20:
-            got = f"one that begins with {scheme}://"
-        raise InvalidStore(f"store must be {_EXPECTED}, got {got}", store=url)
-    return f"{_SCHEMES[scheme]}://{rest}"

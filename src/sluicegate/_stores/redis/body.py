@@ -8,19 +8,25 @@ threads and tasks.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from functools import wraps
+from typing import Any, Protocol, cast
 
 from redis.exceptions import NoScriptError
 
+from sluicegate._core import codes
 from sluicegate._core.errors import StoreUnavailable
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Remembered
 from sluicegate._stores.process_local import ProcessLocal
+from sluicegate._stores.redis.clients import address
 from sluicegate._stores.redis.denials import Denials, forgetting
-from sluicegate._stores.redis.failures import REFUSALS, refused
+from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED
+from sluicegate._stores.redis.facts import look
+from sluicegate._stores.redis.failures import REFUSALS, refused, told
 from sluicegate._stores.redis.node import ONLY_NODE, Node
-from sluicegate._stores.redis.pipeline.waiter import Command, Steps
+from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Verb
 from sluicegate._stores.redis.script import (
     Arguments,
     Charges,
@@ -34,10 +40,14 @@ from sluicegate._stores.redis.script import (
     faults,
     parse_reply,
 )
+from sluicegate._stores.redis.stored_keys import lies_in_one_slot
 
 PREFIX = "sluicegate:"
 TIMEOUT = 0.5
 _MAX_TIMEOUT = 3600
+
+
+_said_of: set[str] = set()  # servers, for all stores of this process
 
 
 def check_timeout(timeout: float) -> None:
@@ -45,8 +55,34 @@ def check_timeout(timeout: float) -> None:
         raise ValueError(f"timeout must be a number of seconds above 0, an hour at most, got {timeout!r}")
 
 
+TAKE = Effect("nothing was taken", "the cost may have been taken")
+PEEK = Effect("nothing was taken", "nothing was taken")
+FORGET = Effect("nothing was dropped", "it may have been dropped")
+BLOCK = Effect("nothing was changed", "the block may have been changed")
+
+
+class _Method(Protocol):
+    def __get__(self, store: Any, owner: type | None = None) -> Verb: ...
+
+
+def _verb(effect: Effect) -> Callable[[Callable[[Any, list[Any]], Steps]], _Method]:
+    """Make a method of a store a verb."""
+
+    def decorate(method: Callable[[Any, list[Any]], Steps]) -> _Method:
+        @wraps(method)
+        def verb(store: Body, batch: list[Any]) -> Steps:
+            return store._after_look(method(store, batch))  # noqa: SLF001 - a decorator of its methods
+
+        verb.effect = effect  # type: ignore[attr-defined] # to be read on the bound method
+        return cast("_Method", verb)
+
+    return decorate
+
+
 class Body(ProcessLocal):
     """Base class of the Redis stores: all but the carrying of commands."""
+
+    _client: Any
 
     def __init__(self, prefix: str, timeout: float, denial_ttl: float, max_waiting: int) -> None:
         if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
@@ -61,6 +97,8 @@ class Body(ProcessLocal):
         self._scripts = Scripts()
         self._server_clock = ServerClockEstimate()
         self._denials = Denials(denial_ttl)
+        self._has_looked = False  # whether it is known what kind of server it is
+        self._to_log: list[str] = []
 
     @property
     def remembered(self) -> int:
@@ -77,9 +115,35 @@ class Body(ProcessLocal):
         """Return the node that holds these counters."""
         return ONLY_NODE
 
+    def _after_look(self, steps: Steps) -> Steps:
+        return steps if self._has_looked else self._look_first(steps)
+
+    def _look_first(self, steps: Steps) -> Steps:
+        """Look at the server, once a store, before anything is done there.
+
+        Raises:
+            StoreUnavailable: It is a node of a cluster, and the keys would lie in many slots.
+        """
+        facts = yield from look()
+        if facts.is_cluster and not lies_in_one_slot(self._prefix):
+            raise told("cluster_enabled:1", TAKE.none)
+        server = address(self._client.connection_pool)
+        if facts.evicts and server not in _said_of:
+            _said_of.add(server)
+            self._to_log.append(_evicting(server, facts.policy))
+        self._has_looked = True
+        return (yield from steps)
+
+    def _log(self) -> None:
+        """Log what was found out about the server. Not in a pipeline: a handler may call the limiter, or be slow."""
+        with suppress(IndexError):  # another thread has logged it
+            codes.log("evicting-server", self._to_log.pop())
+
+    @_verb(TAKE)
     def _take(self, batch: list[Charges]) -> Steps:
         return self._decide(batch, commit=True)
 
+    @_verb(PEEK)
     def _peek(self, batch: list[Charges]) -> Steps:
         return self._decide(batch, commit=False)
 
@@ -100,7 +164,7 @@ class Body(ProcessLocal):
                 reply = yield from _run_script(script, decide_arguments(self._prefix, requests, self._server_clock))
             except REFUSALS as refusal:
                 for index in pending:  # of these alone: the others have their answers
-                    answers[index] = refused(refusal)
+                    answers[index] = refused(refusal, TAKE if commit else PEEK)
                 break
             repaired, parsed = parse_reply(requests, reply)
             self.repaired += repaired
@@ -119,12 +183,14 @@ class Body(ProcessLocal):
             pending = mismatched
         return answers
 
+    @_verb(FORGET)
     def _forget(self, batch: list[Sequence[Counter]]) -> Steps:
         counters = [counter for each in batch for counter in each]
         with forgetting(counters):
             yield ["DEL", *counter_keys(self._prefix, counters)]
         return [True for _ in batch]
 
+    @_verb(BLOCK)
     def _block(self, batch: list[tuple[Sequence[Counter], int]]) -> Steps:
         results: list[Any] = []
         for counters, span_us in batch:
@@ -133,9 +199,9 @@ class Body(ProcessLocal):
                 with forgetting(counters):  # a block that ends, or is shorter than the one before, gives units back
                     reply = yield from _run_script(self._scripts.block, arguments)
             except REFUSALS as refusal:
-                results.append(refused(refusal))
+                results.append(refused(refusal, BLOCK))
             else:
-                results.append(_not_blocked(faults(reply)) or True)
+                results.append(_not_blocked(faults(reply), len(counters)) or True)
         return results
 
 
@@ -149,12 +215,20 @@ def _run_script(script: Script, arguments: Arguments) -> Generator[Command, Any,
 
 
 def _stepped_again() -> StoreUnavailable:
-    return StoreUnavailable("the store's clock was stepped between two calls, nothing was taken")
+    return StoreUnavailable(
+        "the store's clock was stepped between two calls, nothing was taken", reason=CLOCK_STEPPED.reason
+    )
 
 
-def _not_blocked(wrong: list[str]) -> StoreUnavailable | None:
+def _not_blocked(wrong: list[str], counters: int) -> StoreUnavailable | None:
     if not wrong:
         return None
-    return StoreUnavailable(
-        f"a counter holds something else on the server, it is not under the block, the others are: {wrong[0]}"
+    some = f"{len(wrong)} of {counters} counters were not changed"
+    return told(wrong[0], BLOCK.none if len(wrong) == counters else some)
+
+
+def _evicting(server: str, policy: str) -> str:
+    return (
+        f"{server} evicts counters and blocks when its memory is full, as its maxmemory-policy is {policy}; an evicted "
+        f"counter is a fresh limit; set the policy to noeviction, or give the limits a server of their own"
     )

@@ -8,14 +8,20 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection as AsyncAbstractConnection
+from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
+from redis.connection import AbstractConnection, SSLConnection
 from redis.exceptions import RedisError
 
-from sluicegate._core.errors import InvalidStore
+from sluicegate._core.errors import InvalidStore, meant
+from sluicegate._stores.urls import driver_url
 
-_QUERY_ADVICE = {
-    "TypeError": "; the part after the question mark has an option that redis-py does not know",
-    "ValueError": "; the part after the question mark has a value that redis-py cannot read",
-}
+_OPTIONS = (
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "max_connections"),
+    *("db", "client_name", "username", "password", "protocol", "encoding"),
+    *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
+)
+"""Options that are often in URLs, to find the one that was meant; redis-py knows more."""
 
 
 def from_url(kind: Any, url: str, timeout: float, no_retry: object, *, socket_timeout: float | None) -> Any:
@@ -35,6 +41,9 @@ def from_url(kind: Any, url: str, timeout: float, no_retry: object, *, socket_ti
         InvalidStore: The URL cannot be read.
     """
     settings = {"socket_timeout": socket_timeout, "socket_connect_timeout": timeout, "protocol": 2, "retry": no_retry}
+    if not isinstance(url, str):
+        raise InvalidStore(f"url must be a str, got one of type {type(url).__name__}", store=url)
+    url = driver_url(url)
     _check_address(url)
     _refuse_retries(url)
     try:
@@ -45,9 +54,22 @@ def from_url(kind: Any, url: str, timeout: float, no_retry: object, *, socket_ti
     except (ValueError, TypeError, RedisError, LookupError) as error:
         # Without redis-py's own message: it may quote part of the password.
         why = type(error).__name__
-        advice = _QUERY_ADVICE.get(why, "") if "?" in url else ""
+        advice = _option_advice(url, error) if "?" in url else ""
         raise InvalidStore(f"store must be a URL that redis-py can read: it raised {why}{advice}", store=url) from None
     return client
+
+
+def _option_advice(url: str, error: Exception) -> str:
+    """Name the wrong option of a URL, and never its value."""
+    found = re.search(r"(?:unexpected keyword argument|Invalid value for) '(\w+)'", str(error))
+    name = found[1] if found and "@" not in urlsplit(url).query else ""  # otherwise it may be part of a password
+    if isinstance(error, TypeError):
+        if name == "timeout":
+            return "; it has no option timeout: write socket_timeout, or pass timeout= to from_url of the store"
+        return f"; it has no option {name or 'of one of the names after the question mark'}{meant(name, _OPTIONS)}"
+    if isinstance(error, ValueError):
+        return f"; it cannot read the value of {name or 'an option after the question mark'}"
+    return ""
 
 
 def _check_timeouts(settings: dict[str, Any]) -> None:
@@ -57,8 +79,6 @@ def _check_timeouts(settings: dict[str, Any]) -> None:
 
 def _check_address(url: str) -> None:
     """Raise `InvalidStore` for a URL whose parts cannot be told apart."""
-    if not isinstance(url, str):
-        raise InvalidStore(f"url must be a str, got one of type {type(url).__name__}", store=url)
     if url.startswith("unix://"):
         return
     # redis-py silently takes a database that is not a number for database 0.
@@ -75,12 +95,48 @@ def _check_address(url: str) -> None:
         )
 
 
+def address(pool: Any) -> str:
+    """Return the URL of the server that a pool connects to, for a message: the user, password and options masked."""
+    settings = pool.connection_kwargs
+    user = "***@" if settings.get("username") or settings.get("password") else ""
+    if path := settings.get("path"):
+        return f"unix://{user}{path}"
+    if service := getattr(pool, "service_name", ""):  # redis-py's Sentinel finds the host anew for each connection
+        return f"sentinel://{user}{service}"
+    host = settings.get("host") or "localhost"
+    secure = "s" if issubclass(pool.connection_class, (SSLConnection, AsyncSSLConnection)) else ""
+    return f"redis{secure}://{user}{f'[{host}]' if ':' in host else host}:{settings.get('port') or 6379}"
+
+
+def check_is_real(expected: str, client: Any) -> None:
+    """Raise `InvalidStore` for a client whose pool is not redis-py's."""
+    pool = getattr(client, "connection_pool", None)
+    kinds = (redis.ConnectionPool, redis.asyncio.ConnectionPool)
+    connections = (AbstractConnection, AsyncAbstractConnection)
+    kind = getattr(pool, "connection_class", None)
+    if not (isinstance(pool, kinds) and isinstance(kind, type) and issubclass(kind, connections)):
+        raise not_real(expected, client)
+
+
+def not_real(expected: str, client: Any) -> InvalidStore:
+    """Return the error for a client that connects to no server."""
+    return InvalidStore(
+        f"client must be a {expected} that connects to a real server, got {_kind(client)}, which seems to imitate one: "
+        f"use a server, or a MemoryStore in tests",
+        store=client,
+    )
+
+
 def wrong_client(expected: str, store: str, value: object) -> InvalidStore:
     """Return the error for a value that is not a client of the expected class."""
-    # It names the type alone: if the value is a URL, it may hold a password.
+    return InvalidStore(f"client must be a {expected}, got {_kind(value)}{_advice(store, value)}", store=value)
+
+
+def _kind(value: object) -> str:
+    """Name a value by its type alone: if it is a URL, it may hold a password."""
     kind = type(value)
     named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    return InvalidStore(f"client must be a {expected}, got one of type {named}{_advice(store, value)}", store=value)
+    return f"one of type {named}"
 
 
 def _advice(store: str, value: object) -> str:

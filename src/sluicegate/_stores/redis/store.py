@@ -75,7 +75,8 @@ class RedisStore(Body):
         super().__init__(prefix, timeout, denial_ttl, max_waiting)
         if not isinstance(client, redis.Redis):
             raise clients.wrong_client("redis.Redis", "RedisStore", client)
-        self._client = client
+        clients.check_is_real("redis.Redis", client)
+        self._client: redis.Redis = client
         self._make_client: Callable[[], redis.Redis] | None = None  # if the client is the store's own
         self._pipelines: dict[Node, ThreadPipeline] = {}
         renew_after_fork(self)
@@ -125,6 +126,8 @@ class RedisStore(Body):
         charges = request.charges
         verb = self._take if request.commit else self._peek
         verdicts: list[Verdict] = self._pipeline(charges).run(verb, charges, len(charges))
+        if self._to_log:
+            self._log()
         return verdicts
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
@@ -232,7 +235,8 @@ class AsyncRedisStore(Body):
         super().__init__(prefix, timeout, denial_ttl, max_waiting)
         if not isinstance(client, redis.asyncio.Redis):
             raise clients.wrong_client("redis.asyncio.Redis", "AsyncRedisStore", client)
-        self._client = client
+        clients.check_is_real("redis.asyncio.Redis", client)
+        self._client: redis.asyncio.Redis = client
         self._owned = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pipelines: dict[Node, AsyncPipeline] = {}
@@ -287,6 +291,8 @@ class AsyncRedisStore(Body):
         charges = request.charges
         verb = self._take if request.commit else self._peek
         verdicts: list[Verdict] = await self._pipeline(charges).run(verb, charges, len(charges))
+        if self._to_log:
+            self._log()
         return verdicts
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:

@@ -12,6 +12,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9._@:/+=-]{1,128}\Z")
 _PLAIN_LINES = re.compile(r"(?:[A-Za-z0-9._@:/+=-]{1,128}+\n)*+[A-Za-z0-9._@:/+=-]{1,128}+\Z")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._@:/+=-]")
 _LONGEST = 256
+_HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")
+
+
+def lies_in_one_slot(prefix: str) -> bool:
+    """Tell whether a prefix has a hash tag of its own, which keeps all its keys in one slot of a cluster."""
+    return _HASH_TAG.match(prefix) is not None
 
 
 def subject(key: str) -> str:

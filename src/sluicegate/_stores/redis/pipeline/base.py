@@ -13,11 +13,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from copy import copy
+from itertools import groupby, islice
 from typing import Any
 
-from sluicegate._core.errors import StoreError
-from sluicegate._stores.redis.failures import REFUSALS, lost, reason, refused, unavailable
+from redis.exceptions import TimeoutError as DriverTimeout
+
+from sluicegate._core.errors import SluicegateError, StoreError
+from sluicegate._stores.redis.clients import address
+from sluicegate._stores.redis.failures import REFUSALS, lost, refused, unavailable
 from sluicegate._stores.redis.pipeline.batch import Batch
 from sluicegate._stores.redis.pipeline.queue import Queue
 from sluicegate._stores.redis.pipeline.waiter import Command, Failed, Waiter
@@ -41,9 +45,10 @@ class Pipeline(ABC):
         self._in_flight: deque[Batch] = deque()  # in the order of their replies
 
     def _late(self, waiter: Waiter) -> StoreError:
+        effect = waiter.verb.effect
         if waiter.sent:
-            return lost(f"no reply within {self._timeout} s")
-        return unavailable(f"not sent within {self._timeout} s")
+            return lost(DriverTimeout(f"no reply within {self._timeout} s"), effect)
+        return unavailable(DriverTimeout(f"not sent within {self._timeout} s"), effect)
 
     def _give_up(self, waiter: Waiter, error: StoreError) -> None:
         """Let a caller fail that waits no longer. If its request was sent, it may be counted."""
@@ -78,10 +83,11 @@ class Pipeline(ABC):
         batch = self._in_flight.popleft()
         try:
             command = batch.on_reply(reply) if refusal is None else batch.on_refusal(refusal)
-        except Exception as cause:  # noqa: BLE001 - a reply that cannot be read is as good as lost
-            error = refused(cause) if isinstance(cause, REFUSALS) else lost(cause)
-            error.__cause__ = cause
+        except SluicegateError as error:
             batch.fail(error)
+            return None
+        except Exception as cause:  # noqa: BLE001 - a reply that cannot be read is as good as lost
+            batch.fail((refused if isinstance(cause, REFUSALS) else lost)(cause, batch.effect))
             return None
         if command:
             self._in_flight.append(batch)
@@ -93,29 +99,29 @@ class Pipeline(ABC):
 
     def _lose_all(self, why: BaseException) -> None:
         """Let all callers in flight fail: the connection has ended, and with it their replies."""
-        error = lost(reason(why, self._timeout))
-        error.__cause__ = why
         while self._in_flight:
-            self._in_flight.popleft().fail(error)
+            batch = self._in_flight.popleft()
+            batch.fail(lost(why, batch.effect))
 
     def _refuse_all(self, why: BaseException) -> None:
         """Let all callers in the queue fail: there is no connection."""
-        error = unavailable(reason(why, self._timeout))
-        error.__cause__ = why
-        for waiter in self._queue.waiting():
-            self._queue.leave(waiter, error)
-            self._wake(waiter)
+        for effect, waiters in groupby(self._queue.waiting(), lambda waiter: waiter.verb.effect):
+            error = why if isinstance(why, SluicegateError) else unavailable(why, effect)
+            for waiter in waiters:
+                self._queue.leave(waiter, error)
+                self._wake(waiter)
 
-
-def result(waiter: Waiter) -> Any:
-    """Return the result of a caller, or raise its error."""
-    outcome = waiter.outcome
-    if isinstance(outcome, StoreError):  # of this caller alone
-        raise outcome
-    if not isinstance(outcome, Failed):
-        return outcome
-    error = outcome.error
-    if isinstance(error, StoreError):
-        # Each caller raises an error of its own: one that many raise would gather the tracebacks of all.
-        raise type(error)(*error.args) from error.__cause__
-    raise error
+    def _result(self, waiter: Waiter) -> Any:
+        """Return the result of a caller, or raise its error."""
+        outcome = waiter.outcome
+        if isinstance(outcome, StoreError):  # of this caller alone
+            error: Exception = outcome
+        elif isinstance(outcome, Failed):
+            # Each caller raises an error of its own: one that many raise would gather the tracebacks of all.
+            error = copy(outcome.error) if isinstance(outcome.error, SluicegateError) else outcome.error
+            error.__cause__ = outcome.error.__cause__
+        else:
+            return outcome
+        if isinstance(error, StoreError):
+            error.args = (f"{error} (server: {address(self._pool)})",)
+        raise error

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sluicegate._stores.redis.pipeline.waiter import Command, Failed, Waiter
+from sluicegate._stores.redis.pipeline.waiter import Alone, Command, Failed, Waiter
 
 
 class Batch:
@@ -20,10 +20,12 @@ class Batch:
         waiters: The callers.
         charges: How many charges they have in all.
         deadline: When the last of them must have its outcome.
+        effect: What their errors say that their verb did.
+        is_alone: Whether no other batch may be sent until the reply to its last command.
         started_at: When it was made, by `time.monotonic`.
     """
 
-    __slots__ = ("_steps", "_wake", "charges", "deadline", "started_at", "waiters")
+    __slots__ = ("_steps", "_wake", "charges", "deadline", "effect", "is_alone", "started_at", "waiters")
 
     def __init__(self, waiters: list[Waiter], wake: Callable[[Waiter], None]) -> None:
         self.waiters = waiters
@@ -31,7 +33,10 @@ class Batch:
         self.deadline = waiters[-1].deadline
         self.started_at = time.monotonic()
         self._wake = wake
-        self._steps = waiters[0].verb([waiter.argument for waiter in waiters])
+        verb = waiters[0].verb
+        self.effect = verb.effect
+        self.is_alone = False
+        self._steps = verb([waiter.argument for waiter in waiters])
 
     def start(self) -> Command | None:
         """Return the first command; None if all callers have their outcome without one."""
@@ -40,10 +45,12 @@ class Batch:
     def on_reply(self, reply: Any) -> Command | None:
         """Take the reply to the last command. Returns the next one; None once all callers have their outcome."""
         try:
-            return self._steps.send(reply)
+            command = self._steps.send(reply)
         except StopIteration as stop:
             self._finish(stop.value)
             return None
+        self.is_alone = type(command) is Alone
+        return command
 
     def on_refusal(self, refusal: Exception) -> Command | None:
         """Take the server's refusal of the last command, as `on_reply` takes a reply.
@@ -52,10 +59,12 @@ class Batch:
             Exception: The refusal, if the verb does not handle it: it is the outcome of every caller.
         """
         try:
-            return self._steps.throw(refusal)
+            command = self._steps.throw(refusal)
         except StopIteration as stop:
             self._finish(stop.value)
             return None
+        self.is_alone = type(command) is Alone
+        return command
 
     def fail(self, error: Exception) -> None:
         """Let every caller that has no outcome yet fail with the same error."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from redis import BlockingConnectionPool
 
+from sluicegate._stores.redis.clients import not_real
 from sluicegate._stores.redis.failures import FAILURES
 
 
@@ -38,7 +39,18 @@ def idle_connection(pool: Any) -> Any | None:
 
 def is_ready(connection: Any) -> bool:
     """Tell whether a connection can be used at once: it is open, and no ping is due. Never waits."""
-    return is_open(connection) and not is_ping_due(connection)
+    return is_real(connection) and is_open(connection) and not is_ping_due(connection)
+
+
+def check_is_real(connection: Any) -> None:
+    """Raise `InvalidStore` for the connection of a client that only imitates a server."""
+    if not is_real(connection):
+        raise not_real("redis.Redis", connection)
+
+
+def is_real(connection: Any) -> bool:
+    """Tell whether a connection has a socket, and not something that is only like it."""
+    return hasattr(getattr(connection, "_sock", None), "gettimeout")
 
 
 def is_open(connection: Any) -> bool:

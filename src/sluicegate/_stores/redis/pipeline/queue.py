@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from sluicegate._core.errors import StoreUnavailable
+from sluicegate._stores.redis.diagnoses import QUEUE_FULL
 from sluicegate._stores.redis.pipeline.batch import Batch
 from sluicegate._stores.redis.pipeline.waiter import Failed, Verb, Waiter
 
@@ -57,7 +58,10 @@ class Queue:
             StoreUnavailable: The queue is full.
         """
         if self._waiting >= self._max_waiting:
-            raise StoreUnavailable(f"queue full: {self._max_waiting} callers are waiting; nothing was taken")
+            raise StoreUnavailable(
+                f"queue full: {self._max_waiting} callers are waiting; {waiter.verb.effect.none}",
+                reason=QUEUE_FULL.reason,
+            )
         self._entries.append(waiter)
         self._waiting += 1
         self._charges += waiter.charges
@@ -98,6 +102,8 @@ class Queue:
         if not in_flight:
             return 0
         last = in_flight[-1]
+        if last.is_alone:
+            return math.inf
         if self._charges >= min(last.charges, MAX_CHARGES) and first.argument != last.waiters[0].argument:
             return 0
         return last.started_at + PATIENCE * (1 << len(in_flight))

@@ -17,6 +17,7 @@ import hiredis
 from redis.exceptions import ConnectionError as DriverError
 from redis.exceptions import NoScriptError, ResponseError
 
+from sluicegate._stores.redis.clients import not_real
 from sluicegate._stores.redis.failures import FAILURES
 
 _UNFINISHED = object()
@@ -59,6 +60,7 @@ class ReplyProtocol(asyncio.Protocol):
 
     Raises:
         ConnectionError: redis-py's; the connection is closed.
+        InvalidStore: It only imitates a connection.
 
     Attributes:
         connection: The connection. redis-py can use it again after `leave`.
@@ -69,6 +71,8 @@ class ReplyProtocol(asyncio.Protocol):
         self._draining = self._left = False
         self._listener = listener
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
+        if not hasattr(self._transport, "set_protocol"):
+            raise not_real("redis.asyncio.Redis", connection)
         self._stream: Any = self._transport.get_protocol()
         if self._stream is None:  # uvloop's, once it is closed
             raise DriverError("the connection is closed")

@@ -33,7 +33,7 @@ from redis.exceptions import RedisError as DriverError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as DriverTimeout
 
-from sluicegate._stores.redis.pipeline.base import Pipeline, result
+from sluicegate._stores.redis.pipeline.base import Pipeline
 from sluicegate._stores.redis.pipeline.reply_protocol import ReplyProtocol, ensure_connected
 from sluicegate._stores.redis.pipeline.waiter import Command, Verb, Waiter
 
@@ -109,7 +109,7 @@ class AsyncPipeline(Pipeline):
             if waiter.outcome is None:
                 self._give_up(waiter, self._late(waiter))
             raise
-        return result(waiter)
+        return self._result(waiter)
 
     async def aclose(self) -> None:
         """Keep no connection from now on. The one in use is given back, after the replies to what is in flight."""

@@ -27,8 +27,8 @@ from redis.exceptions import TimeoutError as DriverTimeout
 
 from sluicegate._core.errors import StoreUnavailable
 from sluicegate._stores.redis.failures import FAILURES, REFUSALS
-from sluicegate._stores.redis.pipeline.base import Pipeline, result
-from sluicegate._stores.redis.pipeline.connections import idle_connection, is_open, is_ping_due
+from sluicegate._stores.redis.pipeline.base import Pipeline
+from sluicegate._stores.redis.pipeline.connections import check_is_real, idle_connection, is_open, is_ping_due
 from sluicegate._stores.redis.pipeline.queue import PATIENCE
 from sluicegate._stores.redis.pipeline.waiter import Command, Failed, Verb, Waiter
 
@@ -103,7 +103,7 @@ class ThreadPipeline(Pipeline):
             raise
         finally:
             self._inside.discard(thread)
-        return result(waiter)
+        return self._result(waiter)
 
     def close(self) -> None:
         """Keep no connection from now on. One that is still being made is closed when it comes."""
@@ -233,6 +233,7 @@ class ThreadPipeline(Pipeline):
         connection = failure = None
         try:
             connection = self._pool.get_connection()
+            check_is_real(connection)
             connection.check_health()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the callers that wait for it get it
             failure = error

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Generator
+from typing import Any, NamedTuple, Protocol
 
 Command = list[Any]
 """A Redis command, its name first."""
 
+
+class Alone(Command):
+    """A command until whose reply no other batch is sent."""
+
+
 Steps = Generator[Command, Any, list[Any]]
 
-Verb = Callable[[list[Any]], Steps]
-"""Does one thing for a batch of callers, given the argument of each.
 
-It yields each command, and is sent the reply or thrown the server's refusal. It returns a result for each caller, never
-None; a result that is a `StoreError` is the failure of that caller alone.
-"""
+class Effect(NamedTuple):
+    """What the errors of a verb say that it did.
+
+    Attributes:
+        none: If it did nothing.
+        unknown: If it may have been done.
+    """
+
+    none: str
+    unknown: str
+
+
+class Verb(Protocol):
+    """Does one thing for a batch of callers, given the argument of each.
+
+    It yields each command, and is sent the reply or thrown the server's refusal. It returns a result for each caller,
+    never None; a result that is a `StoreError` is the failure of that caller alone.
+    """
+
+    effect: Effect
+
+    def __call__(self, batch: list[Any], /) -> Steps: ...
 
 
 class Failed(NamedTuple):

@@ -1,0 +1,43 @@
+"""The URLs that name a store. No message quotes one: any part of it may be a password."""
+
+from __future__ import annotations
+
+import re
+
+from sluicegate._core.errors import InvalidStore
+
+_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
+
+EXPECTED = (
+    "a MemoryStore, RedisStore or AsyncRedisStore, or a URL that begins with redis://, rediss://, unix://, "
+    "valkey://, valkeys:// or memory://"
+)
+"""What a user may give as a store, for a message."""
+
+_OF_A_SENTINEL = re.compile(r"(?:(?:rediss?|valkeys?)[+-])?sentinels?")
+
+
+def driver_url(url: str) -> str:
+    """Return the URL with a scheme that redis-py knows.
+
+    Raises:
+        InvalidStore: It names no store on a server.
+    """
+    scheme, _, rest = url.partition("://")
+    if rest and scheme in _SCHEMES:
+        return f"{_SCHEMES[scheme]}://{rest}"
+    raise InvalidStore(f"store must be {EXPECTED}, got {_got(scheme, rest, url)}", store=url)
+
+
+def _got(scheme: str, rest: str, url: str) -> str:
+    if scheme in _SCHEMES and "://" in url:
+        lacks = "path, as in unix:///run/redis.sock" if scheme == "unix" else f"host, as in {scheme}://localhost:6379/0"
+        return f"{scheme}:// and no more: it lacks a {lacks}"
+    if _OF_A_SENTINEL.fullmatch(scheme):
+        return (
+            "the URL of a Sentinel: make a client, redis.sentinel.Sentinel([(host, 26379)]).master_for(name), and give "
+            "it to RedisStore(client); or redis.asyncio.sentinel.Sentinel, and AsyncRedisStore(client)"
+        )
+    if rest and scheme.isalnum() and len(scheme) < 20:
+        return f"one that begins with {scheme}://"
+    return "other text"
