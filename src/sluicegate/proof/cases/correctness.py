@@ -11,6 +11,7 @@ from sluicegate.proof.cases.evidence import (
     failure_if_raised,
     limit_kept,
     limit_not_exceeded,
+    unless_raised,
 )
 from sluicegate.proof.environment import Environment
 from sluicegate.proof.history import History
@@ -295,7 +296,7 @@ def denials_are_free(env: Environment) -> Finding:
     ]
     result = env.worker().run(*clients)
     history = env.history(result)
-    finding = failure_if_raised(result) or never_under(history)
+    finding = unless_raised(never_under(history), result)
     if finding.verdict is CaseVerdict.PASSED and not _tried_after_denials(history):
         return Finding(
             CaseVerdict.UNDECIDED, "for some keys no request was made at a time when it had to be allowed", history
@@ -367,7 +368,7 @@ def steady(env: Environment) -> Finding:
         *([keep_calling(begin, begin + 3 * window, key, pause=pause)] for begin, key in _phases(env, 3))
     )
     history = env.history(result)
-    return failure_if_raised(result) or never_under(history)
+    return unless_raised(never_under(history), result)
 
 
 # Cost

@@ -1,6 +1,7 @@
 """`Recorder`: the answers that one client got. Each client has its own, so that no two threads write to one list."""
 
 import math
+from array import array
 from collections import Counter
 from typing import TypeVar
 
@@ -19,14 +20,17 @@ class Recorder:
     """The records of one client, those of ``peek`` apart, and the errors and unexpected answers it got.
 
     Args:
-        keep: False to discard the records.
+        keep: False to discard the records, and keep only how long each call took.
     """
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
         self.records: list[RecordFields] = []
         self.peeks: list[RecordFields] = []
+        # As plain numbers, for objects would be seen when the memory of the target is measured.
+        self.allowed_took, self.others_took = array("d"), array("d")
         self.errors: Counter[ErrorDescription] = Counter()
+        self.quickest: dict[ErrorDescription, float] = {}
         self.unexpected_answers: Counter[str] = Counter()
 
     @property
@@ -36,6 +40,7 @@ class Recorder:
     def record(self, start: float, end: float, verb: str, key: str, cost: int, *, answer: Answer | None) -> None:
         """Record one answer; None if the call raised."""
         if not self._keep:
+            (self.allowed_took if answer is not None and answer.allowed else self.others_took).append(end - start)
             return
         records = self.peeks if verb == "peek" else self.records
         if answer is None:
@@ -44,9 +49,12 @@ class Recorder:
         wait = "inf" if answer.retry_after == math.inf else answer.retry_after  # JSON has no infinity
         records.append((start, end, key, cost, answer.allowed, wait, answer.remaining))
 
-    def failed(self, error: BaseException) -> None:
-        """Count an error that a call raised."""
-        _count(self.errors, describe_error(error))
+    def failed(self, error: BaseException, took: float) -> None:
+        """Count an error that a call raised after so many seconds."""
+        kind = describe_error(error)
+        _count(self.errors, kind)
+        if kind in self.errors:
+            self.quickest[kind] = min(took, self.quickest.get(kind, took))
 
     def unexpected(self, answer: object) -> None:
         """Count an answer that is not a bool where one is expected."""
@@ -56,13 +64,22 @@ class Recorder:
 def reply(recorders: list[Recorder]) -> dict[str, object]:
     """Merge the records of all clients into the fields of a reply."""
     errors, unexpected = Counter[ErrorDescription](), Counter[str]()
+    quickest: dict[ErrorDescription, float] = {}
     for recorder in recorders:
         errors.update(recorder.errors)
+        quickest |= {kind: min(took, quickest.get(kind, took)) for kind, took in recorder.quickest.items()}
         unexpected.update(recorder.unexpected_answers)
     return {
         "records": [record for recorder in recorders for record in recorder.records],
         "peeks": [record for recorder in recorders for record in recorder.peeks],
-        "errors": [{**error._asdict(), "times": times} for error, times in errors.most_common(_KINDS)],
+        "errors": [
+            {**error._asdict(), "times": times, "quickest": quickest[error]}
+            for error, times in errors.most_common(_KINDS)
+        ],
+        "discarded": {
+            "allowed": [took for recorder in recorders for took in recorder.allowed_took],
+            "others": [took for recorder in recorders for took in recorder.others_took],
+        },
         "unexpected": dict(unexpected.most_common(_KINDS)),
     }
 
