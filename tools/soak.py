@@ -14,15 +14,12 @@ Exit code 1 if a correct limiter failed a case, if a seeded fault failed a case 
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
-from unittest.mock import patch
 
 import click
 from rich.console import Console
@@ -33,7 +30,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from proof import sluicegate_targets, targets  # noqa: E402
 from proof.seeded.table import CORRECT, SEEDED_FAULTS, SeededFault  # noqa: E402
-from sluicegate.proof import servers  # noqa: E402
+from proof.stalling import stalls  # noqa: E402
 from sluicegate.proof.case import Case  # noqa: E402
 from sluicegate.proof.environment import GradeSettings  # noqa: E402
 from sluicegate.proof.grading import CouldNotRun, choose, grade  # noqa: E402
@@ -63,7 +60,9 @@ def main(
     with ExitStack() as stack:
         stack.enter_context(load(busy))
         if stall:
-            stack.enter_context(stalls(Random().randrange(1 << 32) if seed is None else seed))  # noqa: S311
+            seed = Random().randrange(1 << 32) if seed is None else seed  # noqa: S311 - no secret
+            console.print(f"stalls of seed {seed}")
+            stack.enter_context(stalls(seed))
         progress = stack.enter_context(Progress(console=console))
         task = progress.add_task("grading", total=runs * len(correct) + len(faults))
         for fault in faults:
@@ -132,38 +131,6 @@ def load(busy: int) -> Iterator[None]:
     finally:
         for burner in burners:
             burner.kill()
-
-
-@contextmanager
-def stalls(seed: int) -> Iterator[None]:
-    """Suspend all servers that are started in the block for up to 0.8 s, and let them run for up to 1.2 s, in turn."""
-    console.print(f"stalls of seed {seed}")
-    random, over = Random(seed), threading.Event()  # noqa: S311 - no secret
-    launched: list[servers.Server] = []
-    launch = servers.Server.launch
-
-    def noted(server: servers.Server) -> None:
-        launch(server)
-        launched.append(server)
-
-    def stall() -> None:
-        while not over.wait(random.uniform(0.05, 1.2)):
-            processes = [server.process for server in launched if server.process]
-            stopped = [process for process in processes if process.poll() is None]
-            for process in stopped:
-                process.send_signal(signal.SIGSTOP)
-            over.wait(random.uniform(0.05, 0.8))
-            for process in stopped:
-                process.send_signal(signal.SIGCONT)
-
-    thread = threading.Thread(target=stall)
-    with patch.object(servers.Server, "launch", noted):
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
 
 
 def burn() -> None:

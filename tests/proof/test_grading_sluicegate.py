@@ -35,7 +35,7 @@ Findings = dict[str, Finding]
 
 def found(target: Target, settings: GradeSettings, chosen: Sequence[Case]) -> Findings:
     again = partial(grade, target, settings)
-    return regraded(again(chosen), again, but=KNOWN_FAILURES)
+    return regraded(again(chosen), again)
 
 
 def failed(findings: Findings) -> set[str]:

@@ -102,7 +102,8 @@ def test_a_failure_while_the_machine_paused_is_undecided():
 def test_the_answers_that_were_allowed_show_what_is_slow():
     assert Times([], [9.0]).slow_from == 0.05
     assert Times([0.001] * 9, [9.0]).slow_from == 0.05
-    assert Times([0.1, 0.2, 9.0], []).slow_from == 0.2 * 3
+    assert Times([0.1, 0.2, 9.0], []).slow_from == 3 * 0.1
+    assert Times([0.001, 0.001, *[0.1] * 18], []).slow_from == 3 * 0.1
     assert not Times([0.1, 9.0], [0.1]).stall
 
 

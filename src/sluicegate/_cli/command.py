@@ -50,7 +50,10 @@ def stop(why: str) -> NoReturn:
 
 
 def echo(text: str, *, color: bool | None = None) -> None:
-    """Print text, with its colours if ``color`` is true. When the reader has closed the pipe, as ``head`` does, discard it and everything that follows."""
+    """Print text; with ``color`` its colours stay in.
+
+    When the reader has closed the pipe, as ``head`` does, discard the text and everything that follows.
+    """
     try:
         click.echo(text, color=color)
     except BrokenPipeError:

@@ -86,11 +86,12 @@ def enough(env: Environment) -> Finding:
 
 @case(
     "honesty/wait/not-too-long",
-    "The wait that a denial reports is not too long, by more than the unit it is rounded to and an earlier call took.",
+    "The wait that a denial reports is not too long, by more than the unit it is rounded to.",
     RubricLine.CORRECTNESS,
     Requirement.REPORTS_WAIT,
 )
 def not_too_long(env: Environment) -> Finding:
+    """Allow for the longest call of the key before: a remembered denial is known only from when its reply arrived."""
     history, result, reported = _collect_waits(env)
     if not reported:
         return _without_waits(result)
