@@ -85,6 +85,21 @@ def test_a_call_that_raised_fails_unless_it_was_slow():
     assert unless_raised(finding, ScenarioResult(allowed)) is finding
 
 
+def test_quick_calls_that_raised_together_with_a_slow_one_are_undecided():
+    errors = [CallError("TimeoutError", "", "", 2, quickest=QUICK)]
+    slow, late = (1.0, None, TIMED_OUT), (1.299, None, QUICK)
+    for answers, verdict in (((slow, late), UNDECIDED), ((slow, (0.5, None, QUICK)), FAILED)):
+        result = ScenarioResult(calls(*ALLOWED, *answers), errors)
+        assert unless_raised(Finding(PASSED, ""), result).verdict is verdict
+
+
+def test_of_calls_without_records_the_quickest_that_raised_counts():
+    for quickest, verdict in ((QUICK, FAILED), (TIMED_OUT, UNDECIDED)):
+        errors = [CallError("TimeoutError", "", "", 1, quickest=quickest)]
+        result = ScenarioResult([], errors, discarded=Times([QUICK] * 20, [TIMED_OUT]))
+        assert unless_raised(Finding(PASSED, ""), result).verdict is verdict
+
+
 def test_a_case_that_knows_each_answer_never_passes_with_a_denial_that_a_stall_explains():
     records = calls(*ALLOWED, (1.0, False, TIMED_OUT), *((n / 100 + 5, True, QUICK) for n in range(2)))
     result = ScenarioResult(records)

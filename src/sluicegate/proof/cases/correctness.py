@@ -355,9 +355,9 @@ def keys_sprayed(env: Environment) -> Finding:
     limit, key, others = 3, env.key(), env.keys(5000)
     spray = call_each(0, others)
     result = env.worker(limit=limit, window=_LONG).run([call(0, key, limit + 1), spray, call(0, key, 3)], lasts=30)
-    mine = ScenarioResult([record for record in result.records if record.key == key], result.errors)
+    mine = ScenarioResult([record for record in result.records if record.key == key])
     says = f"still denied after {len(others)} other keys"
-    return answers_exact(env.history(mine, limit=limit, window=_LONG), mine, denied=4, says=says)
+    return answers_exact(env.history(mine, limit=limit, window=_LONG), result, denied=4, says=says)
 
 
 @case("correctness/rate/steady", "Steady demand gets the full rate.", RubricLine.CORRECTNESS)

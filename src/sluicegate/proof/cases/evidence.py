@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.judge import never_over, never_under, owed
-from sluicegate.proof.stalls import Times
+from sluicegate.proof.stalls import Times, excused
 from sluicegate.proof.verdict import CaseVerdict, Finding
 from sluicegate.proof.workers import ScenarioResult, Step
 
@@ -20,15 +20,19 @@ def worst(*findings: Finding) -> Finding:
 
 
 def failure_if_raised(*results: ScenarioResult) -> Finding | None:
-    """Return a failure if any call raised, undecided if only slow calls did; None if none did."""
+    """Return a failure if any call raised, undecided if a stall explains all that did; None if none did."""
     errors = [error for each in results for error in each.errors]
     if not errors:
         return None
-    took = _times(results)
-    certain = [error for error in errors if error.quickest <= took.slow_from]
-    if certain:
-        return Finding(CaseVerdict.FAILED, f"a call raised {certain[0]}")
-    return Finding(CaseVerdict.UNDECIDED, f"a call raised {errors[0]}. But {took.stall}")
+    finding = Finding(CaseVerdict.FAILED, f"a call raised {errors[0]}")
+    records = [record for each in results for record in each.records]
+    pairs = [pair for pair in zip(records, excused(records), strict=True) if pair[0].allowed is None]
+    if pairs:
+        # Calls may share a call to the store, and the last to join it raises soon after it did.
+        certain = any(before is after for before, after in pairs)
+    else:
+        certain = min(error.quickest for error in errors) <= _times(results).slow_from
+    return finding if certain else unless_stalled(finding, *results)
 
 
 def unless_raised(finding: Finding, *results: ScenarioResult) -> Finding:
