@@ -333,7 +333,9 @@ def keys_apart(env: Environment) -> Finding:
     names += [f"{mark}{'x' * 150}{end}" for end in "12"]
     here = Requirement.CONSTRUCTOR in env.survey.met
     limit, window = (2, _LONG) if here else (env.limit, env.window)
-    result = env.worker(limit=limit, window=window).run(*([call(0, name, limit + 1)] for name in names), lasts=2)
+    # One after the other: calls that get in each other's way would be slow, and prove less.
+    clients = ([call(n * 0.03, name, limit + 1)] for n, name in enumerate(names))
+    result = env.worker(limit=limit, window=window).run(*clients, lasts=2)
     # A limiter that rejects a strange id does not confuse it with another: leave out ids that never got an answer.
     known = {record.key for record in result.records if record.allowed is not None}
     answered = ScenarioResult([record for record in result.records if record.key in known])
