@@ -10,8 +10,8 @@ a limiter if
   circuit breaker may have been open.
 
 The comparison with the target's own answers is there so that nothing is excused by being slow all the time. It is with
-the quickest of them, as a stall may delay most. If no answer was allowed there is nothing to compare with, and 50 ms
-counts.
+the quickest of them, as a stall may delay most. If fewer than ten were allowed, a stall may have delayed all of them:
+there is nothing to compare with, and 50 ms counts.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sluicegate.proof.history import Record
 
 _LEAST = 0.05  # seconds: a machine with other work to do delays any answer for so long
 _TIMES = 3
+_ENOUGH = 10  # answers
 _BREAKER = 1.0  # seconds for which a circuit breaker may stay open
 
 
@@ -41,7 +42,9 @@ class Times(NamedTuple):
     @property
     def slow_from(self) -> float:
         """The seconds from which an answer is slow."""
-        return max(_LEAST, _TIMES * sorted(self.allowed)[len(self.allowed) // 10]) if self.allowed else _LEAST
+        if len(self.allowed) < _ENOUGH:
+            return _LEAST
+        return max(_LEAST, _TIMES * sorted(self.allowed)[len(self.allowed) // 10])
 
     @property
     def stall(self) -> str:
