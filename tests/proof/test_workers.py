@@ -643,7 +643,7 @@ def test_a_worker_notes_for_how_long_the_machine_did_not_run_it(tmp_path: Path):
 
 
 @pytest.mark.parametrize("prefix", ["", "async "], ids=["threads", "tasks"])
-def test_an_error_says_how_long_the_quickest_call_took_that_raised_it(tmp_path: Path, prefix: str):
+def test_calls_that_raise_are_timed_whether_their_records_are_kept_or_not(tmp_path: Path, prefix: str):
     target = written(
         tmp_path,
         f"""
@@ -660,8 +660,7 @@ def test_an_error_says_how_long_the_quickest_call_took_that_raised_it(tmp_path: 
         for keep in (True, False):
             result = worker.run([call_each(0, ["0.3", "0.2"])], keep=keep)
             [error] = result.errors
-            assert min(result.times.others) == pytest.approx(error.quickest, abs=0.01)
-            assert error.quickest >= 0.2
+            assert min(result.times.others) >= 0.2
             assert error.times == len(result.times.others) == 2
 
 

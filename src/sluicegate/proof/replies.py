@@ -23,14 +23,12 @@ class CallError:
     Attributes:
         type, message, where: Its type, its message, and the place in the code.
         times: How many calls raised it.
-        quickest: The seconds that the quickest of these calls took.
     """
 
     type: str
     message: str
     where: str
     times: int
-    quickest: float = 0.0
 
     @property
     def what(self) -> str:
@@ -134,7 +132,7 @@ def unusable(fields: Mapping[str, Any]) -> str | None:
 
 def error(fields: Mapping[str, Any]) -> CallError | None:
     """Return the exception that was raised; None if none was."""
-    return _call_error({**_mapping(fields, "raised"), "times": 1, "quickest": 0.0}) if "raised" in fields else None
+    return _call_error({**_mapping(fields, "raised"), "times": 1}) if "raised" in fields else None
 
 
 def abilities(fields: Mapping[str, Any]) -> Abilities:
@@ -196,8 +194,7 @@ def _record(fields: Sequence[Any]) -> Record:
 def _call_error(fields: Any) -> CallError:
     if not isinstance(fields, dict) or type(fields.get("times")) is not int:
         raise InvalidReply
-    what = _text(fields, "type"), _text(fields, "message"), _text(fields, "where")
-    return CallError(*what, fields["times"], _span(fields.get("quickest")))
+    return CallError(_text(fields, "type"), _text(fields, "message"), _text(fields, "where"), fields["times"])
 
 
 def _flag(fields: Mapping[str, Any], name: str) -> bool:

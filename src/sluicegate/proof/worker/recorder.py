@@ -30,7 +30,6 @@ class Recorder:
         # As plain numbers, for objects would be seen when the memory of the target is measured.
         self.allowed_took, self.others_took = array("d"), array("d")
         self.errors: Counter[ErrorDescription] = Counter()
-        self.quickest: dict[ErrorDescription, float] = {}
         self.unexpected_answers: Counter[str] = Counter()
 
     @property
@@ -49,12 +48,9 @@ class Recorder:
         wait = "inf" if answer.retry_after == math.inf else answer.retry_after  # JSON has no infinity
         records.append((start, end, key, cost, answer.allowed, wait, answer.remaining))
 
-    def failed(self, error: BaseException, took: float) -> None:
-        """Count an error that a call raised after so many seconds."""
-        kind = describe_error(error)
-        _count(self.errors, kind)
-        if kind in self.errors:
-            self.quickest[kind] = min(took, self.quickest.get(kind, took))
+    def failed(self, error: BaseException) -> None:
+        """Count an error that a call raised."""
+        _count(self.errors, describe_error(error))
 
     def unexpected(self, answer: object) -> None:
         """Count an answer that is not a bool where one is expected."""
@@ -64,18 +60,13 @@ class Recorder:
 def reply(recorders: list[Recorder]) -> dict[str, object]:
     """Merge the records of all clients into the fields of a reply."""
     errors, unexpected = Counter[ErrorDescription](), Counter[str]()
-    quickest: dict[ErrorDescription, float] = {}
     for recorder in recorders:
         errors.update(recorder.errors)
-        quickest |= {kind: min(took, quickest.get(kind, took)) for kind, took in recorder.quickest.items()}
         unexpected.update(recorder.unexpected_answers)
     return {
         "records": [record for recorder in recorders for record in recorder.records],
         "peeks": [record for recorder in recorders for record in recorder.peeks],
-        "errors": [
-            {**error._asdict(), "times": times, "quickest": quickest[error]}
-            for error, times in errors.most_common(_KINDS)
-        ],
+        "errors": [{**error._asdict(), "times": times} for error, times in errors.most_common(_KINDS)],
         "discarded": {
             "allowed": [took for recorder in recorders for took in recorder.allowed_took],
             "others": [took for recorder in recorders for took in recorder.others_took],

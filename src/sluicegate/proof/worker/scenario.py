@@ -110,7 +110,7 @@ class Scenario:
                 try:
                     answer = self._target.call(step.verb, key, step.cost, recorder.unexpected)
                 except BaseException as error:  # noqa: BLE001 - a caller would have got it, whatever it is
-                    recorder.failed(error, self._clock.now() - start)
+                    recorder.failed(error)
                 recorder.record(start, self._clock.now(), step.verb, key, step.cost, answer=answer)
                 if step.pause:
                     self._clock.pause(step.pause)
@@ -135,7 +135,7 @@ class Scenario:
                 try:
                     answer = await self._target.call_async(step.verb, key, step.cost, recorder.unexpected)
                 except BaseException as error:  # noqa: BLE001 - as above; only the target can have cancelled it
-                    recorder.failed(error, self._clock.now() - start)
+                    recorder.failed(error)
                 recorder.record(start, self._clock.now(), step.verb, key, step.cost, answer=answer)
                 if step.pause:
                     await self._pause_async(step.pause)
