@@ -29,7 +29,7 @@ ROOMS |= {
 ROOMS["_cli"].add("__version__")
 
 # And in the proof kit each room may import those that stand before it.
-BASE = "text rubric requirement history growth facts target servers proxy faketime verdict judge"
+BASE = "text rubric requirement history stalls waits growth facts target servers proxy faketime verdict judge"
 REST = "worker child replies workers environment case cases report grading"
 KIT_ROOMS = [*BASE.split(), *REST.split()]
 

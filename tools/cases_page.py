@@ -60,7 +60,10 @@ DOES = {
     "performance/time/keys": "Times a decision among 10 to 8000 keys.",
     "performance/memory/limit": "Fills keys with N = 10 to 4000, and measures the memory of each.",
     "performance/memory/denied": "Measures the memory that 4000 denied requests leave in the process and on Redis.",
-    "performance/memory/requests": "Measures the memory that 24 more windows of one key leave (in real time: two).",
+    "performance/memory/requests": (
+        "Measures the memory that 24 more windows of one key leave. In real time: two, which must leave more than a "
+        "whole window takes."
+    ),
     "performance/memory/idle-keys": (
         "Calls for 3000 keys, then for five others for an hour (in real time: 4 T), and measures the memory."
     ),
@@ -83,7 +86,10 @@ DOES = {
         "Fills a key while the server's clock is a year ahead, sets the clock right, and keeps calling."
     ),
     "honesty/wait/enough": "Fills four keys in two steps, gets a wait at T / 2, and keeps calling past its end.",
-    "honesty/wait/not-too-long": "Does the same, and checks that no call is allowed before the wait ends.",
+    "honesty/wait/not-too-long": (
+        "Does the same, and checks that no call is allowed before the wait ends, less the time of the longest call of "
+        "the key until then: a remembered denial may be too long by that."
+    ),
     "honesty/wait/exact": (
         "With a manual clock, calls 1 µs before each of three waits ends (whole seconds: 1 s), then at its end."
     ),
@@ -101,7 +107,6 @@ COVERS = {
     "correctness/rate/steady": "Units that come back late, or in lumps: a bucket that is too slow.",
     "concurrency/processes/fleet": "Instances that agree while they are idle, but not while units come and go.",
     "resilience/clock/server-forward": "State that a step forward corrupts for good instead of letting it expire.",
-    "honesty/wait/not-too-long": "A wait that is always the window, or that is computed from the newest request.",
 }
 """The faults that a case catches if none is seeded for it."""
 

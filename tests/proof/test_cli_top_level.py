@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proof.targets import SEEDED
 from sluicegate import __version__
 from sluicegate._cli.main import SUBCOMMANDS
 from sluicegate.proof.history import History, Record
@@ -141,6 +142,15 @@ def closed_pipe(*arguments: object) -> subprocess.CompletedProcess[bytes]:
 def test_cases_ends_quietly_if_the_reader_of_its_output_is_gone(options: tuple[str, ...]):
     done = closed_pipe("cases", *options)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_grade_keeps_its_exit_code_and_writes_its_files_if_the_reader_of_its_output_is_gone(tmp_path: Path):
+    written = tmp_path / "report.json"
+    for name, code in (("correct_minimal.py:SlidingWindow", 0), ("one_too_many.py:OneTooMany", 1)):
+        done = closed_pipe("grade", SEEDED / name, "--case", "correctness/limit/one", "--json", written)
+        assert (done.returncode, done.stderr.strip()) == (code, b"")
+        assert json.loads(written.read_text())["target"].endswith(name)
 
 
 def test_judge_keeps_its_exit_code_if_the_reader_of_its_output_is_gone(history: Path):

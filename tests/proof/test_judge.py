@@ -256,7 +256,7 @@ def test_a_limiter_that_is_off_by_one_fails(limit: int, window: int, began: int)
 
 def test_half_a_million_records_are_judged_in_seconds():
     records = [at(n / 50_000, key=str(n % 20), took=0.005, allowed=n % 50 == 0) for n in range(500_000)]
-    began = time.monotonic()
+    began = time.process_time()  # not the time of a machine that does other work as well
     assert not over(records, 1000, 1)
     assert len(unjustified(records, 1001, 1)) == 490_000
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20

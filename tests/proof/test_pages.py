@@ -25,7 +25,7 @@ from sluicegate.proof.environment import GradeSettings
 from sluicegate.proof.facts import facts
 from sluicegate.proof.grading import choose, grade
 from sluicegate.proof.growth import Growth
-from sluicegate.proof.judge import judge, never_over, never_under
+from sluicegate.proof.judge import judge, never_over, never_under, over, unjustified
 from sluicegate.proof.report import CaseResult, Report, data
 from sluicegate.proof.rubric import RubricLine
 from sluicegate.proof.target import parse
@@ -213,10 +213,14 @@ def test_delays_never_fail_a_limiter_nor_pass_an_undecided_one(
 ):
     short, long = (History(limit, window, [pair[which] for pair in pairs]) for which in (0, 1))
     for before, after in zip(judge(short), judge(long), strict=True):
-        if before.verdict is not CaseVerdict.FAILED:
+        if before.verdict is CaseVerdict.PASSED:
             assert after.verdict is not CaseVerdict.FAILED
         if before.verdict is CaseVerdict.UNDECIDED:
-            assert after.verdict is CaseVerdict.UNDECIDED
+            assert after.verdict is not CaseVerdict.PASSED
+    if not over(short.records, limit, window):
+        assert not over(long.records, limit, window)
+    if not unjustified(short.records, limit, window):
+        assert never_under(long).verdict is not CaseVerdict.FAILED
 
 
 def test_a_fault_can_hide_in_long_intervals():

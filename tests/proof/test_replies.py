@@ -5,18 +5,23 @@ from __future__ import annotations
 import pytest
 
 from sluicegate.proof import replies
+from sluicegate.proof.history import Record
+from sluicegate.proof.stalls import Times
 from sluicegate.proof.workers import ScenarioResult
 
 _RECORD = [1.0, 2.0, "a", 1, True, None, None]
 
 
 def _reply(*record: object) -> dict[str, object]:
-    flags = {"loop_blocked": 0.0, "cut": False, "asynchronous": False}
-    return {"records": [list(record)], "peeks": [], "errors": [], "unexpected": {}, **flags}
+    flags = {"loop_blocked": 0.0, "paused": 0.0, "cut": False, "asynchronous": False}
+    took = {"allowed": [0.5], "others": []}
+    return {"records": [list(record)], "peeks": [], "errors": [], "unexpected": {}, "discarded": took, **flags}
 
 
 def test_a_record_is_read():
-    assert replies.scenario_result(_reply(*_RECORD)) == ScenarioResult([(1.0, 2.0, "a", 1, True, None, None)])
+    read = replies.scenario_result(_reply(*_RECORD))
+    assert read == ScenarioResult([Record(1.0, 2.0, "a", 1, True)], discarded=Times([0.5], []))
+    assert read.times == Times([1.0, 0.5], [])
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,10 @@ def test_a_record_with_an_invalid_field_is_rejected(field: int, value: object):
         {"cut": None},
         {"cut": 1},
         {"asynchronous": "yes"},
+        {"discarded": None},
+        {"discarded": {"allowed": []}},
+        {"discarded": {"allowed": [], "others": [None]}},
+        {"paused": None},
         {"loop_blocked": None},
         {"loop_blocked": -1.0},
         {"loop_blocked": float("nan")},

@@ -85,7 +85,6 @@ def test_nearly_every_case_has_a_seeded_fault():
         "concurrency/processes/fleet",
         "resilience/clock/server-forward",
         "resilience/clock/server-glitch",
-        "honesty/wait/not-too-long",
     }
 
 

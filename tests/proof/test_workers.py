@@ -18,7 +18,7 @@ from targets import SEEDED, written
 
 from sluicegate.proof.target import Target, parse
 from sluicegate.proof.worker import MOST
-from sluicegate.proof.workers import ScenarioResult, TargetFailed, Worker, call, keep_calling
+from sluicegate.proof.workers import ScenarioResult, TargetFailed, Worker, call, call_each, keep_calling
 
 PATIENCE = 1.5
 ANSWER = r" \(allow\(\) must answer at once, not wait\)"
@@ -624,3 +624,62 @@ def _runs(pid: int) -> bool:
 
 def _open_descriptors() -> int:
     return len(list(Path("/dev/fd").iterdir()))
+
+
+# Pauses and errors
+
+
+def test_a_worker_notes_for_how_long_the_machine_did_not_run_it(tmp_path: Path):
+    with _worker(written(tmp_path, _ALWAYS)) as worker:
+        worker.load(1, 1.0)
+        worker.start([keep_calling(0, 2, "a", pause=0.01)])
+        time.sleep(0.3)
+        os.kill(worker._child.pid, signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        time.sleep(0.3)
+        stopped = time.monotonic() - stopped_at
+        os.kill(worker._child.pid, signal.SIGCONT)
+        assert worker.result().paused > stopped - 0.05
+
+
+@pytest.mark.parametrize("prefix", ["", "async "], ids=["threads", "tasks"])
+def test_calls_that_raise_are_timed_whether_their_records_are_kept_or_not(tmp_path: Path, prefix: str):
+    target = written(
+        tmp_path,
+        f"""
+        import asyncio, time
+        class Limiter:
+            def __init__(self, limit, window): ...
+            {prefix}def allow(self, user_id):
+                {"await asyncio" if prefix else "time"}.sleep(float(user_id))
+                raise TimeoutError
+        """,
+    )
+    with _worker(target) as worker:
+        worker.load(1, 1.0)
+        for keep in (True, False):
+            result = worker.run([call_each(0, ["0.3", "0.2"])], keep=keep)
+            [error] = result.errors
+            assert min(result.times.others) >= 0.2
+            assert error.times == len(result.times.others) == 2
+
+
+def test_a_round_in_which_a_call_raises_is_not_timed(tmp_path: Path):
+    target = written(
+        tmp_path,
+        """
+        class Limiter:
+            def __init__(self, limit, window):
+                self.calls = 0
+            def allow(self, user_id):
+                self.calls += 1
+                if user_id == "always" or self.calls % 10 == 5:
+                    raise TimeoutError
+                return True
+        """,
+    )
+    with _worker(target) as worker:
+        worker.load(1, 1.0)
+        assert len(worker.time_calls(["a"], 4, 9)) in range(1, 9)
+        with pytest.raises(TargetFailed, match="the target raised TimeoutError"):
+            worker.time_calls(["always"], 4, 9)

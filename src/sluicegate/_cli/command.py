@@ -49,10 +49,13 @@ def stop(why: str) -> NoReturn:
     sys.exit(COULD_NOT_RUN)
 
 
-def echo(text: str) -> None:
-    """Print text. When the reader has closed the pipe, as ``head`` does, discard it and everything that follows."""
+def echo(text: str, *, color: bool | None = None) -> None:
+    """Print text; with ``color`` its colours stay in.
+
+    When the reader has closed the pipe, as ``head`` does, discard the text and everything that follows.
+    """
     try:
-        click.echo(text)
+        click.echo(text, color=color)
     except BrokenPipeError:
         # What is still buffered goes there as well, or the interpreter would complain about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sluicegate._cli.command import HELP_OPTIONS, Command, Seconds, stop
+from sluicegate._cli.command import HELP_OPTIONS, Command, Seconds, echo, stop
 from sluicegate.proof.case import Case
 from sluicegate.proof.environment import GradeSettings
 from sluicegate.proof.grading import CouldNotRun, OnResult, choose, grade
@@ -113,13 +113,16 @@ def main(
         except CouldNotRun as why:
             stop(str(why))
     report = replace(_with_relative_path(report), questions=questions)
-    terminal.render(report, console)
-    if left_out := len(choose(only, strict=True)) - len(wanted):
-        console.print(f"{counted(left_out, 'recommendation')} not run: --strict", highlight=False)
-    for file, text in files:
-        with file:
-            file.write(text(report))
-        console.print(f"written: {escape(plain(file.name))}", highlight=False)
+    # Printed at the end, in one piece: the files are written even if nobody reads the output any more.
+    with console.capture() as printed:
+        terminal.render(report, console)
+        if left_out := len(choose(only, strict=True)) - len(wanted):
+            console.print(f"{counted(left_out, 'recommendation')} not run: --strict", highlight=False)
+        for file, text in files:
+            with file:
+                file.write(text(report))
+            console.print(f"written: {escape(plain(file.name))}", highlight=False)
+    echo(printed.get().removesuffix("\n"), color=True)
     sys.exit(report.exit_code)
 
 

@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from sluicegate.proof.history import History, Record
+from sluicegate.proof.stalls import excused, times
 from sluicegate.proof.verdict import CaseVerdict, Finding
 
 
@@ -155,7 +156,7 @@ def never_over(history: History) -> Finding:
 def never_under(history: History) -> Finding:
     """Find out whether a request was denied although there was room for it.
 
-    It passes only if some denial was certainly right.
+    It passes only if some denial was certainly right. It fails only if some denial was wrong that no stall explains.
     """
     limit, window = history.limit, history.window
     denials = _owed_to_denials(history.records, limit, window)
@@ -163,12 +164,17 @@ def never_under(history: History) -> Finding:
         return Finding(CaseVerdict.UNDECIDED, "no request was denied, so no denial could be checked", history)
     wrong = [each for each in denials if each.answer]
     if wrong:
-        worst = min(wrong, key=lambda each: each.at_most)
+        certain = [each for each in _owed_to_denials(excused(history.records), limit, window) if each.answer]
+        shown = certain or wrong
+        worst = min(shown, key=lambda each: each.at_most)
         says = (
             f"{_shown(worst.record.key)} was denied {_cost(worst.record)}though its window held at most "
-            f"{worst.at_most} of {limit} units; {len(wrong)} of {len(denials)} denials were unjustified"
+            f"{worst.at_most} of {limit} units; {len(shown)} of {len(denials)} denials were unjustified"
         )
-        return Finding(CaseVerdict.FAILED, says, history, worst.record)
+        if certain:
+            return Finding(CaseVerdict.FAILED, says, history, worst.record)
+        says = f"{says}. But {times(history.records).stall}"
+        return Finding(CaseVerdict.UNDECIDED, says, history, worst.record)
     right = sum(each.answer is False for each in denials)
     says = f"{right} of {len(denials)} denials were certainly justified, and none certainly unjustified"
     return Finding(

@@ -21,6 +21,7 @@ class Proxy:
         hold: While true, no reply passes.
         replies: Pieces of replies received from the server so far; the number of round trips of a client that waits
             for each reply.
+        owing: Seconds for which the server has owed a reply so far, on any connection.
         port: The port it listens on, once entered.
     """
 
@@ -30,11 +31,14 @@ class Proxy:
         self.cut_reply = 0
         self.hold = False
         self.replies = 0
+        self.owing = 0.0
         self.port = 0
         self._upstream = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._owed: set[asyncio.StreamWriter] = set()  # those of the connections that wait for a reply
+        self._owed_since = 0.0
 
     @property
     def url(self) -> str:
@@ -78,7 +82,10 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
         self._writers |= {writer, up_writer}
-        await asyncio.gather(self._up(reader, up_writer), self._down(up_reader, writer), return_exceptions=True)
+        await asyncio.gather(
+            self._up(reader, up_writer), self._down(up_reader, writer, up_writer), return_exceptions=True
+        )
+        self._settle(up_writer)
         for each in (writer, up_writer):
             each.close()
             self._writers.discard(each)
@@ -86,14 +93,25 @@ class Proxy:
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             self.sent += data
+            if not self._owed:
+                self._owed_since = self._loop.time()
+            self._owed.add(writer)
             writer.write(data)
         writer.close()
 
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _settle(self, upstream: asyncio.StreamWriter) -> None:
+        if self._owed == {upstream}:
+            self.owing += self._loop.time() - self._owed_since
+        self._owed.discard(upstream)
+
+    async def _down(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: asyncio.StreamWriter
+    ) -> None:
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         passing = asyncio.create_task(self._pass(pieces, writer))
         while data := await reader.read(65536):
             self.replies += 1
+            self._settle(upstream)
             pieces.put_nowait((self._loop.time() + self.delay, data))
         pieces.put_nowait((0, b""))
         await passing

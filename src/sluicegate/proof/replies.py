@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluicegate.proof.history import Record
+from sluicegate.proof.stalls import Times, times
 
 
 class InvalidReply(ValueError):
@@ -17,7 +18,12 @@ class InvalidReply(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CallError:
-    """An exception that calls of the target raised: its type, its message, where, and how many calls raised it."""
+    """An exception that calls of the target raised.
+
+    Attributes:
+        type, message, where: Its type, its message, and the place in the code.
+        times: How many calls raised it.
+    """
 
     type: str
     message: str
@@ -45,7 +51,9 @@ class ScenarioResult:
         peeks: The answers of ``peek``.
         errors: The exceptions that calls raised; the records of those calls have no answer.
         unexpected: Answers of ``allow`` that were not a bool and numbers that ``wait`` returned, with their counts.
+        discarded: How long the calls took whose records were discarded.
         loop_blocked: The longest time in seconds that the event loop was blocked, if there is one.
+        paused: The longest time in seconds for which the worker did not run although nothing kept it.
         cut: Whether the target was so slow that some calls were not made.
         asynchronous: Whether its methods turned out to be awaitable, whatever they look like.
     """
@@ -57,6 +65,14 @@ class ScenarioResult:
     peeks: list[Record] = field(default_factory=list)
     cut: bool = False
     asynchronous: bool = False
+    discarded: Times = field(default=Times((), ()))
+    paused: float = 0.0
+
+    @property
+    def times(self) -> Times:
+        """How long the calls took, whether their records were kept or not."""
+        kept = times(self.records)
+        return Times([*kept.allowed, *self.discarded.allowed], [*kept.others, *self.discarded.others])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +154,8 @@ def scenario_result(fields: Mapping[str, Any]) -> ScenarioResult:
         [_record(each) for each in _list(fields, "peeks")],
         _flag(fields, "cut"),
         _flag(fields, "asynchronous"),
+        Times(*([_span(took) for took in _list(_mapping(fields, "discarded"), name)] for name in Times._fields)),
+        _span(fields.get("paused")),
     )
 
 

@@ -132,6 +132,7 @@ SEEDED_FAULTS = [
     SeededFault("wait_window.py:WaitWindow", "honesty/wait/exact", also=("honesty/wait/not-too-long",)),
     SeededFault("wait_newest.py:WaitNewest", "honesty/wait/exact", also=("honesty/wait/not-too-long",)),
     SeededFault("wait_of_one.py:WaitOfOne", "honesty/wait/cost"),
+    SeededFault("wait_remembered.py:WaitRemembered", "honesty/wait/not-too-long"),
     SeededFault("remaining_before.py:RemainingBefore", "honesty/remaining/true"),
     SeededFault("peek_charges.py:PeekCharges", "honesty/peek/free"),
     # Services

@@ -2,9 +2,10 @@
 
 After a denial with a wait, the same request cannot be allowed before the wait is over: other requests can only postpone
 it. So until its sending time plus the wait the answer is known. It is remembered only if each policy that denied had
-nothing left. The wait that is returned counts from the time of the reply. For a request of one unit that is exact, as
-nobody can have taken a unit meanwhile. (Of several units some may have come back, and others may have taken them: then
-the wait is the shortest possible.) Long keys are not remembered, so the memory is bounded in bytes, too.
+nothing left. The wait that is returned counts from the time of the reply, as nobody knows when during the call the
+server decided. So for a request of one unit it is never too short, and too long by at most that round trip. (Of several
+units some may have come back, and others may have taken them: then the wait is the shortest possible.) Long keys are
+not remembered, so the memory is bounded in bytes, too.
 
 Giving units back ends it. This process does so inside `forgetting`: no denial that was sent before is returned after.
 Changes elsewhere (another process, lost data, a step of the server's clock, a token bucket that is also used with a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import failure_if_raised, limit_kept, undecided_if_cut
+from sluicegate.proof.cases.evidence import failure_if_raised, limit_kept, twice, undecided_if_cut, unless_paused
 from sluicegate.proof.environment import Environment
 from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.rubric import RubricLine
@@ -141,16 +141,28 @@ def keys_apart(env: Environment) -> Finding:
     proxy.delay = delay
     alone = worker.run([call(0, keys[0], times)], lasts=5)
     # Measured twice, and the better one counts: a busy machine delays calls as well, but hardly both times.
-    together = min((worker.run(*rush, lasts=number * times) for _ in range(2)), key=_took)
+    measured = []
+    for _ in range(2):
+        before = proxy.owing
+        together = worker.run(*rush, lasts=number * times)
+        measured.append((_took(together), together, max(proxy.owing - before, together.paused)))
+    all_, together, stalled = min(measured, key=lambda each: each[0])
     failure = failure_if_raised(alone, together) or undecided_if_cut(alone, together)
     if failure:
         return failure
-    one, all_ = _took(alone), _took(together)
+    one = _took(alone)
     history = env.history(together, limit=1000, window=_LONG)
     says = f"{times} calls for one key took {one:.3f} s, and {times} for each of {number} keys at once {all_:.3f} s"
-    # If the keys waited for each other, all of them would take `number` times as long as one.
-    share = (all_ / one - 1) / (number - 1)
-    verdict = CaseVerdict.PASSED if share < 0.25 else CaseVerdict.FAILED if share > 0.6 else CaseVerdict.UNDECIDED
+
+    def share(took: float) -> float:
+        # If the keys waited for each other, all of them would take `number` times as long as one: a share of 1.
+        return (took / one - 1) / (number - 1)
+
+    # Time that the store or the machine took is no evidence against the target.
+    held_up = share(all_ - stalled) > 0.6
+    verdict = CaseVerdict.PASSED if share(all_) < 0.25 else CaseVerdict.FAILED if held_up else CaseVerdict.UNDECIDED
+    if verdict is CaseVerdict.UNDECIDED:
+        says = f"{says}; for {stalled:.3f} s of that the store owed an answer, or the machine did not run the target"
     return Finding(verdict, says, history, figures={"one_key_seconds": one, "all_keys_seconds": all_})
 
 
@@ -179,7 +191,7 @@ def loop_is_free(env: Environment) -> Finding:
     loop_blocked = min(each.loop_blocked for each in results)
     says = f"with a store that answers after {delay} s the event loop was blocked for up to {loop_blocked:.3f} s"
     # Tasks that are ready at once block it one after the other, each for a whole answer.
-    held_up = loop_blocked > 1.5 * delay
+    held_up = all(each.loop_blocked - each.paused > 1.5 * delay for each in results)
     verdict = (
         CaseVerdict.FAILED if held_up else CaseVerdict.PASSED if loop_blocked < 0.5 * delay else CaseVerdict.UNDECIDED
     )
@@ -200,6 +212,10 @@ def loop_is_free(env: Environment) -> Finding:
     timed=True,
 )
 def waits_apart(env: Environment) -> Finding:
+    return twice(lambda: _waits_apart(env))
+
+
+def _waits_apart(env: Environment) -> Finding:
     limit, window = 2, 2.0
     waiting, other = env.keys(2)
     worker = env.worker(limit=limit, window=window)
@@ -221,4 +237,5 @@ def waits_apart(env: Environment) -> Finding:
         return Finding(CaseVerdict.UNDECIDED, says)
     held_up = slowest.end > waits.end - 0.1
     verdict = CaseVerdict.FAILED if held_up else CaseVerdict.PASSED if took < window / 4 else CaseVerdict.UNDECIDED
-    return Finding(verdict, says, env.history(result, limit=limit, window=window), slowest)
+    finding = Finding(verdict, says, env.history(result, limit=limit, window=window), slowest)
+    return unless_paused(finding, result, for_=window / 4)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.judge import never_over, never_under, owed
+from sluicegate.proof.stalls import Times, excused
 from sluicegate.proof.verdict import CaseVerdict, Finding
 from sluicegate.proof.workers import ScenarioResult, Step
 
@@ -18,9 +20,55 @@ def worst(*findings: Finding) -> Finding:
 
 
 def failure_if_raised(*results: ScenarioResult) -> Finding | None:
-    """Return a failure if any call raised; else None."""
+    """Return a failure if any call raised, undecided if a stall explains all that did; None if none did."""
     errors = [error for each in results for error in each.errors]
-    return Finding(CaseVerdict.FAILED, f"a call raised {errors[0]}") if errors else None
+    if not errors:
+        return None
+    finding = Finding(CaseVerdict.FAILED, f"a call raised {errors[0]}")
+    records = [record for each in results for record in each.records]
+    pairs = [pair for pair in zip(records, excused(records), strict=True) if pair[0].allowed is None]
+    # Quick ones count as well: calls may share a call to the store, and the last to join it raises soon after it did.
+    certain = any(before is after for before, after in pairs)
+    return finding if certain else unless_stalled(finding, *results)
+
+
+def unless_raised(finding: Finding, *results: ScenarioResult) -> Finding:
+    """Return the finding, or that calls raised if that is as bad for the target or worse."""
+    raised = failure_if_raised(*results)
+    return worst(raised, finding) if raised else finding
+
+
+def unless_stalled(finding: Finding, *results: ScenarioResult) -> Finding:
+    """Return a failure as undecided if the target or its store stalled meanwhile; else the finding itself."""
+    return _but(finding, _times(results).stall)
+
+
+def unless_paused(finding: Finding, *results: ScenarioResult, for_: float) -> Finding:
+    """Return a failure as undecided if the machine paused for so many seconds; else the finding itself."""
+    paused = max(each.paused for each in results)
+    return _but(finding, f"the machine did not run the target for {paused:.2f} s" if paused >= for_ else "")
+
+
+def _but(finding: Finding, why: str) -> Finding:
+    if finding.verdict is not CaseVerdict.FAILED or not why:
+        return finding
+    return replace(finding, verdict=CaseVerdict.UNDECIDED, says=f"{finding.says}. But {why}")
+
+
+def twice(measure: Callable[[], Finding]) -> Finding:
+    """Measure again after a failure: noise, and memory allocated once for all keys, hardly shows a second time."""
+    finding = measure()
+    if finding.verdict is not CaseVerdict.FAILED:
+        return finding
+    again = measure()
+    if again.verdict is CaseVerdict.FAILED:
+        return again
+    return replace(again, verdict=CaseVerdict.UNDECIDED, says=f"{again.says}; but the time before: {finding.says}")
+
+
+def _times(results: Sequence[ScenarioResult]) -> Times:
+    each = [result.times for result in results]
+    return Times([took for times in each for took in times.allowed], [took for times in each for took in times.others])
 
 
 def undecided_if_cut(*results: ScenarioResult) -> Finding | None:
@@ -36,7 +84,7 @@ def limit_kept(history: History, *results: ScenarioResult) -> Finding:
 
 def limit_not_exceeded(history: History, *results: ScenarioResult) -> Finding:
     """Check that the limit was reached but never exceeded, and that no call raised."""
-    return failure_if_raised(*results) or never_over(history)
+    return unless_raised(never_over(history), *results)
 
 
 def answers_exact(history: History, *results: ScenarioResult, denied: int, says: str) -> Finding:
@@ -49,13 +97,14 @@ def answers_exact(history: History, *results: ScenarioResult, denied: int, says:
             undecided, as the fault it is there to catch was not tried.
         says: The text of the finding if all answers are right.
     """
-    failure = failure_if_raised(*results)
+    failure, over = failure_if_raised(*results), never_over(history)
     if failure:
-        return failure
-    for finding in (never_over(history), never_under(history)):
-        if finding.verdict is CaseVerdict.FAILED:
-            return finding
+        return worst(failure, over)
+    if over.verdict is CaseVerdict.FAILED:
+        return over
     answers = owed(history.records, history.limit, history.window)
+    if any(each.answer and each.record.allowed is False for each in answers):
+        return never_under(history)
     open_ = sum(each.answer is None for each in answers)
     if open_:
         why = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import takewhile
 
 from sluicegate.proof.case import case
 from sluicegate.proof.cases.evidence import answers_exact, failure_if_raised
@@ -12,7 +13,9 @@ from sluicegate.proof.environment import Environment
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.rubric import RubricLine
+from sluicegate.proof.stalls import excused, times
 from sluicegate.proof.verdict import CaseVerdict, Finding
+from sluicegate.proof.waits import Wait, waits
 from sluicegate.proof.workers import ScenarioResult, Step, Worker, call, keep_calling
 
 _LONG = 60.0
@@ -21,33 +24,7 @@ _LONG = 60.0
 # Waits
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """A wait that a denial reported, and the answers to the calls that followed without a pause.
-
-    Attributes:
-        record: The denial.
-        seconds: The wait that it reported.
-        retries: The calls after it, up to the first that was allowed: until then no one took a unit.
-    """
-
-    record: Record
-    seconds: float
-    retries: Sequence[Record]
-
-    @property
-    def broken(self) -> Record | None:
-        """A call that was denied although the wait had certainly ended."""
-        ends_by = self.record.end + self.seconds + 1e-6
-        return next((r for r in self.retries if r.allowed is False and r.start >= ends_by), None)
-
-    @property
-    def allowed(self) -> Record | None:
-        """The first call that was allowed; the true wait had ended by then."""
-        return self.retries[-1] if self.retries and self.retries[-1].allowed else None
-
-
-def _collect_waits(env: Environment) -> tuple[History, ScenarioResult, list[_Wait]]:
+def _collect_waits(env: Environment) -> tuple[History, ScenarioResult, list[Wait]]:
     """Fill keys step by step, get one denial with its wait, and keep calling until a call is allowed."""
     window = max(env.window, 3.0) if Requirement.CONSTRUCTOR in env.survey.met else env.window
     pause, clients = min(window / 150, 0.1), []
@@ -59,16 +36,17 @@ def _collect_waits(env: Environment) -> tuple[History, ScenarioResult, list[_Wai
         clients.append([*fill, call(denied_at, key, verb="take"), retries])
     result = env.worker(window=window).run(*clients)
     history = env.history(result, window=window)
-    waits = []
-    for client in clients:
-        mine = [record for record in history.records if record.key == client[0].keys[0]]
-        if len(mine) < env.limit + 2:
-            continue
-        denied, later = mine[env.limit + 1], mine[env.limit + 2 :]
-        if denied.allowed is False and denied.retry_after is not None:
-            until = next((n for n, record in enumerate(later, 1) if record.allowed), len(later))
-            waits.append(_Wait(denied, denied.retry_after, later[:until]))
-    return history, result, waits
+    return history, result, waits(history.records, env.limit + 1)
+
+
+def _failure(env: Environment, history: History, found: Callable[[Sequence[Wait]], Finding | None]) -> Finding | None:
+    """Return what is found wrong with the waits; undecided if it is not found without the answers of a stall."""
+    failure = found(waits(history.records, env.limit + 1))
+    if failure is None:
+        return None
+    certain = found(waits(excused(history.records), env.limit + 1))
+    says = f"{failure.says}. But {times(history.records).stall}"
+    return certain or replace(failure, verdict=CaseVerdict.UNDECIDED, says=says)
 
 
 def _without_waits(result: ScenarioResult) -> Finding:
@@ -82,21 +60,28 @@ def _without_waits(result: ScenarioResult) -> Finding:
     Requirement.REPORTS_WAIT,
 )
 def enough(env: Environment) -> Finding:
-    history, result, waits = _collect_waits(env)
-    if not waits:
+    history, result, reported = _collect_waits(env)
+    if not reported:
         return _without_waits(result)
-    for wait in waits:
-        if wait.broken:
-            after = wait.broken.start - wait.record.end
-            says = f"the reported wait was {wait.seconds:g} s, but after {after:.3f} s the request was denied again"
-            return Finding(CaseVerdict.FAILED, says, history, wait.broken)
-    if not all(wait.allowed for wait in waits):
+
+    def too_short(reported: Sequence[Wait]) -> Finding | None:
+        for wait in reported:
+            if wait.broken:
+                after = wait.broken.start - wait.record.end
+                says = f"the reported wait was {wait.seconds:g} s, but after {after:.3f} s the request was denied again"
+                return Finding(CaseVerdict.FAILED, says, history, wait.broken)
+        return None
+
+    failure = _failure(env, history, too_short)
+    if failure:
+        return failure
+    if not all(wait.allowed for wait in reported):
         return failure_if_raised(result) or Finding(
             CaseVerdict.UNDECIDED, "some waits did not end before the scenario did", history
         )
-    shortest, longest = min(wait.seconds for wait in waits), max(wait.seconds for wait in waits)
-    says = f"{len(waits)} waits, of {shortest:g} to {longest:g} s, none too short"
-    return Finding(CaseVerdict.PASSED, says, history, waits[-1].record)
+    shortest, longest = min(wait.seconds for wait in reported), max(wait.seconds for wait in reported)
+    says = f"{len(reported)} waits, of {shortest:g} to {longest:g} s, none too short"
+    return Finding(CaseVerdict.PASSED, says, history, reported[-1].record)
 
 
 @case(
@@ -106,25 +91,36 @@ def enough(env: Environment) -> Finding:
     Requirement.REPORTS_WAIT,
 )
 def not_too_long(env: Environment) -> Finding:
-    history, result, waits = _collect_waits(env)
-    if not waits:
+    """Allow for the longest call of the key before: a remembered denial is known only from when its reply arrived."""
+    history, result, reported = _collect_waits(env)
+    if not reported:
         return _without_waits(result)
     # Retry-After holds whole seconds, or a date, which has whole seconds as well.
-    resolution = 1.0 if Requirement.HTTP in env.survey.met or _whole(wait.seconds for wait in waits) else 0.001
-    gaps = []
-    for wait in waits:
-        if wait.allowed is None:
-            continue
-        after = wait.allowed.end - wait.record.start
-        if wait.seconds > after + resolution:
-            says = f"the reported wait was {wait.seconds:g} s, but after {after:.3f} s the request was allowed"
-            return Finding(CaseVerdict.FAILED, says, history, wait.allowed)
-        gaps.append(wait.allowed.end - (wait.retries[-2] if len(wait.retries) > 1 else wait.record).start)
-    if len(gaps) < len(waits) or max(gaps) > 0.25:
+    resolution = 1.0 if Requirement.HTTP in env.survey.met or _whole(wait.seconds for wait in reported) else 0.001
+
+    def too_long(reported: Sequence[Wait]) -> Finding | None:
+        for wait in reported:
+            if wait.allowed and wait.too_long(resolution):
+                says = (
+                    f"the reported wait was {wait.seconds:g} s, but after {wait.allowed.end - wait.record.start:.3f} s "
+                    f"the request was allowed; no call before took longer than {wait.longest:.3f} s"
+                )
+                return Finding(CaseVerdict.FAILED, says, history, wait.allowed)
+        return None
+
+    failure = _failure(env, history, too_long)
+    if failure:
+        return failure
+    gaps = [
+        wait.allowed.end - (wait.retries[-2] if len(wait.retries) > 1 else wait.record).start
+        for wait in reported
+        if wait.allowed
+    ]
+    if len(gaps) < len(reported) or max(gaps) > 0.25:
         return failure_if_raised(result) or Finding(
             CaseVerdict.UNDECIDED, "the calls came too far apart to tell when some waits ended", history
         )
-    return Finding(CaseVerdict.PASSED, f"{len(waits)} waits, none too long", history, waits[-1].record)
+    return Finding(CaseVerdict.PASSED, f"{len(reported)} waits, none too long", history, reported[-1].record)
 
 
 def _whole(waits: Iterable[float]) -> bool:
@@ -230,7 +226,8 @@ def header(env: Environment) -> Finding:
 def remaining(env: Environment) -> Finding:
     result = env.worker(window=_LONG).run([call(0, env.key(), env.limit + 2, verb="take")])
     history = env.history(result, window=_LONG)
-    for number, record in enumerate(history.records, 1):
+    certain = takewhile(lambda record: record.allowed is not None, excused(history.records))
+    for number, record in enumerate(certain, 1):
         left = max(0, env.limit - number)
         if record.remaining is not None and record.remaining != left:
             says = f"after {number} requests the reported remaining units were {record.remaining}; expected {left}"

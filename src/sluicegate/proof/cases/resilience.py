@@ -6,12 +6,22 @@ import time
 from collections.abc import Callable
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import answers_exact, failure_if_raised, limit_kept, limit_not_exceeded, worst
+from sluicegate.proof.cases.evidence import (
+    answers_exact,
+    failure_if_raised,
+    limit_kept,
+    limit_not_exceeded,
+    unless_paused,
+    unless_raised,
+    unless_stalled,
+    worst,
+)
 from sluicegate.proof.environment import Environment
 from sluicegate.proof.history import History, Record
-from sluicegate.proof.judge import never_over, never_under
+from sluicegate.proof.judge import never_over, never_under, unjustified
 from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.rubric import RubricLine
+from sluicegate.proof.stalls import excused
 from sluicegate.proof.verdict import CaseVerdict, Finding
 from sluicegate.proof.workers import ScenarioResult, Worker, call, keep_calling, soon
 
@@ -106,7 +116,10 @@ def restart(env: Environment) -> Finding:
         return Finding(CaseVerdict.PASSED, f"answers again after the restart; {failed} calls failed at first", history)
     errors = f": {after.errors[-1]}" if after.errors else ""
     says = f"{within:g} s after the restart {sum(not r.allowed for r in last)} of 5 calls were not allowed{errors}"
-    return Finding(CaseVerdict.FAILED, says, history, last[-1])
+    finding = Finding(CaseVerdict.FAILED, says, history, last[-1])
+    allowed = [record for record in after.records if record.allowed]
+    # If it had recovered, a stall of its last calls may have kept it from showing that.
+    return unless_stalled(finding, ScenarioResult([*allowed, *last])) if allowed else finding
 
 
 # Outages
@@ -159,13 +172,9 @@ def _outage(env: Environment, begin: Callable[[], None]) -> Finding:
     elif _took(slowest) <= 3 * env.deadline and min(map(_took, result.records)) <= env.deadline:
         # Some were in time: the machine may have been the reason that the others were late.
         return Finding(CaseVerdict.UNDECIDED, says, history, slowest, figures=figures)
-    return Finding(
-        CaseVerdict.FAILED,
-        f"{says}; expected True or False within {env.deadline:g} s",
-        history,
-        slowest,
-        figures=figures,
-    )
+    says = f"{says}; expected True or False within {env.deadline:g} s"
+    failure = Finding(CaseVerdict.FAILED, says, history, slowest, figures=figures)
+    return failure if len(answered) < len(result.records) else unless_paused(failure, result, for_=env.deadline)
 
 
 def _took(record: Record) -> float:
@@ -190,9 +199,11 @@ def reply_lost(env: Environment) -> Finding:
         results.append(worker.run([call(0, key)], lasts=15))
     results.append(worker.run([call(0, key, limit)], lasts=15))
     history = env.history(*results, limit=limit, window=_LONG)
-    under, over = never_under(history), never_over(history)
-    if CaseVerdict.FAILED in (under.verdict, over.verdict):
-        return worst(under, over)
+    over = never_over(history)
+    if over.verdict is CaseVerdict.FAILED:
+        return over
+    if unjustified(history.records, history.limit, history.window):
+        return never_under(history)
     # Each lost call may have been charged once, so no denial is certainly right. If one was charged twice, a denial is
     # certainly wrong.
     taken = sum(record.allowed is True for record in history.records)
@@ -287,7 +298,7 @@ def server_back(env: Environment) -> Finding:
 def server_forward(env: Environment) -> Finding:
     history, result = _stepped(env, 30.0)
     twice = History(2 * history.limit, history.window, history.records, history.about)
-    finding = failure_if_raised(result) or never_over(twice)
+    finding = unless_raised(never_over(twice), result)
     # Here the fullest window need not be full: a limiter does not have to allow a second limit.
     if finding.verdict is CaseVerdict.UNDECIDED and any(record.allowed is False for record in history.records):
         return Finding(CaseVerdict.PASSED, finding.says, history, finding.at)
@@ -308,11 +319,17 @@ def server_glitch(env: Environment) -> Finding:
     server.step(_YEAR)
     filled = worker.run([call(0, key, env.limit + 1)])
     server.step(0.0)
+    back_at = time.monotonic()
     after = worker.run([keep_calling(0, 2.2 * window, key, pause=window / 50)])
     history = env.history(filled, after, window=window, save=False)
     free = [record for record in after.records if record.allowed]
     if free:
         since = free[0].start - filled.records[-1].end
         return Finding(CaseVerdict.PASSED, f"allowed again {since:.2f} s after the glitch", history, free[0])
-    says = f"still denied {after.records[-1].end - filled.records[-1].end:.2f} s after the glitch"
-    return failure_if_raised(filled, after) or Finding(CaseVerdict.FAILED, says, history, after.records[-1])
+    raised = failure_if_raised(filled, after)
+    late = [r for r in excused(after.records) if r.allowed is False and r.start >= back_at + 2 * window]
+    if raised or not late:
+        says = "no call was answered in time when two windows had passed"
+        return raised or Finding(CaseVerdict.UNDECIDED, says, history)
+    says = f"still denied {late[-1].start - back_at:.2f} s after the glitch"
+    return Finding(CaseVerdict.FAILED, says, history, late[-1])

@@ -12,7 +12,8 @@ reply. A command has a number ``n``, which its reply repeats, the name ``do``, a
                 manual), wall (seconds by which the wall clock is off), memory (MiB), trace, asynchronous (known to be)
                 -> abilities
     run         clients, start_at, end_at (no call is made after it), preempt, keep -> records, peeks, errors,
-                unexpected, loop_blocked, cut (whether calls were left out at the end), asynchronous (found to be)
+                unexpected, discarded (the seconds of each call without a record), loop_blocked, paused, cut (whether
+                calls were left out at the end), asynchronous (found to be)
     time_calls  keys, times, rounds, within (seconds after which it stops) -> rounds: the mean seconds of a call in each
     advance     seconds to advance a manual clock by -> nothing more
     wall        seconds by which the wall clock is off from now on -> nothing more

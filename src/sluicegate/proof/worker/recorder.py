@@ -1,6 +1,7 @@
 """`Recorder`: the answers that one client got. Each client has its own, so that no two threads write to one list."""
 
 import math
+from array import array
 from collections import Counter
 from typing import TypeVar
 
@@ -19,13 +20,15 @@ class Recorder:
     """The records of one client, those of ``peek`` apart, and the errors and unexpected answers it got.
 
     Args:
-        keep: False to discard the records.
+        keep: False to discard the records, and keep only how long each call took.
     """
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
         self.records: list[RecordFields] = []
         self.peeks: list[RecordFields] = []
+        # As plain numbers, for objects would be seen when the memory of the target is measured.
+        self.allowed_took, self.others_took = array("d"), array("d")
         self.errors: Counter[ErrorDescription] = Counter()
         self.unexpected_answers: Counter[str] = Counter()
 
@@ -36,6 +39,7 @@ class Recorder:
     def record(self, start: float, end: float, verb: str, key: str, cost: int, *, answer: Answer | None) -> None:
         """Record one answer; None if the call raised."""
         if not self._keep:
+            (self.allowed_took if answer is not None and answer.allowed else self.others_took).append(end - start)
             return
         records = self.peeks if verb == "peek" else self.records
         if answer is None:
@@ -63,6 +67,10 @@ def reply(recorders: list[Recorder]) -> dict[str, object]:
         "records": [record for recorder in recorders for record in recorder.records],
         "peeks": [record for recorder in recorders for record in recorder.peeks],
         "errors": [{**error._asdict(), "times": times} for error, times in errors.most_common(_KINDS)],
+        "discarded": {
+            "allowed": [took for recorder in recorders for took in recorder.allowed_took],
+            "others": [took for recorder in recorders for took in recorder.others_took],
+        },
         "unexpected": dict(unexpected.most_common(_KINDS)),
     }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .clocks import TargetClock, true_monotonic
+from .heartbeat import Heartbeat
 from .loaded_target import LoadedTarget
 from .preemption import preempted_threads
 from .recorder import Recorder, reply
@@ -61,6 +62,22 @@ class Scenario:
 
     def run(self) -> dict[str, object]:
         """Make all calls and return the fields of the reply."""
+        if self._clock.manual:
+            paused = 0.0
+            self._all_clients()
+        else:
+            with Heartbeat() as heartbeat:
+                self._all_clients()
+            paused = heartbeat.late
+        return {
+            **reply([recorder for _, recorder in self._clients]),
+            "loop_blocked": self._loop_blocked,
+            "paused": paused,
+            "cut": self._cut,
+            "asynchronous": self._target.asynchronous,
+        }
+
+    def _all_clients(self) -> None:
         if self._target.asynchronous:
             self._target.run(self._tasks())
         elif self._clock.manual or len(self._clients) == 1:
@@ -68,12 +85,6 @@ class Scenario:
                 self._run_client(client, recorder)
         else:
             self._threads()
-        return {
-            **reply([recorder for _, recorder in self._clients]),
-            "loop_blocked": self._loop_blocked,
-            "cut": self._cut,
-            "asynchronous": self._target.asynchronous,
-        }
 
     def _threads(self) -> None:
         threads = [threading.Thread(target=self._guarded, args=each, daemon=True) for each in self._clients]
