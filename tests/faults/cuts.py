@@ -66,7 +66,7 @@ class Cuts(Proxy):
             writer.write(data)
         writer.close()
 
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             self.replies += 1
             if self.delay:

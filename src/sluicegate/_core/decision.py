@@ -70,9 +70,9 @@ class Decision(_WithParts):  # noqa: PLW1641 - the dataclass makes the hash
         remaining: Units that could still be taken from it now, never negative.
         retry_after: Seconds until the same request could be allowed: 0.0 when it was, ``math.inf`` when it never can
             be (its cost is above the burst, of most policies the limit; or the key's limit is 0). Exact: denied a
-            microsecond before it ends, allowed when it ends, if nobody else took the unit and the clock did not step. With
-            the source ``denial-cache`` it is never too short, and too long by at most the round trip of the remembered
-            call.
+            microsecond before it ends, allowed when it ends, if nobody else took the unit and the clock did not step.
+            With the source ``denial-cache`` it is never too short, and too long by at most the round trip of the
+            remembered call.
         reset_after: Seconds until the key is idle and the whole burst is back; 0.0 if it is.
         source: Where the answer came from: ``store``; ``denial-cache`` if the store remembered the denial and did not
             call its server; ``bypass`` if the request is not limited: the key is exempt, or the limiter is off;

@@ -64,7 +64,7 @@ class Proxy:
         self._call(self._drop())
 
     def _call(self, coroutine: Coroutine[object, object, _Result]) -> _Result:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _drop(self) -> None:
         for writer in list(self._writers):
