@@ -238,6 +238,7 @@ class AsyncRedisStore(Body):
         clients.check_is_real("redis.asyncio.Redis", client)
         self._client: redis.asyncio.Redis = client
         self._owned = False
+        self._finalizer: finalize[..., AsyncRedisStore] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pipelines: dict[Node, AsyncPipeline] = {}
 
@@ -367,7 +368,10 @@ class AsyncRedisStore(Body):
         self._pipelines = {}
         if self._owned:
             # The loop refers to an open connection, and the connection to its pipeline: neither is ever collected.
-            finalize(self, _abandon, loop, self._pipelines).atexit = False
+            if self._finalizer is not None:
+                self._finalizer.detach()  # it holds the pipelines of the loop before
+            self._finalizer = finalize(self, _abandon, loop, self._pipelines)
+            self._finalizer.atexit = False
 
     async def __aenter__(self) -> Self:
         return self
