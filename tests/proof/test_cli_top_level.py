@@ -95,7 +95,7 @@ def test_judge_loads_only_the_judge(history: Path):
     names = loaded("judge", history, "--limit", 2, "--help")
     assert names & set(EXTRA) == {"click"}
     kit = {name.removeprefix("sluicegate.proof.") for name in names if name.startswith("sluicegate.proof.")}
-    assert kit == {"growth", "history", "judge", "text", "verdict"}
+    assert kit == {"growth", "history", "judge", "stalls", "text", "verdict"}
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
