@@ -107,6 +107,7 @@ def test_a_file_that_cannot_be_parsed_has_no_facts(tmp_path: Path, name: str):
     assert counted(tmp_path, HOSTILE[name]) is None
 
 
+@pytest.mark.slow
 def test_long_strings_and_many_functions_do_not_take_long(tmp_path: Path):
     found = counted(tmp_path, 'f"""' + "{a}\n" * 100_000 + '"""\n' + "def f():\n  pass\n" * 20_000)
     assert found and found.functions == 20_000

@@ -254,6 +254,7 @@ def test_a_limiter_that_is_off_by_one_fails(limit: int, window: int, began: int)
     assert unjustified(limited(demand, limit, window), limit + 1, window)
 
 
+@pytest.mark.slow
 def test_half_a_million_records_are_judged_in_seconds():
     records = [at(n / 50_000, key=str(n % 20), took=0.005, allowed=n % 50 == 0) for n in range(500_000)]
     began = time.process_time()  # not the time of a machine that does other work as well

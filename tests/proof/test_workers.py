@@ -277,12 +277,12 @@ def test_small_objects_can_exhaust_the_memory_limit_as_well(tmp_path: Path):
     target = written(
         tmp_path,
         """
-        kept = []
+        kept = []  # of short lists: the large block of a long one would be refused while there is still room
         class Limiter:
             def __init__(self, limit, window): ...
             def allow(self, user_id):
                 while True:
-                    kept.append(str(len(kept)) * 10)
+                    kept.append([str(len(kept)) * 10 for _ in range(100)])
         """,
     )
     with _worker(target, memory=128, patience=20) as worker:

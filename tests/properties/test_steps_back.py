@@ -118,12 +118,14 @@ def hold_to_real_time(harness: Harness, name: str, data) -> None:
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @_MANY
 @given(data=st.data())
+@pytest.mark.slow
 def test_in_no_window_of_real_time_is_more_than_the_worst_case_allowed_whatever_the_steps_back(name: str, data):
     hold_to_real_time(Harness("memory"), name, data)
 
 
 @pytest.mark.parametrize("name", algorithms.BY_NAME)
 @given(data=st.data())
+@pytest.mark.slow
 def test_on_a_server_it_is_the_same(server: servers.Server, name: str, data):
     with servers.own_prefix(server) as prefix:
         harness = Harness("redis", client=server.client, prefix=prefix)

@@ -394,6 +394,7 @@ with RedisStore.from_url(url, prefix=prefix, timeout=30) as store:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("years", [10, -10])
 def test_a_caller_whose_host_is_ten_years_off_gets_right_decisions(server: servers.Server, prefix: str, years: int):
     if why_not():

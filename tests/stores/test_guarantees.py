@@ -92,6 +92,7 @@ def test_g2_with_buckets_a_unit_is_held_at_most_a_bucket_longer(harness: Harness
     assert limiter.allow("a", 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [10, 25, 100])
 def test_g2_steady_demand_is_allowed_its_full_rate_for_ten_minutes(harness: Harness, limit: int):
     limiter = harness.limiter(SlidingWindow(limit, window=10))

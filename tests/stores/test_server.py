@@ -216,6 +216,7 @@ def test_10_000_requests_in_a_window_take_at_most_24_bytes_each_and_a_sorted_set
     assert driven.client.memory_usage(rival, samples=0) / 10_000 >= 3 * max(sizes)
 
 
+@pytest.mark.slow
 def test_a_million_a_day_in_600_buckets_takes_less_than_10_kilobytes(driven: Harness):
     limiter = driven.limiter(SlidingWindow(10**6, window=86400, buckets=600))
     sizes = []

@@ -12,6 +12,8 @@ import pytest
 import browser as browsers
 from sluicegate.proof.report.html import page
 
+pytestmark = pytest.mark.slow
+
 ARGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
     "--disable-component-update", "--disable-sync",

@@ -15,6 +15,7 @@ from . import PIPES_CLOSED
 from .bounds import limit_memory, raise_memory_limit
 from .clocks import TargetClock
 from .descriptions import Unusable, describe_error
+from .heartbeat import Heartbeat
 from .loaded_target import LoadedTarget
 from .measure import time_calls, trace_memory, traced_bytes
 from .scenario import Scenario
@@ -27,6 +28,7 @@ class Commands:
 
     def __init__(self) -> None:
         self._clock = TargetClock()
+        self._heartbeat = Heartbeat()
         self._loaded: LoadedTarget | None = None
         self._own_threads = threading.active_count()
 
@@ -58,7 +60,7 @@ class Commands:
         return {"abilities": self._loaded.abilities()}
 
     def run(self, **how: Any) -> Reply:
-        return Scenario(self._target, self._clock, **how).run()
+        return Scenario(self._target, self._clock, self._heartbeat, **how).run()
 
     def time_calls(self, *, keys: Sequence[str], times: int, rounds: int, within: float) -> Reply:
         return {"rounds": time_calls(self._target, keys, times, rounds, within)}

@@ -45,6 +45,7 @@ class Scenario:
         self,
         target: LoadedTarget,
         clock: TargetClock,
+        heartbeat: Heartbeat,
         *,
         clients: Sequence[Sequence[Sequence[Any]]],
         start_at: float,
@@ -52,7 +53,7 @@ class Scenario:
         preempt: bool,
         keep: bool,
     ) -> None:
-        self._target, self._clock = target, clock
+        self._target, self._clock, self._heartbeat = target, clock, heartbeat
         self._clients = [([Step(*step) for step in client], Recorder(keep=keep)) for client in clients]
         self._start_at = clock.now() if clock.manual else start_at
         self._end_at, self._cut = end_at, False
@@ -62,17 +63,12 @@ class Scenario:
 
     def run(self) -> dict[str, object]:
         """Make all calls and return the fields of the reply."""
-        if self._clock.manual:
-            paused = 0.0
-            self._all_clients()
-        else:
-            with Heartbeat() as heartbeat:
-                self._all_clients()
-            paused = heartbeat.late
+        self._heartbeat.late = 0.0
+        self._all_clients()
         return {
             **reply([recorder for _, recorder in self._clients]),
             "loop_blocked": self._loop_blocked,
-            "paused": paused,
+            "paused": 0.0 if self._clock.manual else self._heartbeat.late,
             "cut": self._cut,
             "asynchronous": self._target.asynchronous,
         }
