@@ -450,7 +450,8 @@ def test_no_connection_and_no_reply(kind: str):
         ("allkeys-lru", "100mb", True),
         ("volatile-ttl", "100mb", True),
         ("noeviction", "100mb", False),
-        ("allkeys-lru", "0", False),
+        ("allkeys-lru", "0", True),
+        ("noeviction", "0", False),
     ],
 )
 def test_a_server_that_may_evict_is_logged_once(

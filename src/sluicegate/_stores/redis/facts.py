@@ -15,18 +15,19 @@ class Facts(NamedTuple):
 
     Attributes:
         is_cluster: Whether it is a node of a cluster.
-        is_bounded: Whether its data may only take so much memory, ``maxmemory``.
-        policy: What it does when that is full, ``maxmemory-policy``.
+        policy: What it does when its ``maxmemory`` is full, ``maxmemory-policy``.
     """
 
     is_cluster: bool = False
-    is_bounded: bool = False
     policy: str = "noeviction"
 
     @property
     def evicts(self) -> bool:
-        """Whether it may evict counters. All of them have a TTL, so each policy but ``noeviction`` may."""
-        return self.is_bounded and self.policy != "noeviction"
+        """Whether it may evict counters. All of them have a TTL, so each policy but ``noeviction`` may.
+
+        Also while it has no ``maxmemory``: the policy is not the usual one, so somebody means to set one.
+        """
+        return self.policy != "noeviction"
 
 
 def look() -> Generator[Command, Any, Facts]:
@@ -43,7 +44,6 @@ def look() -> Generator[Command, Any, Facts]:
     fields = dict(re.findall(r"^(\w+):([\w-]+)", info, re.MULTILINE))
     return Facts(
         is_cluster=fields.get("cluster_enabled") == "1",
-        is_bounded=fields.get("maxmemory", "0") != "0",
         policy=fields.get("maxmemory_policy", "noeviction"),
     )
 
