@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         """The policy of each user over all limited endpoints."""
         limit, window = self.rate_limit_requests, self.rate_limit_window_seconds
         # Named, though as it would be anyway: each endpoint has a limiter, and they share this counter on purpose.
-        return SlidingWindow(limit, window=window, name=SlidingWindow(limit, window=window).name)
+        return SlidingWindow(limit, window=window, name=str(SlidingWindow(limit, window=window).name))
 
     @property
     def global_policies(self) -> tuple[SlidingWindow, ...]:

@@ -21,7 +21,7 @@ class RedisSlidingWindow:
 
     def __init__(self, limit: int, window_seconds: float, redis_url: str) -> None:
         # Named, though as it would be anyway: the objects of one process share their counters on purpose, too.
-        name = SlidingWindow(limit, window=window_seconds).name
+        name = str(SlidingWindow(limit, window=window_seconds).name)
         self._limiter = Limiter(SlidingWindow(limit, window=window_seconds, name=name), store=redis_url)
 
     def allow(self, user_id: str) -> bool:

@@ -7,9 +7,9 @@ there is an error to raise.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from math import gcd
 from typing import Any, ParamSpec
 
 from sluicegate._core.errors import InvalidPolicy, InvalidRate, meant, nearest, short_repr
@@ -28,6 +28,7 @@ _ELSEWHERE = {
 """Our arguments, and what they are called elsewhere."""
 
 _SECONDS = {"milliseconds": 0.001, "windowMs": 0.001, "window_ms": 0.001, "minutes": 60, "hours": 3600, "days": 86400}
+_LARGEST = 10**15  # of a number that is put into another unit
 _EXAMPLES: dict[str, Any] = {"limit": 100, "window": 60, "every": "month"}
 
 _BY_WINDOW = ("TokenBucket", "FixedWindow")  # built from a limit and a window; rate strings build SlidingWindow alone
@@ -49,6 +50,8 @@ def explained(init: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
         try:
             init(*args, **options)
         except TypeError:
+            if not args or type(args[0]).__init__ is not checked:
+                raise  # a subclass calls this with what its own constructor was given, which may be anything
             error = _misfit(init, args, options)
             if error is None:
                 raise
@@ -69,7 +72,7 @@ def of_limit(kind: str, limit: object) -> str:
         return _of_limit_text(kind, limit)
     if isinstance(limit, float) and limit.is_integer():
         return f"; write {int(limit)}"
-    return "; 0 may come from limits= alone" if limit == 0 and not isinstance(limit, bool) else ""
+    return "; 0 may come from limits= alone" if type(limit) is int and limit == 0 else ""
 
 
 def of_window(window: object) -> str:
@@ -87,7 +90,7 @@ def of_numbers(numbers: Sequence[object]) -> str:
 def of_bucket(limit: int, window_us: int, burst: int, most: int) -> str:
     """Return the advice for a bucket whose limit or burst times its window is above ``most``: a shorter window."""
     for unit_us in (1_000_000, 1):  # in whole seconds if there is one
-        parts = gcd(limit, window_us // unit_us)
+        parts = math.gcd(limit, window_us // unit_us)
         if window_us % unit_us == 0 and max(limit // parts, burst) * (window_us // parts) <= most:
             return f"; for the same flow and burst write {_bucket(limit // parts, window_us // parts, burst)}"
     shorter_us = window_us // -(-max(limit, burst) * window_us // most)
@@ -135,7 +138,7 @@ def _in_seconds(window_us: int) -> float:
 
 
 def _number(number: float) -> float:
-    return int(number) if number == int(number) else number
+    return int(number) if math.isfinite(number) and number == int(number) else number
 
 
 def _misfit(init: Callable[..., None], args: tuple[Any, ...], options: dict[str, Any]) -> InvalidPolicy | None:
@@ -175,7 +178,8 @@ def _of_policy(
     else:
         reason = f"{kind.__name__} takes each argument once"
     positional = [_shown(value) for value in args]
-    got = f"{kind.__name__}({', '.join([*positional, *(f'{name}={_shown(options[name])}' for name in options)])})"
+    by_name = [f"{word}={_shown(value) if _is_known(word, names) else '...'}" for word, value in options.items()]
+    got = f"{kind.__name__}({', '.join([*positional, *by_name])})"
     return InvalidPolicy(f"{reason}, got {got}; write {call(kind.__name__, complete)}")
 
 
@@ -202,9 +206,20 @@ def _renamed(names: Iterable[str], arguments: dict[str, Any], options: dict[str,
         elsewhere = (name for name, words in _ELSEWHERE.items() if name in known and word in words.split())
         name = word if word in known else next(elsewhere, nearest(word, known))
         if name is not None and name not in arguments:
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            arguments[name] = _number(value * _SECONDS.get(word, 1)) if is_number else value
+            arguments[name] = _in_our_unit(word, value)
     return arguments
+
+
+def _in_our_unit(word: str, value: object) -> object:
+    """Return a number of the unit that the word means in ours; any other value as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > _LARGEST:
+        return value
+    return _number(value * _SECONDS.get(word, 1))
+
+
+def _is_known(word: str, names: Iterable[str]) -> bool:
+    """Return whether a word is one of our arguments, or of another library's: the value of any other may be secret."""
+    return word in names or any(word in words.split() for words in _ELSEWHERE.values())
 
 
 def _shown(value: object) -> str:

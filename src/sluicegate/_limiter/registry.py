@@ -5,7 +5,7 @@ Also counts the limiters that were made, to warn of one that is made for each re
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from threading import RLock
 from weakref import finalize, ref
@@ -36,7 +36,10 @@ class _InUse:
         # By identity: a user's own store may be unhashable, or equal to another one.
         self.by_place: dict[int, tuple[ref[object], _Place]] = {}
         self.made: Counter[tuple[Policy, ...]] = Counter()
-        # Reentrant: a signal handler or a finalizer may close a limiter while this thread holds it.
+        # What closed and collected limiters leave is only noted here, and removed by the next one that is registered: a
+        # collection may be at any moment, also in the middle of what is done under the lock.
+        self.left: deque[tuple[tuple[Policy, ...], _Place]] = deque()
+        # Reentrant: a signal handler may make a limiter while this thread holds it.
         self.lock = RLock()
         renew_after_fork(self)
 
@@ -46,6 +49,14 @@ class _InUse:
         if place not in self.by_place:
             self.by_place[place] = ref(where, lambda _: self.by_place.pop(place, None)), _Place()
         return self.by_place[place][1]
+
+    def remove_left(self) -> None:
+        """Remove the policies of limiters that were closed or collected."""
+        while self.left:
+            policies, place = self.left.popleft()
+            place.policies.subtract(policies)
+            for policy in [policy for policy, uses in place.policies.items() if uses <= 0]:
+                del place.policies[policy]
 
     def is_new(self, where: object) -> bool:
         return id(where) not in self.by_place
@@ -78,22 +89,26 @@ def register(
     if not _has_weak_references(where):
         return lambda: None
     with _in_use.lock:
+        _in_use.remove_left()
         made = _count(policies) if alone or _in_use.is_new(where) else 0
         place = _in_use.at(where)
+        shared = []
         for policy in policies:
-            for other in place.policies:
+            for other in tuple(place.policies):
                 if other.namespace == policy.namespace:
                     _check_pair(other, policy)
-        shared = [policy for policy in policies if place.policies[policy] and not policy.named]
-        shared = [policy for policy in shared if policy.namespace not in place.warned]
+                    if not (other.named and policy.named) and policy.namespace not in place.warned:
+                        shared.append(policy)
         place.warned.update(policy.namespace for policy in shared)
         place.policies.update(policies)
-    remove = finalize(limiter, _remove, policies, where)
+    # With the place and not the store: a store may refer to the limiter, and would keep it alive for ever.
+    remove = finalize(limiter, _in_use.left.append, (policies, place))
     remove.atexit = False
     try:
         _warn(policies, shared, made)
     except Warning:
         remove()
+        place.warned.difference_update(policy.namespace for policy in shared)
         raise
     return remove
 
@@ -120,15 +135,6 @@ def _warn(policies: tuple[Policy, ...], shared: Sequence[Policy], made: int) -> 
             f"store of its own: each begins with a new count or a new connection; make one limiter when the program "
             f"starts, and use it for all requests",
         )
-
-
-def _remove(policies: Sequence[Policy], where: object) -> None:
-    """Remove policies that are not in use any more."""
-    with _in_use.lock:
-        there = _in_use.at(where).policies
-        there.subtract(policies)
-        for policy in [policy for policy, uses in there.items() if uses <= 0]:
-            del there[policy]
 
 
 def _has_weak_references(where: object) -> bool:
