@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from xdist.scheduler import LoadScopeScheduling
 
 # More gradings at once than their own files start, and the machine would be what is measured. One browser is enough.
 _TOGETHER = {
-    "tests/proof/test_sluicegate.py": "gradings",
-    "tests/proof/test_planted.py": "gradings",
+    "tests/proof/test_grading_sluicegate.py": "gradings",
+    "tests/proof/test_seeded_faults.py": "gradings",
+    "tests/proof/test_stalled_servers.py": "gradings",
     "tests/proof/report/test_page_in_browser.py": "browser",
 }
+for _path in _TOGETHER:
+    assert Path(__file__).parents[1].joinpath(_path).exists(), f"{_path} was renamed or is gone: name it anew here"
 
 
 class Scheduling(LoadScopeScheduling):
