@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 # name it meets no user's counter, and it is one stored key of at most two entries, which expires within seconds.
 PROBE = SlidingWindow(MAX_UNITS, window=1, buckets=1, name="readyz", shared=True)
 
+# What fails one request, and says nothing of the server: a key of another type, say.
+_NOT_OF_THE_SERVER = {"other-data", "queue-full", "script-failed", "clock-stepped"}
+
 
 class Gate:
     """The limiters of the service.
@@ -79,8 +82,9 @@ class Gate:
         try:
             decision = await limiter.take(key)
         except StoreError as error:
-            self._note_failure(error)
-            self.metrics.note_store(up=False)
+            if error.reason not in _NOT_OF_THE_SERVER:
+                self._note_failure(error)
+                self.metrics.note_store(up=False)
             raise
         if decision.source == "store":
             self.ready |= decision.allowed  # a denial writes nothing

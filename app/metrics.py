@@ -104,7 +104,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
-        if not self._directory:
+        if not (self._directory and Path(self._directory).is_dir()):  # it may have been cleaned away
             return generate_latest(self._registry)
         together = CollectorRegistry()
         MultiProcessCollector(together, self._directory)  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _PREFIX = "sluicegate-workers-"
+_SETTLED = 600  # seconds after which a directory that nobody has locked is left behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,7 @@ def _directory(server: int) -> Path:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         # Another worker's; or planted by another user, who could have us write where their links lead.
-        found = directory.lstat()
-        if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+        if not _is_own(directory):
             raise PermissionError(f"{directory} belongs to another user") from None
     else:
         for left in _left_behind():
@@ -110,23 +111,35 @@ def _left_behind() -> Iterator[Path]:
     """Yield the directories of servers that have ended."""
     for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         server = directory.name.removeprefix(_PREFIX).partition("-")[0]
-        # Containers may share a directory for temporary files, and know each other's processes by their locks alone.
-        if server.isdecimal() and directory.name != _name(int(server)) and not _in_use(directory):
+        if not (server.isdecimal() and _is_own(directory)) or directory.name == _name(int(server)):
+            continue
+        # Containers may share a directory for temporary files, and know each other's processes by their locks alone;
+        # between a directory's making and the first lock there is a moment.
+        if time.time() - directory.lstat().st_mtime > _SETTLED and not _in_use(directory):
             yield directory
+
+
+def _is_own(directory: Path) -> bool:
+    """Return whether it is a directory of this user's: another one could have us follow links out of it."""
+    found = directory.lstat()
+    return found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode)
 
 
 def _in_use(directory: Path) -> bool:
     for file in directory.glob("*.place"):
-        descriptor = _locked(file)
+        try:
+            descriptor = _locked(file, os.O_RDWR)
+        except OSError:  # not a file, or a link: not made by a worker
+            return True
         if descriptor is None:
             return True
         os.close(descriptor)
     return False
 
 
-def _locked(file: Path) -> int | None:
+def _locked(file: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
     """Lock a file and return its open descriptor; None if another process has locked it."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(file, flags | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

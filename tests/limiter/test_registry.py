@@ -8,6 +8,7 @@ import pickle
 import threading
 import uuid
 import warnings
+import weakref
 
 import pytest
 
@@ -24,6 +25,11 @@ from sluicegate import (
 )
 from sluicegate._core.policy import Policy
 from sluicegate._limiter import registry
+
+
+@pytest.fixture(autouse=True)
+def no_limiter_was_made_before() -> None:
+    registry._in_use.made.clear()
 
 
 @pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
@@ -52,6 +58,7 @@ ONE_SERVER = [
     "redis:///0",
     "valkey://LOCALHOST./?db=0",
     "redis://alice:secret@localhost:6379/0?socket_keepalive=true",
+    "redis://local%68ost/0",
 ]
 
 
@@ -65,7 +72,14 @@ def test_a_server_is_recognised_however_its_url_is_spelled(url: str):
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost:6380/0", "redis://localhost/1", "redis://localhost/?db=1", "redis://redis/0"]
+    "url",
+    [
+        "redis://localhost:6380/0",
+        "redis://localhost/1",
+        "redis://localhost/?db=1",
+        "redis://redis/0",
+        "redis://127.example/0",
+    ],
 )
 def test_another_port_database_or_host_is_another_server(url: str):
     with Limiter(SlidingWindow(5, window=60), store="redis://localhost:6379/0"):
@@ -115,6 +129,8 @@ def test_a_warning_that_is_made_an_exception_leaves_nothing_behind():
         with pytest.raises(SluicegateWarning, match="shared-by-chance") as raised:
             Limiter("5/minute", store=store)
         assert pickle.loads(pickle.dumps(raised.value)).code == "shared-by-chance"
+        with pytest.raises(SluicegateWarning, match="shared-by-chance"):  # as often as it is tried
+            Limiter("5/minute", store=store)
     Limiter("6/minute", store=store)
 
 
@@ -130,6 +146,41 @@ def test_a_limiter_that_is_made_again_and_again_is_warned_of_once(limiter, store
     assert warning.message.code == "limiter-per-request"
     assert "make one limiter when the program starts" in str(warning.message)
     assert warning.filename == __file__
+
+
+def test_a_limiter_whose_store_refers_back_to_it_is_collected():
+    class Metered(MemoryStore):
+        limiter: Limiter
+
+    store = Metered()
+    store.limiter = Limiter("5/minute", store=store)
+    gone = weakref.ref(store.limiter)
+    del store
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_collection_in_the_middle_of_a_registration_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    store, check = MemoryStore(), registry._check_pair
+    held = [Limiter(SlidingWindow(5, window=60, name="a"), store=store) for _ in range(2)]
+    held += [Limiter(SlidingWindow(5, window=n, name=f"w{n}"), store=store) for n in range(1, 9)]
+
+    def collecting(*pair: Policy) -> None:
+        held.clear()
+        gc.collect()
+        check(*pair)
+
+    monkeypatch.setattr(registry, "_check_pair", collecting)
+    policies = [SlidingWindow(5, window=60, name="a"), *(SlidingWindow(5, window=n, name=f"w{n}") for n in range(1, 9))]
+    Limiter(*policies, store=store)
+
+
+def test_a_name_that_one_of_two_gives_is_shared_by_chance_whichever_comes_first():
+    named, unnamed = SlidingWindow(5, window=60, name="sliding-window-60s"), SlidingWindow(5, window=60)
+    for first, second in ((named, unnamed), (unnamed, named)):
+        store = MemoryStore()
+        with Limiter(first, store=store), pytest.warns(SluicegateWarning, match="shared-by-chance"):
+            Limiter(second, store=store)
 
 
 def test_limiters_on_one_store_of_the_program_may_be_made_at_any_time():

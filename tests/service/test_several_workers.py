@@ -153,6 +153,8 @@ def test_counts_are_kept_in_as_many_files_as_there_are_workers_however_many_are_
         for _ in range(3):
             replace(service, service.workers[-1])
         assert sorted(own_temporary_directory.rglob("*.db")) == before
+    (left,) = own_temporary_directory.glob(f"{workers._PREFIX}*")
+    os.utime(left, (0, 0))  # long ago
     with serving(tmp_path, command("uvicorn", 2), workers=2) as service:
         assert decisions(service, "allowed") == 0
         assert len(list(own_temporary_directory.glob(f"{workers._PREFIX}*"))) == 1  # what the first server left is gone

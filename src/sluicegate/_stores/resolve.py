@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from sluicegate._core.errors import InvalidStore
@@ -12,6 +12,9 @@ from sluicegate._stores.base import AsyncStore, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.urls import EXPECTED
+
+if TYPE_CHECKING:
+    from sluicegate._stores.redis.store import AsyncRedisStore, RedisStore
 
 _Store = TypeVar("_Store", Store, AsyncStore)
 
@@ -65,7 +68,8 @@ def resolve(store: Store | str | None) -> Resolved[Store]:
     if isinstance(store, str):
         from sluicegate._stores.redis.store import RedisStore
 
-        return Resolved(RedisStore.from_url(store), True, _address(store))
+        own = RedisStore.from_url(store)
+        return Resolved(own, True, _address(own))
     _check_is_store(store)
     if _is_for_tasks(store):
         raise InvalidStore(
@@ -89,7 +93,8 @@ def resolve_async(store: AsyncStore | MemoryStore | str | None) -> Resolved[Asyn
     if isinstance(store, str):
         from sluicegate._stores.redis.store import AsyncRedisStore
 
-        return Resolved(AsyncRedisStore.from_url(store), True, _address(store))
+        own_async = AsyncRedisStore.from_url(store)
+        return Resolved(own_async, True, _address(own_async))
     _check_is_store(store)
     if not _is_for_tasks(store):
         raise InvalidStore(
@@ -128,7 +133,7 @@ def _kind(store: object) -> str:
     return f"the class {store.__name__}" if isinstance(store, type) else f"one of type {type(store).__name__}"
 
 
-def _address(url: str) -> _Address:
+def _address(store: RedisStore | AsyncRedisStore) -> _Address:
     from sluicegate._stores.redis.address import server
 
-    return _addresses.setdefault(server(url), _Address())
+    return _addresses.setdefault(server(store._client.connection_pool), _Address())  # noqa: SLF001

@@ -20,7 +20,7 @@ from sluicegate._core.errors import StoreUnavailable
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Remembered
 from sluicegate._stores.process_local import ProcessLocal
-from sluicegate._stores.redis.clients import address
+from sluicegate._stores.redis.address import address, server
 from sluicegate._stores.redis.denials import Denials, forgetting
 from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED
 from sluicegate._stores.redis.facts import look
@@ -47,7 +47,7 @@ TIMEOUT = 0.5
 _MAX_TIMEOUT = 3600
 
 
-_said_of: set[str] = set()  # servers, for all stores of this process
+_logged_servers: set[tuple[str, int]] = set()  # by all stores of this process
 
 
 def check_timeout(timeout: float) -> None:
@@ -71,7 +71,7 @@ def _verb(effect: Effect) -> Callable[[Callable[[Any, list[Any]], Steps]], _Meth
     def decorate(method: Callable[[Any, list[Any]], Steps]) -> _Method:
         @wraps(method)
         def verb(store: Body, batch: list[Any]) -> Steps:
-            return store._after_look(method(store, batch))  # noqa: SLF001 - a decorator of its methods
+            return store._after_look(method(store, batch), effect)  # noqa: SLF001 - a decorator of its methods
 
         verb.effect = effect  # type: ignore[attr-defined] # to be read on the bound method
         return cast("_Method", verb)
@@ -115,10 +115,10 @@ class Body(ProcessLocal):
         """Return the node that holds these counters."""
         return ONLY_NODE
 
-    def _after_look(self, steps: Steps) -> Steps:
-        return steps if self._has_looked else self._look_first(steps)
+    def _after_look(self, steps: Steps, effect: Effect) -> Steps:
+        return steps if self._has_looked else self._look_first(steps, effect)
 
-    def _look_first(self, steps: Steps) -> Steps:
+    def _look_first(self, steps: Steps, effect: Effect) -> Steps:
         """Look at the server, once a store, before anything is done there.
 
         Raises:
@@ -126,11 +126,12 @@ class Body(ProcessLocal):
         """
         facts = yield from look()
         if facts.is_cluster and not lies_in_one_slot(self._prefix):
-            raise told("cluster_enabled:1", TAKE.none)
-        server = address(self._client.connection_pool)
-        if facts.evicts and server not in _said_of:
-            _said_of.add(server)
-            self._to_log.append(_evicting(server, facts.policy))
+            raise told("cluster_enabled:1", effect.none)
+        pool = self._client.connection_pool
+        host, port, _ = server(pool)
+        if facts.evicts and (host, port) not in _logged_servers:
+            _logged_servers.add((host, port))
+            self._to_log.append(_evicting(address(pool), facts.policy))
         self._has_looked = True
         return (yield from steps)
 
@@ -227,8 +228,8 @@ def _not_blocked(wrong: list[str], counters: int) -> StoreUnavailable | None:
     return told(wrong[0], BLOCK.none if len(wrong) == counters else some)
 
 
-def _evicting(server: str, policy: str) -> str:
+def _evicting(url: str, policy: str) -> str:
     return (
-        f"{server} evicts counters and blocks when its memory is full, as its maxmemory-policy is {policy}; an evicted "
+        f"{url} evicts counters and blocks when its memory is full, as its maxmemory-policy is {policy}; an evicted "
         f"counter is a fresh limit; set the policy to noeviction, or give the limits a server of their own"
     )

@@ -9,8 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import redis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection as AsyncAbstractConnection
-from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
-from redis.connection import AbstractConnection, SSLConnection
+from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from sluicegate._core.errors import InvalidStore, meant
@@ -93,19 +92,6 @@ def _check_address(url: str) -> None:
             "number; percent-encode everything in a password but letters and digits",
             store=url,
         )
-
-
-def address(pool: Any) -> str:
-    """Return the URL of the server that a pool connects to, for a message: the user, password and options masked."""
-    settings = pool.connection_kwargs
-    user = "***@" if settings.get("username") or settings.get("password") else ""
-    if path := settings.get("path"):
-        return f"unix://{user}{path}"
-    if service := getattr(pool, "service_name", ""):  # redis-py's Sentinel finds the host anew for each connection
-        return f"sentinel://{user}{service}"
-    host = settings.get("host") or "localhost"
-    secure = "s" if issubclass(pool.connection_class, (SSLConnection, AsyncSSLConnection)) else ""
-    return f"redis{secure}://{user}{f'[{host}]' if ':' in host else host}:{settings.get('port') or 6379}"
 
 
 def check_is_real(expected: str, client: Any) -> None:

@@ -157,7 +157,8 @@ class RedisStore(Body):
     def close(self) -> None:
         """Close the client, if this store made it."""
         if self._make_client is not None:
-            for pipeline in list(self._pipelines.values()):
+            pipelines, self._pipelines = self._pipelines, {}  # a later call makes new ones, which keep a connection
+            for pipeline in pipelines.values():
                 pipeline.close()
             self._client.close()
 
@@ -334,6 +335,7 @@ class AsyncRedisStore(Body):
             for pipeline in list(self._pipelines.values()):
                 await pipeline.aclose()
         if self._owned:
+            self._pipelines.clear()  # a later call makes new ones, which keep a connection
             await self._client.aclose()
 
     def _pipeline(self, counters: Sequence[Charge | Counter]) -> AsyncPipeline:

@@ -20,7 +20,7 @@ from typing import Any
 from redis.exceptions import TimeoutError as DriverTimeout
 
 from sluicegate._core.errors import SluicegateError, StoreError
-from sluicegate._stores.redis.clients import address
+from sluicegate._stores.redis.address import address
 from sluicegate._stores.redis.failures import REFUSALS, lost, refused, unavailable
 from sluicegate._stores.redis.pipeline.batch import Batch
 from sluicegate._stores.redis.pipeline.queue import Queue

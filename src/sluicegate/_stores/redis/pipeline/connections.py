@@ -50,7 +50,8 @@ def check_is_real(connection: Any) -> None:
 
 def is_real(connection: Any) -> bool:
     """Tell whether a connection has a socket, and not something that is only like it."""
-    return hasattr(getattr(connection, "_sock", None), "gettimeout")
+    inner = getattr(connection, "_conn", connection)  # redis-py's client-side caching wraps it
+    return hasattr(getattr(inner, "_sock", None), "gettimeout")
 
 
 def is_open(connection: Any) -> bool:
