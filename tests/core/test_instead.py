@@ -6,7 +6,9 @@ import dataclasses
 import enum
 import inspect
 import ipaddress
+import math
 import uuid
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -130,6 +132,41 @@ def test_the_signature_of_a_class_is_the_one_that_is_written_there(kind: type):
     names = list(inspect.signature(kind).parameters)
     assert names[0] in ("limit", "policies")
     assert "options" not in names and "args" not in names
+
+
+def test_the_constructor_of_a_subclass_is_never_called_for_advice():
+    made = []
+
+    class Hourly(SlidingWindow):
+        def __init__(self, plan: str = "free", **options: Any) -> None:
+            made.append(plan)
+            super().__init__(100, period=3600, **options)
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'period'"):
+        Hourly()
+    assert made == ["free"]
+    with pytest.raises(TypeError, match="self"):
+        SlidingWindow.__init__()
+
+
+@pytest.mark.parametrize(
+    "options", [{"seconds": math.inf}, {"seconds": math.nan}, {"window_ms": 10**400}, {"minutes": -math.inf}]
+)
+def test_a_number_that_no_window_can_be_is_refused_in_words(options: dict[str, Any]):
+    with pytest.raises(InvalidPolicy, match="window must be a number of seconds"):
+        SlidingWindow(100, **options)
+
+
+@pytest.mark.parametrize("limit", [Decimal("sNaN"), Decimal(0), 0.0, None, math.nan])
+def test_a_limit_of_any_type_is_refused_in_words(limit: Any):
+    with pytest.raises(InvalidPolicy, match="limit must be a whole number"):
+        SlidingWindow(limit, window=60)
+
+
+def test_the_value_of_an_unknown_argument_is_not_quoted():
+    with pytest.raises(InvalidPolicy, match=r"got SlidingWindow\(5, window=60, pass=\.\.\.\)") as caught:
+        SlidingWindow(5, window=60, **{"pass": "hunter2"})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_type_error_from_elsewhere_is_left_as_it_is():

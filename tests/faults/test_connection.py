@@ -18,6 +18,7 @@ from random import Random
 import pytest
 import redis
 import redis.asyncio
+from redis.cache import CacheConfig
 
 import servers
 from machine import awake
@@ -324,6 +325,17 @@ def test_cancelling_every_third_task_affects_no_other(server: servers.Server, pr
 
     answered, counted = asyncio.run(main())
     assert answered <= counted <= 400
+
+
+def test_a_client_that_caches_replies_is_a_real_one(monkeypatch: pytest.MonkeyPatch):
+    if "redis" not in servers.binaries():
+        pytest.skip("NO CACHING CLIENT WAS TRIED: it needs redis-server, as redis-py knows only that")
+    monkeypatch.setattr(redis.connection.CacheProxyConnection, "MIN_ALLOWED_VERSION", "7.0.0")
+    with servers.running("redis") as own:
+        caching = redis.Redis.from_url(own.url, protocol=3, cache_config=CacheConfig())
+        limiter = Limiter(POLICY, store=RedisStore(caching, prefix="test:"))
+        assert [limiter.take("a").remaining for _ in range(3)] == [99, 98, 97]
+        caching.close()
 
 
 def test_a_client_that_the_user_passed_is_never_closed(form: str, server: servers.Server, prefix: str):

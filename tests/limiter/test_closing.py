@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import servers
+from faults.callers import pipeline_of
 from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
@@ -20,6 +21,7 @@ from sluicegate import (
     RedisStore,
     SlidingWindow,
 )
+from sluicegate._stores.redis.pipeline.tasks import State
 
 VERBS = {"allow": ("a",), "take": ("a",), "peek": ("a",), "forget": ("a",), "block": ("a", 5)}
 SETTINGS: list[dict[str, Any]] = [{}, {"exempt": {"a"}}, {"enabled": False}, {"limits": {"a": 3}.get}]
@@ -79,6 +81,25 @@ def test_a_limiter_for_tasks_that_is_entered_again_goes_on(server: servers.Serve
 
     asyncio.run(use())
     asyncio.run(use())
+
+
+def test_a_limiter_that_is_entered_again_keeps_its_connection(named: Named):
+    async def of_tasks() -> None:
+        limiter = AsyncLimiter(SlidingWindow(99, window=1, name=named.name), store=named.url)
+        for _ in range(2):
+            async with limiter:
+                await limiter.peek("a")
+                ids = named.ids()
+                await limiter.peek("a")
+                assert len(ids) == 1 and named.ids() == ids
+                assert pipeline_of(limiter._store).state is State.READY
+
+    asyncio.run(of_tasks())
+    limiter = Limiter(SlidingWindow(99, window=1, name=named.name), store=named.url)
+    for _ in range(2):
+        with limiter:
+            limiter.peek("a")
+            assert pipeline_of(limiter._store)._connection is not None
 
 
 def test_a_limiter_that_would_share_a_counter_by_now_is_not_opened_again():
@@ -149,8 +170,11 @@ class Named:
         self.url = f"{server.url}?client_name={self.name}"
         self._client = server.client
 
+    def ids(self) -> list[str]:
+        return [each["id"] for each in self._client.client_list() if each["name"] == self.name]
+
     def connections(self) -> int:
-        return sum(each["name"] == self.name for each in self._client.client_list())
+        return len(self.ids())
 
     async def all_closed(self) -> None:
         while self.connections():

@@ -159,6 +159,21 @@ def test_the_proof_is_not_a_decision_in_the_metrics(own_server: servers.Server, 
     assert counted == ["0.0"] * 5
 
 
+def test_a_key_of_another_type_is_not_an_outage(
+    own_server: servers.Server, serve: Serve, caplog: pytest.LogCaptureFixture
+):
+    client = serve(own_server.url)
+    client.get("/ping?user_id=alice")
+    (key,) = own_server.client.scan_iter("*alice*")
+    own_server.client.delete(key)
+    own_server.client.set(key, "something else")
+    for _ in range(2):
+        assert client.get("/ping?user_id=alice").status_code == 503
+        assert client.get("/ping?user_id=bob").status_code == 200
+    assert "sluicegate_store_up 1.0" in client.get("/metrics").text
+    assert [record for record in caplog.records if record.name == "app.gate"] == []
+
+
 def test_a_denial_from_memory_is_no_sign_that_an_outage_is_over(
     own_server: servers.Server, serve: Serve, caplog: pytest.LogCaptureFixture
 ):
