@@ -34,6 +34,7 @@ from faults.cuts import Cuts
 from machine import awake
 from sluicegate import Limiter, RedisStore, SlidingWindow, StoreError, StoreTimeout, StoreUnavailable
 from sluicegate._stores.redis.pipeline import base, batch, connections, queue, threads
+from sluicegate._stores.redis.pipeline.waiter import Failed, Waiter
 
 INTERRUPTIBLE = {str(module.__file__) for module in (base, batch, connections, queue, threads)}
 
@@ -285,6 +286,16 @@ def test_a_store_survives_an_interrupt_or_a_nested_call_at_every_step_of_a_call(
         assert done > 12
         if event == "nested call":
             assert seen == list(range(1, done))
+
+
+def test_a_leader_whose_request_an_interrupted_sender_lost_gets_its_error(server: servers.Server, prefix: str):
+    with RedisStore.from_url(server.url, prefix=prefix) as store:
+        limiter = Limiter(POLICY, store=store)
+        limiter.peek("a")
+        lost = Waiter(store._take, (), 1, time.monotonic() + 0.02)
+        pipeline_of(store)._read(lost)
+        assert isinstance(lost.outcome, StoreUnavailable | Failed)
+        assert limiter.take("a").remaining == 10**6 - 1
 
 
 @pytest.mark.slow

@@ -335,12 +335,15 @@ class ThreadPipeline(Pipeline):
             failure = error
         with self._lock:
             self._reading = False
+            if not self._in_flight:  # an interrupted sender has taken the leader's batch out of the queue, and lost it
+                failure = failure or DriverError("unexpected reply: nothing was in flight")
             if failure is None:
                 if command := self._hand_over(reply, refusal):
                     self._send(command)
             elif (
                 self._broken is not None
                 or not isinstance(failure, DriverTimeout)
+                or not self._in_flight
                 or time.monotonic() >= self._in_flight[0].deadline
             ):
                 self._break(failure)
