@@ -9,7 +9,7 @@ WORKERS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,2)
 # Two targets at once, each printing its output in one piece at its end; in turn with a make that cannot do that.
 SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
 
-.PHONY: run test test-all lint format types build bench soak compare check clean
+.PHONY: run test test-rest lint format types build bench soak compare check clean
 
 ## run: the service on http://127.0.0.1:8000, counting in memory (RATE_LIMIT_BACKEND=redis for a fleet)
 run: .venv/.installed
@@ -20,9 +20,9 @@ test: .venv/.installed-dev
 	@echo "the fast tests, some two minutes on two cores; make check runs all that there are, in a quarter of an hour"
 	@SLUICEGATE_TEST_ONE_SERVER=1 $(BIN)/pytest -n $(WORKERS)
 
-## test-all: the whole suite on every kind of server; then the fast tests on every other installed Python from 3.11 up
-test-all: .venv/.installed-dev
-	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m "" -n $(WORKERS)
+## test-rest: the slow tests, more thorough properties, and every kind of server; then the other installed Pythons from 3.11 up
+test-rest: .venv/.installed-dev
+	SLUICEGATE_TEST_REST=1 HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m "" -n $(WORKERS)
 	others=$$($(BIN)/python tools/interpreters.py) && \
 	  $(MAKE) --no-print-directory $(SIDE_BY_SIDE) test-others OTHERS="$$(echo $$others)"
 
@@ -79,7 +79,7 @@ compare: .venv/.installed .venv-peers/.installed
 	$(BIN)/python tools/compare.py
 
 ## check: all that CI runs; a quarter of an hour on two cores
-check: lint test-all build
+check: test lint test-rest build
 
 clean:
 	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

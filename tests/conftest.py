@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -59,6 +60,19 @@ def hasty_threads() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With SLUICEGATE_TEST_REST set, leave out what `make test` runs: the fast tests on the first kind of server."""
+    if os.environ.get("SLUICEGATE_TEST_REST"):
+        config.hook.pytest_deselected(items=[item for item in items if not _is_rest(item)])
+        items[:] = filter(_is_rest, items)
+
+
+def _is_rest(item: pytest.Item) -> bool:
+    is_slow = item.get_closest_marker("slow") is not None
+    is_property = getattr(getattr(item, "function", None), "is_hypothesis_test", False)  # these run more thoroughly
+    return is_slow or is_property or not set(servers.kinds()[1:]).isdisjoint(re.split(r"[\[\]-]", item.name))
 
 
 # With pytest-xdist each worker has servers of its own, and it is the controller that writes the summary.
