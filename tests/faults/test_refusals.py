@@ -108,6 +108,12 @@ def with_user(server: servers.Server, rules: str) -> str:
     return server.url.replace("//", f"//{USER}:{PASSWORD}@")
 
 
+def test_a_database_that_the_server_lacks(kind: str):
+    with servers.running(kind, "--databases", "4") as server:
+        said = "^the server does not have the database .*; use a lower number, .*: (ERR )?DB index is out of range"
+        check(told(f"redis://127.0.0.1:{server.port}/4"), "no-database", said)
+
+
 def test_a_missing_password(kind: str):
     with servers.running(kind) as server:
         server.client.config_set("requirepass", PASSWORD)
