@@ -65,7 +65,12 @@ def test_a_password_in_a_url_is_never_shown(url: str):
         ("valkey://", "got valkey:// and no more: it lacks a host, as in valkey://localhost:6379/0"),
         ("unix://", "got unix:// and no more: it lacks a path, as in unix:///run/redis.sock"),
         ("http://h", "got one that begins with http://"),
-        ("localhost:6379", "got other text"),
+        ("", "got an empty text"),
+        ("localhost:6379", "got a host and a port without a scheme: write redis:// before it"),
+        ("localhost", "got other text"),
+        ("memory://x", "got memory:// and more: it takes nothing after it"),
+        ("redis+cluster://h:6379", "got the URL of a Cluster, which this version does not support"),
+        ("rediss-cluster://h:6379", "got the URL of a Cluster, which this version does not support"),
         ("redis://h?nonsense=1", "it has no option nonsense"),
         ("redis://h?socket_timout=1", "it has no option socket_timout; did you mean socket_timeout?"),
         (

@@ -14,6 +14,8 @@ EXPECTED = (
 )
 """What a user may give as a store, for a message."""
 
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}(?:/\d*)?")
+_OF_A_CLUSTER = re.compile(r"(?:(?:rediss?|valkeys?)[+-])?cluster")
 _OF_A_SENTINEL = re.compile(r"(?:(?:rediss?|valkeys?)[+-])?sentinels?")
 
 
@@ -33,6 +35,10 @@ def _got(scheme: str, rest: str, url: str) -> str:
     if scheme in _SCHEMES and "://" in url:
         lacks = "path, as in unix:///run/redis.sock" if scheme == "unix" else f"host, as in {scheme}://localhost:6379/0"
         return f"{scheme}:// and no more: it lacks a {lacks}"
+    if scheme == "memory" and rest:
+        return "memory:// and more: it takes nothing after it"
+    if _OF_A_CLUSTER.fullmatch(scheme):
+        return "the URL of a Cluster, which this version does not support"
     if _OF_A_SENTINEL.fullmatch(scheme):
         return (
             "the URL of a Sentinel: make a client, redis.sentinel.Sentinel([(host, 26379)]).master_for(name), and give "
@@ -40,4 +46,6 @@ def _got(scheme: str, rest: str, url: str) -> str:
         )
     if rest and scheme.isalnum() and len(scheme) < 20:
         return f"one that begins with {scheme}://"
-    return "other text"
+    if _HOST_AND_PORT.fullmatch(url):
+        return "a host and a port without a scheme: write redis:// before it"
+    return "other text" if url else "an empty text"
