@@ -240,7 +240,9 @@ def test_another_way_to_write_a_rate_is_refused_with_ours(text: str, instead: st
 
 @pytest.mark.parametrize(("text", "by"), [("100/min/ip", "ip"), ("100/min per user", "user"), ("9rpm by key", "key")])
 def test_what_a_rate_counts_by_is_no_part_of_it(text: str, by: str):
-    with pytest.raises(InvalidRate, match=rf"; write Limiter\(\*parse_rates\('[0-9]+/m(in)?', per='{by}'\)\)\n") as caught:
+    with pytest.raises(
+        InvalidRate, match=rf"; write Limiter\(\*parse_rates\('[0-9]+/m(in)?', per='{by}'\)\)\n"
+    ) as caught:
         parse_rates(text)
     (policy,) = evaluated(str(caught.value).splitlines()[0].partition("; write ")[2]).policies
     assert (policy.per, policy.window) == ((by,), 60)

@@ -244,7 +244,8 @@ def test_the_value_of_an_attribute_has_to_be_text(attribute: str, value):
 @pytest.mark.parametrize("attribute", ["user", "tenant", "endpoint"])
 def test_a_lone_surrogate_in_an_attribute_is_refused_and_not_shown(attribute: str):
     with pytest.raises(
-        InvalidKey, match=f"attribute {attribute} of the key must be valid Unicode text, got one with a lone surrogate at 1$"
+        InvalidKey,
+        match=f"attribute {attribute} of the key must be valid Unicode text, got one with a lone surrogate at 1$",
     ) as caught:
         FOUR.charges({**KEY, attribute: "a\ud800" + "b" * 10**5})
     assert (caught.value.policy, caught.value.attribute) == (WHOSE[attribute], attribute)

@@ -139,7 +139,11 @@ def test_a_window_keeps_each_of_its_microseconds():
         ("5/2 SECNDS", 4, "did you mean 'seconds'?"),
         ("5/minut\u0435", 2, r"got 'minut\u0435'; did you mean 'minute'?"),
         ("5/wee\u212a", 2, "did you mean 'week'?"),
-        ("1000/Month", 5, 'a month has no fixed length: CalendarWindow(1000, every="month"), or name the days: 1000/30'),
+        (
+            "1000/Month",
+            5,
+            'a month has no fixed length: CalendarWindow(1000, every="month"), or name the days: 1000/30',
+        ),
         ("7/yr", 2, 'a year has no fixed length: CalendarWindow(7, every="year"), or name the days: 7/365 days'),
         ("100/2 years", 6, "got 'years'; a year has no fixed length: name the days: 100/730 days"),
         ("100/20 years", 7, "got 'years'; a year has no fixed length: name the days"),

@@ -68,7 +68,7 @@ def test_a_password_in_a_url_is_never_shown(url: str):
         ("", "got an empty text"),
         ("localhost:6379", "got a host and a port without a scheme: write redis:// before it"),
         ("localhost", "got other text"),
-        ("memory://x", "got memory:// and more: it takes nothing after it"),
+        ("memory://x", "got the URL of a MemoryStore, which takes nothing after memory://"),
         ("redis+cluster://h:6379", "got the URL of a Cluster, which this version does not support"),
         ("rediss-cluster://h:6379", "got the URL of a Cluster, which this version does not support"),
         ("redis://h?nonsense=1", "it has no option nonsense"),
@@ -90,6 +90,11 @@ def test_a_password_in_a_url_is_never_shown(url: str):
 def test_what_is_wrong_with_a_url_is_said(url: str, said: str):
     with pytest.raises(InvalidStore, match=re.escape(said)):
         Limiter("5/s", store=url)
+
+
+def test_a_redis_store_does_not_take_the_url_of_a_memory_store():
+    with pytest.raises(InvalidStore, match="got the URL of a MemoryStore"):
+        RedisStore.from_url("memory://")
 
 
 def test_an_option_of_the_store_in_a_url_of_tasks_names_the_store_for_tasks():

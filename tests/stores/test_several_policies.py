@@ -324,7 +324,10 @@ def test_units_in_place_of_a_key_that_is_not_needed_are_refused_with_cost(harnes
 def test_a_call_without_a_key_can_be_looked_up_by_functions_of_a_key(harness: Harness):
     plans: dict[object, int] = {"alice": 2}
     limiter = harness.limiter(
-        SlidingWindow(5, window=60, shared=True, name="all"), limits=plans.get, limits_ttl=0, exempt={"bob"}.__contains__
+        SlidingWindow(5, window=60, shared=True, name="all"),
+        limits=plans.get,
+        limits_ttl=0,
+        exempt={"bob"}.__contains__,
     )
     assert (limiter.take().limit, limiter.take("alice").limit, limiter.take("bob").source) == (5, 2, "bypass")
     plans[NO_KEY] = 3

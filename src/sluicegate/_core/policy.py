@@ -54,7 +54,7 @@ class Policy(ABC):
         limit: Units per window, in the long run; the exact bound is ``worst_case``.
         window: The span that units are counted over, seconds.
         burst: The most units allowed at one instant; a higher cost never is.
-        name: Its name in decisions, response fields and metrics. If it was derived, and is passed on as ``name=``, it is
+        name: Its name in decisions, response fields and metrics. A derived one that is passed on as ``name=`` is
             derived anew, as `dataclasses.replace` needs it; ``str(policy.name)`` is kept as it is.
         per: The attributes of a key that it counts by, in order; () for plain keys.
         shared: Whether all keys share one counter.

@@ -50,10 +50,7 @@ _A_WINDOW = f"a window of 0.000001 to {MAX_WINDOW_US // 1_000_000} seconds (ten 
 
 _WHOLE = "a limit is a whole number: for 1.5/s write 3/2s"
 _COMMA = "a comma separates rates: for 1,000 write 1000 or 1_000"
-_NO_UNITS = {
-    word: "the smallest unit is ms: 250 microseconds are 0.25ms"
-    for word in ("us", "microsecond", "microseconds", "ns", "nanosecond", "nanoseconds")
-}
+_TOO_SMALL = ("us", "microsecond", "microseconds", "ns", "nanosecond", "nanoseconds")
 _OF_A_CALENDAR = {
     **dict.fromkeys(("mo", "month", "months"), ("month", 30)),
     **dict.fromkeys(("y", "yr", "yrs", "year", "years"), ("year", 365)),
@@ -223,10 +220,10 @@ def _unit(reader: _Reader, limit: int, multiple: str) -> int:
 def _advice(word: str, limit: int, multiple: str) -> str:
     if word in _OF_A_CALENDAR:
         return _of_a_calendar(*_OF_A_CALENDAR[word], limit, multiple)
+    if word in _TOO_SMALL:
+        return "the smallest unit is ms: 250 microseconds are 0.25ms"
     # A short word is close to too many others, and a very long one takes long to compare.
-    if word in _NO_UNITS or not 4 <= len(word) <= 20:
-        return _NO_UNITS.get(word, "")
-    near = nearest(word, _UNITS)
+    near = nearest(word, _UNITS) if 4 <= len(word) <= 20 else None
     return f"did you mean {near!r}?" if near else ""
 
 

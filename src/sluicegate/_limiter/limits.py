@@ -156,8 +156,7 @@ class Limits:
         if not isinstance(answer, Mapping):
             if not isinstance(answer, int):
                 raise InvalidPolicy(
-                    "limits(...) must return an int, a mapping of policy name to int, or None, got "
-                    f"{type_repr(answer)}"
+                    f"limits(...) must return an int, a mapping of policy name to int, or None, got {type_repr(answer)}"
                 )
             if len(self._names) != 1:
                 raise InvalidPolicy(
