@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from sluicegate import InvalidRate, SlidingWindow, open_store, parse_rates
+from sluicegate import InvalidRate, InvalidStore, SlidingWindow, open_store, parse_rates
 
 ENDPOINTS = {"/ping": "ping"}
 """The limited endpoints: the path of each, and the name that its policies carry in theirs."""
@@ -161,7 +161,9 @@ def _complaint(name: str, value: str, error: Exception | None) -> str:
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."
     detailed = isinstance(error, _Expected) and not secret  # such an error quotes a part of the value
-    return f"{name.upper()}={shown!r}: {error if detailed else f'expected {Settings.model_fields[name].description}'}"
+    expected = error if detailed else f"expected {Settings.model_fields[name].description}"
+    reason = f": {error}" if isinstance(error, InvalidStore) else ""  # it quotes no part of a URL
+    return f"{name.upper()}={shown!r}: {expected}{reason}"
 
 
 def _check_rate(text: object, where: str = "") -> None:

@@ -16,7 +16,7 @@ import servers
 import sluicegate
 from app.config import load
 from app.main import create_app
-from sluicegate import AsyncLimiter, InvalidKey, InvalidRate, Limiter, SlidingWindow
+from sluicegate import AsyncLimiter, InvalidKey, InvalidPolicy, InvalidRate, Limiter, MemoryStore, SlidingWindow
 from sluicegate._core.policies import Policies
 from sluicegate._stores.redis.stored_keys import stored_key
 
@@ -195,6 +195,31 @@ def test_the_stored_keys_that_their_page_shows_are_those_that_are_made():
     for policy, key, stored in rows:
         ((made, counted, _),) = Policies([eval(policy, vars(sluicegate).copy())]).charges(eval(key))
         assert stored_key("sluicegate:", made.namespace, counted) == stored
+
+
+def test_every_page_of_the_reference_can_be_found_from_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    pages = [f"docs/reference/{page.name}" for page in ROOT.glob("docs/reference/*.md")]
+    assert [page for page in pages if f"]({page})" not in readme] == []
+
+
+def test_every_exception_is_in_the_table_of_the_guide_and_so_is_the_page_of_warnings():
+    guide = (ROOT / "docs/how-to/use-the-library.md").read_text()
+    table = guide.partition("| exception | means |")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"`(\w+)`", table))
+    kinds = {name for name, value in vars(sluicegate).items() if _is_an_error(value)}
+    assert kinds - listed == {"SluicegateError"}
+    assert "](../reference/warnings.md)" in guide
+
+
+def _is_an_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, sluicegate.SluicegateError)
+
+
+def test_the_page_of_several_policies_shows_what_is_raised_for_two_that_share_a_counter():
+    with MemoryStore() as store, Limiter("5/minute", store=store), pytest.raises(InvalidPolicy) as caught:
+        Limiter("6/minute", store=store)
+    assert f"```text\n{caught.value}\n```" in (ROOT / "docs/how-to/several-policies.md").read_text()
 
 
 @pytest.mark.parametrize("key", [{"usr": "alice", "ip": "192.0.2.7"}, {"user": "alice"}], ids=["misspelt", "too few"])

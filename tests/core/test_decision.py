@@ -122,7 +122,12 @@ def test_fastapi_writes_the_public_fields_of_a_decision_and_null_for_a_wait_that
     def as_dict(cost: int):
         return {"decision": limiter.peek("alice", cost).as_dict()}
 
-    client = TestClient(app)
+    @app.get("/bare")
+    def bare(cost: int):  # as docs/how-to/use-the-library.md says: such an endpoint fails
+        return limiter.peek("alice", cost)
+
+    client = TestClient(app, raise_server_exceptions=False)
+    assert [client.get(f"/bare?cost={cost}").status_code for cost in (1, 3)] == [200, 500]
     allowed = client.get("/take?cost=1").json()
     assert (list(allowed), allowed["allowed"], allowed["retry_after"]) == (PUBLIC, True, 0.0)
     denied = client.get("/take?cost=3").json()

@@ -72,6 +72,18 @@ def advice(call: str) -> str:
         ("AsyncLimiter(100, 30)", "SlidingWindow(100, window=30)"),
         ("Limiter(limit=100, window=60)", "Limiter(SlidingWindow(100, window=60))"),
         ("AsyncLimiter(max_rate=4, time_period=8)", "AsyncLimiter(SlidingWindow(4, window=8))"),
+        ("Limiter(limit=100, window=60, per='user')", "Limiter(SlidingWindow(100, window=60, per='user'))"),
+        ("Limiter('5/hour', per='user')", "Limiter(SlidingWindow(5, window=3600, per='user'))"),
+        ("AsyncLimiter('5/hour', by='user')", "AsyncLimiter(SlidingWindow(5, window=3600, per='user'))"),
+        ("Limiter('5/hour', shared=True)", "Limiter(SlidingWindow(5, window=3600, shared=True))"),
+        ("Limiter('5/hour', name='api')", "Limiter(SlidingWindow(5, window=3600, name='api'))"),
+        ("Limiter('5/hour', limits=len, name='api')", "Limiter(SlidingWindow(5, window=3600, name='api'))"),
+        ("Limiter('5/h; 1/s', per='user')", "Limiter(*parse_rates('5/h; 1/s', per='user'))"),
+        ("Limiter('5/h', '1/s', shared=True)", "Limiter(*parse_rates('5/h; 1/s', shared=True))"),
+        ("Limiter(SlidingWindow(5, window=1), per='user')", "Limiter(SlidingWindow(100, window=60, per='user'))"),
+        ("CalendarWindow(100, window=60)", "CalendarWindow(100, every='month')"),
+        ("CalendarWindow(100, 60)", "CalendarWindow(100, every='month')"),
+        ("CalendarWindow(100, window='day')", "CalendarWindow(100, every='day')"),
     ],
 )
 def test_a_call_that_does_not_fit_is_refused_with_one_that_does(call: str, instead: str):
@@ -95,6 +107,16 @@ def test_a_rate_in_place_of_a_limit_is_refused_with_what_reads_rates(text: str):
         ),
         ("SlidingWindow()", r"^SlidingWindow needs limit and window, got SlidingWindow\(\); write "),
         ("SlidingWindow(1, period=2)", r"^SlidingWindow has no argument period, got SlidingWindow\(1, period=2\); "),
+        ("CalendarWindow(100, window=60)", r"^CalendarWindow has no argument window and needs every, got "),
+        ("CalendarWindow(100, every=60, tz='UTC')", "^every must be one of hour, day, week, month, year, got 60"),
+        ("Limiter('1/s', per=len)", 'got <built-in function len>; write per="user", and give its value'),
+        (
+            "Limiter('1/s', prefix='x')",
+            r"no argument prefix: .*; give it to the store, store=RedisStore\.from_url\(url, prefix=\.\.\.\)$",
+        ),
+        ("AsyncLimiter('1/s', timeout=1)", r"store=AsyncRedisStore\.from_url\(url, timeout=\.\.\.\)$"),
+        ("Limiter('1/s', key_prefix='x')", r"store=RedisStore\.from_url\(url, prefix=\.\.\.\)$"),
+        ("Limiter('1/s', max_keys=9)", r"give it to the store, store=MemoryStore\(max_keys=\.\.\.\)$"),
         ("SlidingWindow(1, limit=2, window=3)", r"^SlidingWindow takes each argument once, got "),
         ("SlidingWindow('100', window=60)", "^limit must be a whole number .*, got '100'; write 100$"),
         ("SlidingWindow(100.0, window=60)", "^limit must be a whole number .*, got 100.0; write 100$"),
@@ -255,9 +277,12 @@ def test_another_way_to_write_a_rate_is_refused_with_ours(text: str, instead: st
 
 @pytest.mark.parametrize(("text", "by"), [("100/min/ip", "ip"), ("100/min per user", "user"), ("9rpm by key", "key")])
 def test_what_a_rate_counts_by_is_no_part_of_it(text: str, by: str):
-    with pytest.raises(InvalidRate, match=f"; write '[0-9]+/m(in)?' with per='{by}'\n"):
+    with pytest.raises(
+        InvalidRate, match=rf"; write Limiter\(\*parse_rates\('[0-9]+/m(in)?', per='{by}'\)\)\n"
+    ) as caught:
         parse_rates(text)
-    assert parse_rates("100/min", per=by)[0].per == (by,)
+    (policy,) = evaluated(str(caught.value).splitlines()[0].partition("; write ")[2]).policies
+    assert (policy.per, policy.window) == ((by,), 60)
 
 
 def test_a_rate_has_one_hint_at_most():
@@ -306,6 +331,8 @@ def test_a_key_that_is_not_text_is_refused_with_how_to_make_it_text(value: Any, 
         with pytest.raises(InvalidKey, match="must be a str, got ") as caught:
             limiter.take(key)
         written = str(caught.value).partition("; write ")[2]
+        assert "alice" not in str(caught.value)
+        assert f"got {value if value is None or type(value) in (int, bool) else 'one of type '}" in str(caught.value)
         assert written == ("" if instead is None else instead.format("key" if limiter is plain else 'key["user"]'))
         if instead:
             assert limiter.allow({"user": eval(written)} if limiter is parts else eval(written))
@@ -313,7 +340,7 @@ def test_a_key_that_is_not_text_is_refused_with_how_to_make_it_text(value: Any, 
 
 def test_a_plain_key_where_attributes_are_counted_is_refused_with_the_mapping():
     limiter = Limiter(SlidingWindow(1, window=1, per=("user", "route")))
-    with pytest.raises(InvalidKey, match=r"got 'alice'; write \{\"user\": \.\.\., \"route\": \.\.\.\}$"):
+    with pytest.raises(InvalidKey, match=r"got one of type str; write \{\"user\": \.\.\., \"route\": \.\.\.\}$"):
         limiter.take("alice")
 
 

@@ -159,6 +159,11 @@ def test_thousands_of_limits_take_no_more_room_than_a_thousand():
 NOT_TEXT = [None, 1, 1.5, True, b"alice", ["alice"], {"alice"}, ("alice",), object]
 
 
+def shown(key: object) -> str:
+    """Return what a message shows of a key, or of a value of one, which may be secret."""
+    return repr(key) if key is None or type(key) in (int, float, bool) else f"one of type {type(key).__name__}"
+
+
 @pytest.mark.parametrize("key", ["alice", *NOT_TEXT], ids=lambda key: repr(key)[:20])
 def test_policies_with_attributes_refuse_a_key_that_is_no_mapping_and_say_which_they_need(key):
     expected = (
@@ -167,7 +172,7 @@ def test_policies_with_attributes_refuse_a_key_that_is_no_mapping_and_say_which_
     for ask in (FOUR.charges, FOUR.counters):
         with pytest.raises(InvalidKey) as caught:
             ask(key)
-        assert str(caught.value) == expected + repr(key) + '; write {"user": ..., "tenant": ..., "endpoint": ...}'
+        assert str(caught.value) == expected + shown(key) + '; write {"user": ..., "tenant": ..., "endpoint": ...}'
         assert (caught.value.policy, caught.value.attribute) == (USER.name, "user")
 
 
@@ -231,19 +236,19 @@ def test_the_value_of_an_attribute_has_to_be_text(attribute: str, value):
     for ask in (FOUR.charges, FOUR.counters):
         with pytest.raises(InvalidKey) as caught:
             ask({**KEY, attribute: value})
-        assert str(caught.value).partition(";")[0] == f"attribute {attribute} of the key must be a str, got {value!r}"
+        said = f"attribute {attribute} of the key must be a str, got {shown(value)}"
+        assert str(caught.value).partition(";")[0] == said
         assert (caught.value.policy, caught.value.attribute) == (WHOSE[attribute], attribute)
 
 
 @pytest.mark.parametrize("attribute", ["user", "tenant", "endpoint"])
-def test_a_lone_surrogate_in_an_attribute_is_refused_and_shown_escaped(attribute: str):
+def test_a_lone_surrogate_in_an_attribute_is_refused_and_not_shown(attribute: str):
     with pytest.raises(
-        InvalidKey, match=f"attribute {attribute} of the key must be valid Unicode text, .* a lone surrogate at 1"
+        InvalidKey,
+        match=f"attribute {attribute} of the key must be valid Unicode text, got one with a lone surrogate at 1$",
     ) as caught:
         FOUR.charges({**KEY, attribute: "a\ud800" + "b" * 10**5})
-    str(caught.value).encode()
     assert (caught.value.policy, caught.value.attribute) == (WHOSE[attribute], attribute)
-    assert len(str(caught.value)) < 250
 
 
 # Costs that are refused

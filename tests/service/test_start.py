@@ -206,6 +206,22 @@ def test_a_url_that_cannot_be_read_is_one_line_when_it_is_used(bad, url: str):
     assert "': expected a URL such as redis://" in line
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://:hunter2@h:6379/0?timeout=1", "it has no option timeout, which is an argument"),
+        ("redis://:hunter2@h:6379/0?socket_timeout=hunter2", "it cannot read the value of socket_timeout"),
+        ("sentinel://:hunter2@h:26379/mymaster", "got the URL of a Sentinel"),
+        ("redis://:hunter2@h:6379/zero", "a port from 1 to 65535 and a database number"),
+    ],
+)
+def test_a_url_is_refused_with_the_reason_of_the_library(bad, url: str, reason: str):
+    (line,) = bad(RATE_LIMIT_BACKEND="redis", REDIS_URL=url)
+    assert "': expected a URL such as redis://" in line
+    assert reason in line.partition(": store must be ")[2]
+    assert "hunter2" not in line
+
+
 def test_a_url_that_is_not_used_is_not_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RATE_LIMIT_BACKEND", "memory")
     monkeypatch.setenv("REDIS_URL", "no URL at all")

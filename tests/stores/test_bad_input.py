@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -99,13 +100,13 @@ def test_a_key_that_is_no_text_is_refused_by_every_verb(harness: Harness, key):
 def test_a_mapping_is_refused_with_the_advice_how_a_policy_counts_by_attributes(harness: Harness):
     limiter = all_kinds(harness)
     for ask in (limiter.take, limiter.peek, limiter.forget, lambda key: limiter.block(key, 9)):
-        with pytest.raises(InvalidKey, match=r"got {'user': 'alice'}: .* for a mapping give it a per=$") as caught:
+        with pytest.raises(InvalidKey, match=r"got one of type dict: .* for a mapping give it a per=$") as caught:
             ask({"user": "alice"})
         assert caught.value.policy == "sliding-window-60s"
 
 
 @pytest.mark.parametrize("key", SURROGATES, ids=short_repr)
-def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(harness: Harness, key):
+def test_a_lone_surrogate_is_refused_and_not_shown_by_every_verb(harness: Harness, key):
     plain = harness.limiter(SlidingWindow(10, window=60)), all_kinds(harness)
     parts = harness.limiter(*(make(10, per="user") for make in MAKE.values()))
     for limiter, asked in (*((limiter, key) for limiter in plain), (parts, {"user": key})):
@@ -118,8 +119,10 @@ def test_a_lone_surrogate_is_refused_and_shown_escaped_by_every_verb(harness: Ha
         ):
             with pytest.raises(InvalidKey, match="lone surrogate") as caught:
                 ask(asked)
-            str(caught.value).encode()
-            assert len(str(caught.value)) < 250
+            assert re.fullmatch(
+                r"(key|attribute user of the key) must be valid Unicode text, got one with a lone surrogate at \d+",
+                str(caught.value),
+            )
     assert nothing_stored(harness)
 
 

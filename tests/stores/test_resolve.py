@@ -65,13 +65,21 @@ def test_a_password_in_a_url_is_never_shown(url: str):
         ("valkey://", "got valkey:// and no more: it lacks a host, as in valkey://localhost:6379/0"),
         ("unix://", "got unix:// and no more: it lacks a path, as in unix:///run/redis.sock"),
         ("http://h", "got one that begins with http://"),
-        ("localhost:6379", "got other text"),
+        ("", "got an empty text"),
+        ("localhost:6379", "got a host and a port without a scheme: write redis:// before it"),
+        ("localhost", "got other text"),
+        ("memory://x", "got the URL of a MemoryStore, which takes nothing after memory://"),
+        ("redis+cluster://h:6379", "got the URL of a Cluster, which this version does not support"),
+        ("rediss-cluster://h:6379", "got the URL of a Cluster, which this version does not support"),
         ("redis://h?nonsense=1", "it has no option nonsense"),
         ("redis://h?socket_timout=1", "it has no option socket_timout; did you mean socket_timeout?"),
         (
             "redis://h?timeout=1",
-            "has no option timeout: write socket_timeout, or pass timeout= to from_url of the store",
+            "can read: it has no option timeout, which is an argument: write RedisStore.from_url(url, timeout=...)",
         ),
+        ("redis://h?prefix=x", "write RedisStore.from_url(url, prefix=...)"),
+        ("redis://h?denial_ttl=0", "write RedisStore.from_url(url, denial_ttl=...)"),
+        ("redis://h?max_waiting=9", "write RedisStore.from_url(url, max_waiting=...)"),
         ("redis://h?socket_timeout=soon", "it cannot read the value of socket_timeout"),
         ("redis://:pass?word=1@h", "store must be a URL such as redis://user:password@host:6379/0"),
         ("sentinel://h:26379/mymaster", "got the URL of a Sentinel: make a client, redis.sentinel.Sentinel("),
@@ -82,6 +90,16 @@ def test_a_password_in_a_url_is_never_shown(url: str):
 def test_what_is_wrong_with_a_url_is_said(url: str, said: str):
     with pytest.raises(InvalidStore, match=re.escape(said)):
         Limiter("5/s", store=url)
+
+
+def test_a_redis_store_does_not_take_the_url_of_a_memory_store():
+    with pytest.raises(InvalidStore, match="got the URL of a MemoryStore"):
+        RedisStore.from_url("memory://")
+
+
+def test_an_option_of_the_store_in_a_url_of_tasks_names_the_store_for_tasks():
+    with pytest.raises(InvalidStore, match=r"write AsyncRedisStore\.from_url\(url, timeout=\.\.\.\)$"):
+        AsyncLimiter("5/s", store="redis://h?timeout=1")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sluicegate import (
     SlidingWindow,
     TokenBucket,
 )
+from sluicegate._core.keys import NO_KEY
 from sluicegate._core.policy import Policy
 from stores.four_policies import KEY, all_of, four, nothing_stored, remaining
 from stores.harness import Harness
@@ -308,6 +309,31 @@ def test_policies_that_are_all_shared_need_no_key(harness: Harness):
     assert limiter.take("alice").remaining == limiter.take({}).remaining + 1 == 1
     assert limiter.peek() == limiter.peek("alice")
     assert limiter.allow() is False
+
+
+def test_units_in_place_of_a_key_that_is_not_needed_are_refused_with_cost(harness: Harness):
+    limiter = harness.limiter(SlidingWindow(5, window=60, shared=True, name="all"), limits=lambda _: None)
+    for ask in (limiter.allow, limiter.take, limiter.peek):
+        with pytest.raises(InvalidKey, match=r"are shared, and need none; for a cost write take\(cost=3\)$"):
+            ask(3)
+    with pytest.raises(InvalidKey, match="a shared policy cannot be blocked or forgotten"):
+        limiter.forget(3)
+    assert limiter.take(cost=3).remaining == 2
+
+
+def test_a_call_without_a_key_can_be_looked_up_by_functions_of_a_key(harness: Harness):
+    plans: dict[object, int] = {"alice": 2}
+    limiter = harness.limiter(
+        SlidingWindow(5, window=60, shared=True, name="all"),
+        limits=plans.get,
+        limits_ttl=0,
+        exempt={"bob"}.__contains__,
+    )
+    assert (limiter.take().limit, limiter.take("alice").limit, limiter.take("bob").source) == (5, 2, "bypass")
+    plans[NO_KEY] = 3
+    assert limiter.take().limit == 3
+    assert {} == NO_KEY != {"user": "alice"}
+    assert (dict(NO_KEY), bool(NO_KEY), repr(NO_KEY)) == ({}, False, "{}")
 
 
 def test_other_policies_need_a_key_and_the_error_says_which(harness: Harness):

@@ -20,7 +20,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 class SluicegateWarning(UserWarning):
-    """Something that works, and hardly does what is wanted.
+    """Code that runs but probably does not do what you want.
 
     The text begins with the code, so that a filter can name it:
     ``warnings.filterwarnings("ignore", "limiter-per-request")``.

@@ -52,6 +52,12 @@ def short_repr(value: object) -> str:
     return _brief.repr(value)
 
 
+def type_repr(value: object) -> str:
+    """Return a form of a value that may be secret, such as a key, for a message: a number or None, or else its type."""
+    plain = value is None or type(value) in (int, float, bool)
+    return short_repr(value) if plain else f"one of type {type(value).__name__}"
+
+
 def nearest(value: object, known: Iterable[str], *, likeness: float = 0.75) -> str | None:
     """Return the known word that ``value`` nearly is, whatever its case; None if there is none."""
     from difflib import get_close_matches  # takes milliseconds to import, and is for messages alone

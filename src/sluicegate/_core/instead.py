@@ -34,10 +34,13 @@ _EXAMPLES: dict[str, Any] = {"limit": 100, "window": 60, "every": "month"}
 _BY_WINDOW = ("TokenBucket", "FixedWindow")  # built from a limit and a window; rate strings build SlidingWindow alone
 
 _OF_A_LIMITER = {
-    "identifier key key_func key_prefix": "give the key to each call, limiter.allow(key)",
+    "identifier key key_func": "give the key to each call, limiter.allow(key)",
     "application_limits default_limits rate rates": 'give rates by position, Limiter("100/minute")',
     "algorithm strategy": "the policy chooses it: SlidingWindow, TokenBucket, FixedWindow or CalendarWindow",
     "backend client redis redis_url storage storage_uri storage_url uri url": "name it store=",
+    "denial_ttl max_waiting prefix timeout": "give it to the store, store={redis}.from_url(url, {word}=...)",
+    "key_prefix": "give it to the store, store={redis}.from_url(url, prefix=...)",
+    "clock max_keys": "give it to the store, store=MemoryStore({word}=...)",
 }
 """What people give a limiter, and what to do."""
 
@@ -161,6 +164,8 @@ def _of_policy(
     unknown = [word for word in options if word not in names]
     needed = [each.name for each in parameters if each.default is inspect.Parameter.empty]
     arguments = _renamed(names, dict(zip(names, args, strict=False)), options)
+    if "every" not in options and not isinstance(arguments.get("every", ""), str):
+        del arguments["every"]  # a number of seconds, which names no unit of a calendar
     missing = [name for name in needed if name not in arguments]
     if "window" in missing and _seconds(arguments.get("per")):
         arguments["window"] = _seconds(arguments.pop("per"))
@@ -171,6 +176,7 @@ def _of_policy(
         return error
     if unknown:
         reason = f"{kind.__name__} has no argument {short_repr(unknown[0])[1:-1]}"
+        reason += f" and needs {' and '.join(missing)}" if missing else ""
     elif len(args) > 1:
         reason = f"{kind.__name__} takes its limit by position, and all else by name"
     elif missing:
@@ -184,19 +190,46 @@ def _of_policy(
 
 
 def _of_limiter(
-    kind: type, parameters: list[inspect.Parameter], _: tuple[Any, ...], options: dict[str, Any]
+    kind: type, parameters: list[inspect.Parameter], given: tuple[Any, ...], options: dict[str, Any]
 ) -> InvalidPolicy:
-    from sluicegate._core.policy import SlidingWindow  # noqa: PLC0415 - it imports this
-
     names = [each.name for each in parameters]
-    word = next(word for word in options if word not in names)
+    unknown = {word: value for word, value in options.items() if word not in names}
+    word = next(iter(unknown))
     advice = next((advice for words, advice in _OF_A_LIMITER.items() if word in words.split()), "")
-    of_policy = _renamed(list(inspect.signature(SlidingWindow).parameters), {}, options)
-    if not advice and {"limit", "window"} & of_policy.keys():
-        first = {name: of_policy.get(name, _EXAMPLES[name]) for name in ("limit", "window")}
-        advice = f"write {kind.__name__}({call('SlidingWindow', first)})"
+    try:
+        advice = advice.format(word=word, redis=_redis_store(kind)) or _of_policies(kind, given, unknown)
+    except InvalidPolicy as error:
+        return error
     said = f"{kind.__name__} has no argument {word}: it takes policies by position, and {', '.join(names[1:])} by name"
     return InvalidPolicy(f"{said}; {advice}" if advice else f"{said}{meant(word, names)}")
+
+
+def _redis_store(limiter: type) -> str:
+    return "AsyncRedisStore" if limiter.__name__.startswith("Async") else "RedisStore"
+
+
+def _of_policies(kind: type, given: tuple[Any, ...], options: dict[str, Any]) -> str:
+    """Return the advice for options of a limiter that are arguments of a policy.
+
+    Raises:
+        InvalidPolicy: They are not valid there, either.
+    """
+    from sluicegate._core.policy import SlidingWindow  # noqa: PLC0415 - it imports this
+    from sluicegate._core.rate import parse_rates  # noqa: PLC0415 - it imports the policies, which import this
+
+    arguments = _renamed(list(inspect.signature(SlidingWindow).parameters), {}, options)
+    if not arguments:
+        return ""
+    text = "; ".join(each for each in given if isinstance(each, str))
+    parsed = _rates(text)
+    if len(parsed) > 1 and arguments.keys() <= {"per", "shared"}:
+        parse_rates(text, **arguments)
+        by_name = ", ".join(f"{name}={_shown(value)}" for name, value in arguments.items())
+        return f"write {kind.__name__}(*parse_rates({text!r}, {by_name}))"
+    limit, window_us = parsed[0] if parsed else (_EXAMPLES["limit"], _EXAMPLES["window"] * 1_000_000)
+    complete = {"limit": limit, "window": _in_seconds(window_us), **arguments}
+    SlidingWindow(**complete)
+    return f"write {kind.__name__}({call('SlidingWindow', complete)})"
 
 
 def _renamed(names: Iterable[str], arguments: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import Final
 
-from sluicegate._core.errors import InvalidKey, short_repr
+from sluicegate._core.errors import InvalidKey, type_repr
 
 Key = str | Mapping[str, str]
 """What to count under: any text, or for policies that count by attributes a mapping with their values."""
 
-NO_KEY: Mapping[str, str] = MappingProxyType({})
+
+class _NoKey(Mapping[str, str]):
+    """An empty mapping. Unlike a dict it is hashable, so that users can look it up: ``limits=plans.get``."""
+
+    __slots__ = ()
+
+    def __getitem__(self, attribute: str) -> str:
+        raise KeyError(attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return hash(())
+
+    def __repr__(self) -> str:
+        return "{}"
+
+
+NO_KEY: Final = _NoKey()
 """The key of a call without one: it has no attributes, so it serves shared policies alone."""
 
 CounterKey = str | tuple[str, ...]
@@ -29,15 +51,14 @@ def checked_key(key: str, attribute: str | None = None) -> str:
     format() may each write it differently.
     """
     if not isinstance(key, str):
-        said = f"{_what(attribute)} must be a str, got {short_repr(key)}{_as_text(key, attribute)}"
+        said = f"{_what(attribute)} must be a str, got {type_repr(key)}{_as_text(key, attribute)}"
         raise InvalidKey(said, attribute=attribute)
     if not key.isascii():
         try:
             key.encode()
         except UnicodeEncodeError as error:
             raise InvalidKey(
-                f"{_what(attribute)} must be valid Unicode text, got {short_repr(key)} with a lone surrogate at "
-                f"{error.start}",
+                f"{_what(attribute)} must be valid Unicode text, got one with a lone surrogate at {error.start}",
                 attribute=attribute,
             ) from None
     return str.__str__(key)

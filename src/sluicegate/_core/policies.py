@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, meant, short_repr
+from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, meant, short_repr, type_repr
 from sluicegate._core.instead import of_numbers
 from sluicegate._core.keys import NO_KEY, CounterKey, Key, checked_key
-from sluicegate._core.policy import MAX_UNITS, Policy, checked_cost, suspended
+from sluicegate._core.policy import MAX_UNITS, Policy, checked_cost, is_whole, suspended
 from sluicegate._core.rate import parse_rates
 from sluicegate._core.request import Charge, Counter, charge_of
 
@@ -100,11 +100,11 @@ class Policies:
                 all policies are shared.
         """
         if not self.attributes:
-            pairs = zip(self.all, self._counter_keys(key), strict=True)
             if self._plain is None:
                 raise InvalidKey(
                     "all policies of this limiter are shared, and a shared policy cannot be blocked or forgotten"
                 )
+            pairs = zip(self.all, self._counter_keys(key), strict=True)
             return [Counter(policy, counter_key) for policy, counter_key in pairs if not policy.shared]
         values = self._values(key)
         own = [policy for policy in self.all if policy.per]
@@ -129,6 +129,11 @@ class Policies:
         if type(key) is not str and isinstance(key, Mapping):
             self._refuse_mapping(key)
             return [()] * len(self.all)
+        if self._plain is None and is_whole(key):
+            raise InvalidKey(
+                f"key must be a str, got {key}: all policies of this limiter are shared, and need none; for a cost "
+                f"write take(cost={key})"
+            )
         text = checked_key(key)
         return [() if policy.shared else text for policy in self.all]
 
@@ -142,7 +147,7 @@ class Policies:
             )
         if self._plain is not None:
             raise InvalidKey(
-                f"key must be a str, got {short_repr(key)}: policy {self._plain.name} counts by a plain key; for a "
+                f"key must be a str, got {type_repr(key)}: policy {self._plain.name} counts by a plain key; for a "
                 f"mapping give it a per=",
                 policy=self._plain.name,
             )
@@ -156,7 +161,7 @@ class Policies:
             write = ", ".join(f'"{attribute}": ...' for attribute in self.attributes)
             raise InvalidKey(
                 f"key must be a mapping with {self._expected}, as policy {policy.name} counts by {policy.per[0]}; got "
-                f"{short_repr(key)}; write {{{write}}}",
+                f"{type_repr(key)}; write {{{write}}}",
                 policy=policy.name,
                 attribute=policy.per[0],
             )

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import accumulate
 
+from sluicegate._core.calendar import EVERY
 from sluicegate._core.errors import InvalidRate, nearest, short_repr
 from sluicegate._core.policy import MAX_UNITS, MAX_WINDOW_US, SlidingWindow, seconds
 
@@ -49,21 +50,13 @@ _A_WINDOW = f"a window of 0.000001 to {MAX_WINDOW_US // 1_000_000} seconds (ten 
 
 _WHOLE = "a limit is a whole number: for 1.5/s write 3/2s"
 _COMMA = "a comma separates rates: for 1,000 write 1000 or 1_000"
-_NO_UNITS = {
-    **dict.fromkeys(
-        ("mo", "month", "months"),
-        'a month has no fixed length: CalendarWindow(limit, every="month"), or name the days: 1000/30 days',
-    ),
-    **dict.fromkeys(
-        ("y", "yr", "yrs", "year", "years"),
-        'a year has no fixed length: CalendarWindow(limit, every="year"), or name the days: 1000/365 days',
-    ),
-    **dict.fromkeys(("quarter", "quarters"), "a quarter has no fixed length: name the days: 1000/90 days"),
-    **dict.fromkeys(
-        ("us", "microsecond", "microseconds", "ns", "nanosecond", "nanoseconds"),
-        "the smallest unit is ms: 250 microseconds are 0.25ms",
-    ),
+_TOO_SMALL = ("us", "microsecond", "microseconds", "ns", "nanosecond", "nanoseconds")
+_OF_A_CALENDAR = {
+    **dict.fromkeys(("mo", "month", "months"), ("month", 30)),
+    **dict.fromkeys(("y", "yr", "yrs", "year", "years"), ("year", 365)),
+    **dict.fromkeys(("quarter", "quarters"), ("quarter", 90)),
 }
+"""Units without a fixed length: the name of each, and about how many days it has."""
 
 _LONGEST_SPOKEN = 100
 _BY = re.compile(r"(?<=[a-z])\s*(?:/|\bper\b|\bby\b)\s*([a-z_]+)$")
@@ -137,7 +130,7 @@ def _parsed(text: str) -> list[tuple[int, int]]:
     while True:
         start = reader.at
         limit = _limit(reader)
-        window_us = _window(reader)
+        window_us = _window(reader, limit)
         if window_us in limits:
             hint = "both would be one counter: keep the smaller limit"
             raise reader.wrong("each window once", start, got=f"{seconds(window_us)}s again", hint=hint)
@@ -188,10 +181,10 @@ def _limit(reader: _Reader) -> int:
     return int(digits)
 
 
-def _window(reader: _Reader) -> int:
+def _window(reader: _Reader, limit: int) -> int:
     start = reader.at
     multiple = reader.take(_MULTIPLE)
-    unit_us = _unit(reader)
+    unit_us = _unit(reader, limit, multiple[0].strip() if multiple else "1")
     window_us = unit_us if multiple is None else _times(multiple[1], multiple[2] or "", unit_us)
     if window_us is None:
         raise reader.wrong(_A_WINDOW, start)
@@ -213,23 +206,35 @@ def _plain(digits: str) -> str:
     return digits.replace("_", "")
 
 
-def _unit(reader: _Reader) -> int:
+def _unit(reader: _Reader, limit: int, multiple: str) -> int:
     start = reader.at
     commas = f"{_COMMA}, and for 0,5 write 0.5"
     word = reader.need(_UNIT, _A_UNIT, {".": "a fraction begins with a digit: 0.5", ",": commas})[1]
     # Only ASCII: in lower case the Kelvin sign is a k, and would end "week".
     unit_us = _UNITS.get(word.lower()) if word.isascii() else None
     if unit_us is None:
-        raise reader.wrong(_A_UNIT, start, hint=_advice(word))
+        raise reader.wrong(_A_UNIT, start, hint=_advice(word.lower(), limit, multiple))
     return unit_us
 
 
-def _advice(word: str) -> str:
+def _advice(word: str, limit: int, multiple: str) -> str:
+    if word in _OF_A_CALENDAR:
+        return _of_a_calendar(*_OF_A_CALENDAR[word], limit, multiple)
+    if word in _TOO_SMALL:
+        return "the smallest unit is ms: 250 microseconds are 0.25ms"
     # A short word is close to too many others, and a very long one takes long to compare.
-    if word.lower() in _NO_UNITS or not 4 <= len(word) <= 20:
-        return _NO_UNITS.get(word.lower(), "")
-    near = nearest(word, _UNITS)
+    near = nearest(word, _UNITS) if 4 <= len(word) <= 20 else None
     return f"did you mean {near!r}?" if near else ""
+
+
+def _of_a_calendar(unit: str, days: int, limit: int, multiple: str) -> str:
+    """Return the advice for a unit without a fixed length: the same rate by the calendar, and in days."""
+    said = f"a {unit} has no fixed length: "
+    days *= int(multiple) if multiple.isdigit() and len(multiple) <= len("120") else 0
+    if not 0 < days * _UNITS["day"] <= MAX_WINDOW_US:
+        return f"{said}name the days"
+    calendar = f'CalendarWindow({limit}, every="{unit}"), or ' if multiple == "1" and unit in EVERY else ""
+    return f"{said}{calendar}name the days: {limit}/{days} days"
 
 
 def _instead(text: str) -> str:
@@ -246,7 +251,9 @@ def _instead(text: str) -> str:
         _parsed(ours)
     except InvalidRate:
         return ""
-    return f"; write {ours!r}" + (f" with per={by[1]!r}" if by and by[1] not in _UNITS else "")
+    if by and by[1] not in _UNITS:
+        return f"; write Limiter(*parse_rates({ours!r}, per={by[1]!r}))"
+    return f"; write {ours!r}"
 
 
 def _piece(text: str, at: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.errors import InvalidPolicy, short_repr, type_repr
 from sluicegate._core.keys import Key
 from sluicegate._limiter.callbacks import synchronous
 
@@ -29,14 +29,14 @@ def exempt_function(given: Exempt | None, attributes: Sequence[str]) -> Callable
         function = synchronous(given, "exempt")
         return lambda key: bool(function(key))
     if isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Container):
-        raise InvalidPolicy(f"exempt must be a collection of keys, or a function of a key, got {short_repr(given)}")
+        raise InvalidPolicy(f"exempt must be a collection of keys, or a function of a key, got {type_repr(given)}")
     if isinstance(given, Mapping):
         _check_attributes(given, attributes)
         return lambda key: any(key[each] in given.get(each, ()) for each in attributes)  # type: ignore[index]
     if attributes:
         raise InvalidPolicy(
             f"exempt must be a mapping from attributes to values, such as {{{attributes[0]!r}: {{...}}}}, as the keys "
-            f"are mappings; got {short_repr(given)}"
+            f"are mappings; got {type_repr(given)}"
         )
     return lambda key: isinstance(key, str) and key in given
 
@@ -47,4 +47,4 @@ def _check_attributes(given: Mapping[str, Container[str]], attributes: Sequence[
             expected = ", ".join(attributes) or "none: the keys are plain text"
             raise InvalidPolicy(f"exempt names attribute {short_repr(attribute)}, the policies count by {expected}")
         if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Container):
-            raise InvalidPolicy(f"exempt must have a collection of values for {attribute}, got {short_repr(values)}")
+            raise InvalidPolicy(f"exempt must have a collection of values for {attribute}, got {type_repr(values)}")

@@ -11,9 +11,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from threading import RLock
-from types import NoneType
 
-from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.errors import InvalidPolicy, short_repr, type_repr
 from sluicegate._core.keys import CounterKey, Digest, Key, checked_key, memory_key
 from sluicegate._core.policy import MAX_UNITS, is_whole
 from sluicegate._limiter.callbacks import synchronous
@@ -157,12 +156,11 @@ class Limits:
         if not isinstance(answer, Mapping):
             if not isinstance(answer, int):
                 raise InvalidPolicy(
-                    "limits(...) must return an int, a mapping of policy name to int, or None, got "
-                    f"{_described(answer)}"
+                    f"limits(...) must return an int, a mapping of policy name to int, or None, got {type_repr(answer)}"
                 )
             if len(self._names) != 1:
                 raise InvalidPolicy(
-                    f"limits(...) must return a mapping of policy name to int, got {_described(answer)}: there are "
+                    f"limits(...) must return a mapping of policy name to int, got {type_repr(answer)}: there are "
                     f"several policies, {names}"
                 )
             answer = {self._names[0]: answer}
@@ -173,7 +171,7 @@ class Limits:
             if not (is_whole(limit) or _is_zero(limit)):
                 raise InvalidPolicy(
                     f"limits(...) must return an int from 0 to {MAX_UNITS} for the policy {name}, got "
-                    f"{_described(limit)}"
+                    f"{type_repr(limit)}"
                 )
             limits[name] = int(limit)
         return limits
@@ -198,7 +196,3 @@ def _end(calls: _Calls, name: _CacheKey, call: asyncio.Task[_Limits], answer: Aw
         answer.close()  # only if the call was cancelled before its first step: nobody awaited the answer
     if not call.cancelled():
         call.exception()  # retrieved: if every waiting task was cancelled, the next one calls again and sees it
-
-
-def _described(answer: object) -> str:
-    return short_repr(answer) if type(answer) in (int, bool, float, NoneType) else f"a {type(answer).__name__}"

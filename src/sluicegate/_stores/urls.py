@@ -14,7 +14,17 @@ EXPECTED = (
 )
 """What a user may give as a store, for a message."""
 
-_OF_A_SENTINEL = re.compile(r"(?:(?:rediss?|valkeys?)[+-])?sentinels?")
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}(?:/\d*)?")
+_A_SENTINEL = (
+    "the URL of a Sentinel: make a client, redis.sentinel.Sentinel([(host, 26379)]).master_for(name), and give "
+    "it to RedisStore(client); or redis.asyncio.sentinel.Sentinel, and AsyncRedisStore(client)"
+)
+_BY_SCHEME = (
+    ("memory", "the URL of a MemoryStore, which takes nothing after memory://"),
+    (r"(?:(?:rediss?|valkeys?)[+-])?cluster", "the URL of a Cluster, which this version does not support"),
+    (r"(?:(?:rediss?|valkeys?)[+-])?sentinels?", _A_SENTINEL),
+)
+"""Patterns of schemes that no server is connected to by, and what to say of each."""
 
 
 def driver_url(url: str) -> str:
@@ -33,11 +43,11 @@ def _got(scheme: str, rest: str, url: str) -> str:
     if scheme in _SCHEMES and "://" in url:
         lacks = "path, as in unix:///run/redis.sock" if scheme == "unix" else f"host, as in {scheme}://localhost:6379/0"
         return f"{scheme}:// and no more: it lacks a {lacks}"
-    if _OF_A_SENTINEL.fullmatch(scheme):
-        return (
-            "the URL of a Sentinel: make a client, redis.sentinel.Sentinel([(host, 26379)]).master_for(name), and give "
-            "it to RedisStore(client); or redis.asyncio.sentinel.Sentinel, and AsyncRedisStore(client)"
-        )
+    for pattern, said in _BY_SCHEME if "://" in url else ():
+        if re.fullmatch(pattern, scheme):
+            return said
     if rest and scheme.isalnum() and len(scheme) < 20:
         return f"one that begins with {scheme}://"
-    return "other text"
+    if _HOST_AND_PORT.fullmatch(url):
+        return "a host and a port without a scheme: write redis:// before it"
+    return "other text" if url else "an empty text"

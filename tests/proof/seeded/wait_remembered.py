@@ -1,4 +1,4 @@
-"""A denial is remembered until its wait ends, and told again with the wait it had then, not with what is left of it."""
+"""A denial is remembered until its wait ends, and returned again with the wait it had then, not what is left of it."""
 
 from __future__ import annotations
 

@@ -22,6 +22,9 @@ _OPTIONS = (
 )
 """Options that are often in URLs, to find the one that was meant; redis-py knows more."""
 
+_OF_THE_STORE = ("timeout", "prefix", "denial_ttl", "max_waiting")
+"""Arguments of a store's ``from_url``, which people write into the URL."""
+
 
 def from_url(kind: Any, url: str, timeout: float, no_retry: object, *, socket_timeout: float | None) -> Any:
     """Make a client by redis-py's ``from_url``.
@@ -52,22 +55,22 @@ def from_url(kind: Any, url: str, timeout: float, no_retry: object, *, socket_ti
         pool.connection_class(**pool.connection_kwargs)  # otherwise an unknown option fails the first call
     except (ValueError, TypeError, RedisError, LookupError) as error:
         # Without redis-py's own message: it may quote part of the password.
-        why = type(error).__name__
-        advice = _option_advice(url, error) if "?" in url else ""
-        raise InvalidStore(f"store must be a URL that redis-py can read: it raised {why}{advice}", store=url) from None
+        why = (_option_advice(kind, url, error) if "?" in url else "") or f"it raised {type(error).__name__}"
+        raise InvalidStore(f"store must be a URL that redis-py can read: {why}", store=url) from None
     return client
 
 
-def _option_advice(url: str, error: Exception) -> str:
+def _option_advice(kind: Any, url: str, error: Exception) -> str:
     """Name the wrong option of a URL, and never its value."""
+    store = "AsyncRedisStore" if issubclass(kind, redis.asyncio.Redis) else "RedisStore"
     found = re.search(r"(?:unexpected keyword argument|Invalid value for) '(\w+)'", str(error))
     name = found[1] if found and "@" not in urlsplit(url).query else ""  # otherwise it may be part of a password
     if isinstance(error, TypeError):
-        if name == "timeout":
-            return "; it has no option timeout: write socket_timeout, or pass timeout= to from_url of the store"
-        return f"; it has no option {name or 'of one of the names after the question mark'}{meant(name, _OPTIONS)}"
+        if name in _OF_THE_STORE:
+            return f"it has no option {name}, which is an argument: write {store}.from_url(url, {name}=...)"
+        return f"it has no option {name or 'of one of the names after the question mark'}{meant(name, _OPTIONS)}"
     if isinstance(error, ValueError):
-        return f"; it cannot read the value of {name or 'an option after the question mark'}"
+        return f"it cannot read the value of {name or 'an option after the question mark'}"
     return ""
 
 

@@ -91,6 +91,14 @@ SAID = (
         pattern="^NOPERM|ACL failure in script",
     ),
     Diagnosis(
+        "no-database",
+        "ERR DB index is out of range",
+        "the server does not have the database that the URL or the client names",
+        "use a lower number, as in redis://host:6379/0, or raise the server's databases setting",
+        lasts=True,
+        pattern="DB index is out of range",
+    ),
+    Diagnosis(
         "replica",
         "READONLY",
         "the server is a replica, which takes no writes",

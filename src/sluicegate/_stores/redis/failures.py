@@ -33,6 +33,7 @@ FAILURES = (RedisError, OSError, ValueError, LookupError, OverflowError)
 """What redis-py may raise: its own errors, and those of a host name, codec or time-out that it cannot use."""
 
 _IN_A_SCRIPT = re.compile(r"script: .*on @user_script:\d+")
+_AT_ITS_START = re.compile(r"run the 'time' command")  # every script calls it first; Redis 7.0 names no command
 _SECRETS = (
     (re.compile(r",? with args beginning with:.*", re.DOTALL), ""),  # the stored key is one of them
     (re.compile(r"\b(User) \S+ (?=has no)"), r"\1 *** "),
@@ -60,7 +61,8 @@ def lost(why: BaseException, effect: Effect) -> StoreTimeout:
 
 def refused(refusal: Exception, effect: Effect) -> StoreError:
     """Return the error for a request that the server refused."""
-    if _IN_A_SCRIPT.search(str(refusal)):  # it failed in the middle, and its writes stand
+    text = str(refusal)
+    if _IN_A_SCRIPT.search(text) and not _AT_ITS_START.search(text):  # it failed in the middle, and its writes stand
         return _error(StoreError, SCRIPT_FAILED, refusal, effect.unknown)
     return _error(StoreUnavailable, REFUSED, refusal, effect.none)
 
