@@ -219,11 +219,12 @@ def test_a_caller_that_waits_while_the_store_is_closed_leaves_no_connection(prox
         proxy.deaf = True
         calling = pool.submit(limiter.take, "a")
         until(lambda: pipeline_of(store)._attempts)
+        pipeline = pipeline_of(store)
         store.close()
         proxy.deaf = False
         assert calling.result().remaining == 10**6 - 1
     until(lambda: not store._client.connection_pool._in_use_connections)
-    assert pipeline_of(store)._connection is None
+    assert pipeline._connection is None
 
 
 def test_a_server_that_is_back_is_used_though_an_attempt_to_connect_still_hangs(retrying, proxy: Cuts, prefix: str):
