@@ -33,7 +33,6 @@ from sluicegate import (
     StoreTimeout,
     StoreUnavailable,
 )
-from sluicegate._core.request import Charge, Request
 from sluicegate.proof.proxy import Proxy
 
 POLICY = SlidingWindow(100, window=60)
@@ -229,24 +228,6 @@ def test_a_refusal_by_the_server_takes_nothing_and_says_why(form: str, kind: str
             limiter.take()
         own.client.replicaof("NO", "ONE")
         assert limiter.take().remaining == 98
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", servers.binaries())
-def test_the_error_of_a_cluster_node_says_so_and_nothing_was_taken(form: str, kind: str):
-    with servers.running(kind, "--cluster-enabled", "yes") as own:
-        own.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        end = time.monotonic() + 60
-        while b"cluster_state:ok" not in own.client.execute_command("CLUSTER", "INFO"):
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        with client(form, own.url, "x:") as limiter:
-            request = Request(
-                tuple(Charge(POLICY, key, 1) for key in "ab")
-            )  # in two slots, like callers that share a call
-            with pytest.raises(StoreUnavailable, match=r"node of a cluster, which this version .*nothing was taken"):
-                limiter._run(limiter.store.decide(request))
-            assert [limiter.take(key).remaining for key in "ab"] == [99, 99]
 
 
 @pytest.mark.parametrize("kind", servers.binaries())
