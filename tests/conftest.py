@@ -15,6 +15,13 @@ import pytest
 import browser
 import servers
 from sluicegate import AsyncRedisStore, RedisStore
+from sluicegate._stores.redis.body import TIMEOUT
+
+_DEFAULTS = [
+    function.__kwdefaults__
+    for kind in (RedisStore, AsyncRedisStore)
+    for function in (kind.__init__, kind.from_url.__func__)
+]
 
 PATIENT = 30.0
 """Seconds that a store waits, where a test names no time-out."""
@@ -23,7 +30,7 @@ FAST = "not slow"
 """The marker expression of the fast tests, as in pyproject.toml."""
 
 _health = (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture)
-for _name, _examples in (("fast", 25), ("thorough", 300)):
+for _name, _examples in (("fast", 25), ("thorough", 100)):
     hypothesis.settings.register_profile(
         _name, max_examples=_examples, stateful_step_count=30, deadline=None, suppress_health_check=_health
     )
@@ -41,9 +48,15 @@ def server(request: pytest.FixtureRequest) -> servers.Server:
 @pytest.fixture(scope="session", autouse=True)
 def patient_stores() -> None:
     """Let stores wait long where a test names no time-out: on a busy machine nothing may run for half a second."""
-    for kind in (RedisStore, AsyncRedisStore):
-        for function in (kind.__init__, kind.from_url.__func__):
-            function.__kwdefaults__["timeout"] = PATIENT
+    for defaults in _DEFAULTS:
+        defaults["timeout"] = PATIENT
+
+
+@pytest.fixture
+def usual_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores wait as long as they do by default."""
+    for defaults in _DEFAULTS:
+        monkeypatch.setitem(defaults, "timeout", TIMEOUT)
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ def test_a_wrong_password_is_not_ready_and_is_not_shown(
         assert secret not in caplog.text
 
 
+@pytest.mark.usefixtures("usual_stores")
 def test_a_server_that_is_gone_is_unreachable_and_one_that_hangs_is_late(own_server: servers.Server, serve: Serve):
     assert refusal(serve("redis://127.0.0.1:1/0"))["reason"] == "unreachable"
     late = serve(own_server.url)
