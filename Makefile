@@ -15,9 +15,9 @@ SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.
 run: .venv/.installed
 	$(BIN)/uvicorn app.main:app --port $(PORT)
 
-## test: what can be decided quickly, on one server and one interpreter; some two minutes on two cores
+## test: what can be decided quickly, on one server and one interpreter; two and a half minutes on two cores
 test: .venv/.installed-dev
-	@echo "the fast tests, some two minutes on two cores; make check runs all that there are, in a quarter of an hour"
+	@echo "the fast tests, two and a half minutes on two cores; make check runs all that there are, in some twenty"
 	@SLUICEGATE_TEST_ONE_SERVER=1 $(BIN)/pytest -n $(WORKERS)
 
 ## test-rest: the slow tests, more thorough properties, and every kind of server; then the other installed Pythons from 3.11 up
@@ -78,7 +78,7 @@ soak: .venv/.installed-dev
 compare: .venv/.installed .venv-peers/.installed
 	$(BIN)/python tools/compare.py
 
-## check: all that CI runs; a quarter of an hour on two cores
+## check: all that CI runs; some twenty minutes on two cores
 check: test lint test-rest build
 
 clean:
