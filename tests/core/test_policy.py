@@ -94,7 +94,7 @@ def test_what_a_policy_was_given_can_be_read_from_it(derived: str, make: Make):
     assert (policy.per, policy.shared, policy.named) == (("user", "endpoint"), False, True)
     assert (make(7).per, make(7).shared, make(7).named) == ((), False, False)
     assert make(7, shared=True).shared is True
-    assert make(7, name=derived).named is True  # whoever writes it means it
+    assert make(7, name=derived).named is True  # given, though it is the derived one
     assert make(7, name=derived) == make(7)
 
 

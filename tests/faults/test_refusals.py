@@ -231,16 +231,16 @@ def test_a_server_that_loads_its_data(kind: str):
         slow = ["--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"]
         with subprocess.Popen([*command, *slow], stdout=subprocess.DEVNULL) as process:
             try:
-                until(lambda: _accepts(port))
+                until(lambda: _answers_ping(port, b"-LOADING"))
                 check(told(f"redis://127.0.0.1:{port}"), "loading", ": LOADING")
             finally:
                 process.kill()
 
 
-def _accepts(port: int) -> bool:
+def _answers_ping(port: int, reply: bytes) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
         probe.sendall(b"PING\r\n")
-        return probe.recv(100).startswith(b"-LOADING")
+        return probe.recv(100).startswith(reply)
     return False
 
 
@@ -258,7 +258,7 @@ def test_a_sentinel(kind: str, tmp_path: Path):
     command = [servers.binaries()[kind], str(settings), "--sentinel", "--port", str(port), "--bind", "127.0.0.1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
-            until(lambda: _pongs(port))
+            until(lambda: _answers_ping(port, b"+PONG"))
             said = (
                 "it is a Sentinel, a proxy.*; connect to .* redis-py's Sentinel; nothing was taken: ERR unknown command"
             )
@@ -266,13 +266,6 @@ def test_a_sentinel(kind: str, tmp_path: Path):
             check(told(f"redis://127.0.0.1:{port}", "forget"), "unknown-command", "the command DEL")
         finally:
             process.kill()
-
-
-def _pongs(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
-        probe.sendall(b"PING\r\n")
-        return probe.recv(100).startswith(b"+PONG")
-    return False
 
 
 def test_a_key_of_another_type_fails_its_own_caller(kind: str):

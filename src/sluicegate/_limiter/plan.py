@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sluicegate._limiter.limits import Limits
 
 _SUSPENDED = Verdict(allowed=False, remaining=0, retry_after_us=NEVER, reset_after_us=0)
-_NOT_ASKED = Verdict(allowed=True, remaining=0, retry_after_us=0, reset_after_us=0)
+_NOT_CHECKED = Verdict(allowed=True, remaining=0, retry_after_us=0, reset_after_us=0)
 
 
 class Bypassed(list[Verdict]):
@@ -115,7 +115,7 @@ class Plan:
 
     def suspension(self, request: Request) -> Suspended:
         """Return the answer to such a request. The other policies do not deny it, and promise no units either."""
-        return Suspended([_NOT_ASKED if charge.policy.limit else _SUSPENDED for charge in request.charges])
+        return Suspended([_NOT_CHECKED if charge.policy.limit else _SUSPENDED for charge in request.charges])
 
     def outcome(self, request: Request, verdicts: list[Verdict]) -> bool:
         """Return whether a store's answer allows a request, and count it; `decision` without a `Decision`."""

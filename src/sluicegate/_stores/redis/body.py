@@ -24,7 +24,7 @@ from sluicegate._stores.redis.address import address, server
 from sluicegate._stores.redis.denials import Denials, forgetting
 from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED
 from sluicegate._stores.redis.facts import look
-from sluicegate._stores.redis.failures import REFUSALS, refused, told
+from sluicegate._stores.redis.failures import REFUSALS, from_reply, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
 from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Verb
 from sluicegate._stores.redis.script import (
@@ -126,7 +126,7 @@ class Body(ProcessLocal):
         """
         facts = yield from look()
         if facts.is_cluster and not lies_in_one_slot(self._prefix):
-            raise told("cluster_enabled:1", effect.none)
+            raise from_reply("cluster_enabled:1", effect.none)
         pool = self._client.connection_pool
         host, port, _ = server(pool)
         if facts.evicts and (host, port) not in _logged_servers:
@@ -225,7 +225,7 @@ def _not_blocked(wrong: list[str], counters: int) -> StoreUnavailable | None:
     if not wrong:
         return None
     some = f"{len(wrong)} of {counters} counters were not changed"
-    return told(wrong[0], BLOCK.none if len(wrong) == counters else some)
+    return from_reply(wrong[0], BLOCK.none if len(wrong) == counters else some)
 
 
 def _evicting(url: str, policy: str) -> str:

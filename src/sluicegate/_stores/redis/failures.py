@@ -67,7 +67,7 @@ def refused(refusal: Exception, effect: Effect) -> StoreError:
     return _error(StoreUnavailable, REFUSED, refusal, effect.none)
 
 
-def told(text: str, outcome: str) -> StoreUnavailable:
+def from_reply(text: str, outcome: str) -> StoreUnavailable:
     """Return the error for what a reply says, such as a fault that a script met at one counter."""
     return _error(StoreUnavailable, REFUSED, text, outcome)
 

@@ -21,7 +21,7 @@ from sluicegate._core.decision import Verdict, verdict_of
 from sluicegate._core.errors import StoreError, StoreUnavailable
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter
-from sluicegate._stores.redis.failures import told
+from sluicegate._stores.redis.failures import from_reply
 from sluicegate._stores.redis.stored_keys import stored_key, stored_keys
 
 Charges = tuple[Charge, ...]
@@ -272,7 +272,7 @@ def _parse_fault(fault: bytes | str) -> StoreUnavailable | ClockMismatch:
     word, _, rest = text.partition(" ")
     if word == "CLOCK_MISMATCH":
         return ClockMismatch(int(rest))
-    return told(text, "nothing was taken")
+    return from_reply(text, "nothing was taken")
 
 
 def faults(reply: list[bytes | str]) -> list[str]:
