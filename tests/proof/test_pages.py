@@ -215,7 +215,8 @@ def test_delays_never_fail_a_limiter_nor_pass_an_undecided_one(
     for before, after in zip(judge(short), judge(long), strict=True):
         if before.verdict is CaseVerdict.PASSED:
             assert after.verdict is not CaseVerdict.FAILED
-        if before.verdict is CaseVerdict.UNDECIDED:
+        # A fault that a stall may explain is undecided, and may hide in longer intervals as any other fault.
+        if before.verdict is CaseVerdict.UNDECIDED and not unjustified(short.records, limit, window):
             assert after.verdict is not CaseVerdict.PASSED
     if not over(short.records, limit, window):
         assert not over(long.records, limit, window)
