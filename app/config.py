@@ -23,6 +23,8 @@ CANNOT_START = 3
 MAX_UNITS = 10**11  # what a policy takes
 MAX_WINDOW_SECONDS = 10 * 366 * 24 * 3600
 
+MAX_DEADLINE_SECONDS = 3600
+
 _LONGEST_SHOWN = 120
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 _URL = re.compile(rf"({_SCHEME})?([^@/?#\s]*@)?([\w.-]*|\[[\w:.]+\])(:\d+)?(/[\w./-]*)?(\?[^@]*)?")
@@ -57,8 +59,14 @@ class Settings(BaseSettings):
         f"where a path is one of {', '.join(ENDPOINTS)}",
     )
     rate_limit_enabled: bool = Field(default=True, description="true or false")
+    rate_limit_on_outage: Literal["local", "open", "closed", "raise"] = Field(
+        default="local", description="local, open, closed or raise"
+    )
+    rate_limit_deadline_seconds: float = Field(
+        default=0.1, gt=0, le=MAX_DEADLINE_SECONDS, description="a number of seconds above 0, at most 3600"
+    )
 
-    @field_validator("rate_limit_requests", "rate_limit_window_seconds", mode="before")
+    @field_validator("rate_limit_requests", "rate_limit_window_seconds", "rate_limit_deadline_seconds", mode="before")
     @classmethod
     def _no_bool(cls, value: object) -> object:
         if isinstance(value, bool):

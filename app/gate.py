@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from app.config import ENDPOINTS, MAX_UNITS, Settings
 from app.metrics import Metrics
-from sluicegate import AsyncLimiter, Decision, Policy, SlidingWindow, StoreError, open_async_store
-
-logger = logging.getLogger(__name__)
+from sluicegate import (
+    AsyncLimiter,
+    Decision,
+    Policy,
+    SlidingWindow,
+    StoreError,
+    StoreEvent,
+    StoreUnavailable,
+    open_async_store,
+)
 
 # Taken from to prove that the store can be written. Its limit is never reached, as a denial would write nothing. By its
 # name it meets no user's counter, and it is one stored key of at most two entries, which expires within seconds.
 PROBE = SlidingWindow(MAX_UNITS, window=1, buckets=1, name="readyz", shared=True)
-
-# What fails one request, and says nothing of the server: a key of another type, say.
-_NOT_OF_THE_SERVER = {"other-data", "queue-full", "script-failed", "clock-stepped"}
 
 
 class Gate:
@@ -26,20 +29,31 @@ class Gate:
     endpoints. The policies of the endpoint are decided together with them, all or nothing.
 
     Attributes:
-        ready: Whether the store has taken a write once, or the limits are off. It stays True: a later outage hits all
-            instances alike, and is not a reason to take each of them out of service.
         metrics: What the service counts.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.ready = not settings.rate_limit_enabled
-        self._is_down = False
+        self._enabled = settings.rate_limit_enabled
+        self._on_outage = settings.rate_limit_on_outage
+        self._is_proven = False  # whether the store has taken a write
         self._store = open_async_store(settings.store)
         self._limiters = {
-            path: AsyncLimiter(*settings.policies(path), store=self._store, enabled=settings.rate_limit_enabled)
+            path: AsyncLimiter(
+                *settings.policies(path),
+                store=self._store,
+                enabled=settings.rate_limit_enabled,
+                on_outage=settings.rate_limit_on_outage,
+                deadline=settings.rate_limit_deadline_seconds,
+            )
             for path in ENDPOINTS
         }
-        self._probe = AsyncLimiter(PROBE, store=self._store)
+        self._probe = AsyncLimiter(
+            PROBE,
+            store=self._store,
+            on_outage="raise",
+            deadline=settings.rate_limit_deadline_seconds,
+            on_event=self._on_store_event,
+        )
         policies = [policy for limiter in self._limiters.values() for policy in limiter.policies]
         self.metrics = Metrics(policies, self._store)
         if not settings.store:
@@ -50,26 +64,44 @@ class Gate:
         return self._limiters[path].policies
 
     async def take(self, path: str, key: str) -> Decision:
-        """Decide one request to this endpoint. Raises the errors of `AsyncLimiter.take`."""
+        """Decide one request to this endpoint.
+
+        Raises:
+            StoreError: The store made no decision, and without it there is none. To fail closed is no decision, either:
+                the request is not over any limit.
+        """
         limiter = self._limiters[path]
         began_at = time.perf_counter()
         try:
             decision = await self._take(limiter, key)
+            if decision.source == "fallback" and self._on_outage == "closed":
+                raise StoreUnavailable("the store is down, and every request is denied meanwhile")
         except StoreError:
             self.metrics.count_error(limiter.policies)
             raise
+        if decision.source == "fallback":
+            self.metrics.count_fallback(self._on_outage)
         if decision.source != "bypass":
             self.metrics.count_decision(decision, time.perf_counter() - began_at)
         return decision
 
-    async def check(self) -> None:
-        """Prove once that the store takes what a request needs: a write. Nothing is taken from any user.
+    async def check(self) -> dict[str, str]:
+        """Return the state of the service, if it is ready: decisions can be made, with the store or without it.
+
+        With the store means that it takes what a request needs, a write. Nothing is taken from any user for that.
 
         Raises:
-            StoreError: It does not.
+            StoreError: It is not ready: the store fails, and requests are not decided without it; or it refuses in a
+                way that lasts until somebody changes a setting, and has never taken a write.
         """
-        if not self.ready:
-            await self._take(self._probe, "readyz")
+        if self._enabled and not (self._is_proven and self._probe.statistics().mode == "store"):
+            try:
+                await self._take(self._probe, "readyz")
+            except StoreError as error:
+                if self._on_outage in ("closed", "raise") or (error.lasts and not self._is_proven):
+                    raise
+                return {"status": "ready", "store": "down", "mode": self._on_outage}
+        return {"status": "ready"}
 
     async def aclose(self) -> None:
         """Close the limiters and the store."""
@@ -79,28 +111,13 @@ class Gate:
 
     async def _take(self, limiter: AsyncLimiter, key: str) -> Decision:
         """Take one unit, and note what that says of the store."""
-        try:
-            decision = await limiter.take(key)
-        except StoreError as error:
-            if error.reason not in _NOT_OF_THE_SERVER:
-                self._note_failure(error)
-                self.metrics.note_store(up=False)
-            raise
+        decision = await limiter.take(key)
         if decision.source == "store":
-            self.ready |= decision.allowed  # a denial writes nothing
-            self._note_answer()
+            self._is_proven |= decision.allowed  # a denial writes nothing
             self.metrics.note_store(up=True)
         else:
             self.metrics.follow()
         return decision
 
-    def _note_answer(self) -> None:
-        if self._is_down:
-            self._is_down = False
-            logger.warning("the store is up again")
-
-    def _note_failure(self, error: StoreError) -> None:
-        # Once for an outage, not for each request. Only the first part of the message: the address is in the rest.
-        if not self._is_down:
-            self._is_down = True
-            logger.warning("the store is down, %s: %s", error.reason, str(error).partition(": ")[0])
+    def _on_store_event(self, event: StoreEvent) -> None:
+        self.metrics.count_event(event)

@@ -27,8 +27,10 @@ class RedisSlidingWindow:
     def allow(self, user_id: str) -> bool:
         """Return whether a request of ``user_id`` is allowed, and count it if it is. A denied one is not counted.
 
+        While the server is down, this instance decides by its share of the limit (``on_outage="local"`` of `Limiter`).
+
         Raises:
-            sluicegate.StoreError: The server did not answer in time. The caller decides whether to fail open or closed.
+            sluicegate.StoreError: The server is not set up right, as with a wrong password, and has never answered.
         """
         return self._limiter.allow(user_id)
 

@@ -115,12 +115,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/readyz", response_model=dict[str, str], responses={503: NOT_READY})
     async def readyz() -> Any:
-        """Report whether the store has taken a write once. It stays ready in a later outage, which shows on /ping."""
+        """Report whether requests can be decided: by the store, which takes writes, or as is set for its outages."""
         try:
-            await gate().check()
+            return await gate().check()
         except StoreError as error:
             return _not_ready(settings, error)
-        return {"status": "ready"}
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
@@ -218,13 +217,13 @@ async def _denied(_: Request, error: Denied) -> Response:
 
 
 def _store_is_down(_: Request, _error: Exception) -> Response:
-    # Fail closed: no decision, no service. A policy for outages (open, or a local share) will go before this.
+    # No decision, no service: RATE_LIMIT_ON_OUTAGE says so, or the store is not set up right.
     return _refusal(problem.temporary_reduced_capacity(), {"Retry-After": "1"})
 
 
 def _not_ready(settings: Settings, error: StoreError) -> Response:
     store, why = settings.rate_limit_backend, error.reason
-    detail = f"The {store} store has not taken a write yet: {why}. The log of the service says more."
+    detail = f"The {store} store does not take writes: {why}. The log of the service says more."
     members = {"store": store, "reason": why}
     return _refusal(Problem(503, "Service Unavailable", detail, members=members), {"Retry-After": "1"})
 
@@ -267,7 +266,7 @@ def _described(description: str, *names: str) -> dict[str, Any]:
     return {"description": description, "content": content, "headers": _fields(*names)}
 
 
-NOT_READY = _described("The store has not taken a write yet; `reason` says why.", "Retry-After")
+NOT_READY = _described("The store does not take writes; `reason` says why.", "Retry-After")
 
 LIMITED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Allowed.", "headers": _fields("RateLimit-Policy", "RateLimit")},

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.workers import Place
-from sluicegate import Decision, Policy
+from sluicegate import Decision, Policy, StoreEvent
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the directory where the workers write what they count."""
@@ -51,16 +51,28 @@ class Metrics:
         )
         self._durations = Histogram(
             "sluicegate_decision_duration_seconds",
-            "Time to decide a request, by source: the store, or denial-cache for a remembered denial.",
+            "Time to decide a request, by source: the store, denial-cache for a remembered denial, or fallback without "
+            "the store.",
             ("source",),
             buckets=_BUCKETS,
             registry=registry,
         )
-        # There is one store for all workers, so what the last call of any of them found is the truth. The lowest value
-        # would be that of an idle worker, which never learns that an outage is over.
+        self._fallbacks = Counter(
+            "sluicegate_fallback_decisions",
+            "Requests decided without the store while it was down or slow, by mode: local or open.",
+            ("mode",),
+            registry=registry,
+        )
+        self._events = Counter(
+            "sluicegate_store_events",
+            "What happened to the store: down, up, state-lost (all counters), failed-over (perhaps the last ones).",
+            ("kind",),
+            registry=registry,
+        )
+        # There is one store for all workers, so what any of them found last is the truth.
         self._store_up = Gauge(
             "sluicegate_store_up",
-            "Whether the store answered the last call: 1 or 0.",
+            "Whether the store is up, as its last calls found: 1 or 0.",
             multiprocess_mode="mostrecent",
             registry=registry,
         )
@@ -75,8 +87,12 @@ class Metrics:
         for policy in policies:
             for outcome in ("allowed", "denied", "error"):
                 self._decisions.labels(policy.name, outcome)
-        for source in ("store", "denial-cache"):
+        for source in ("store", "denial-cache", "fallback"):
             self._durations.labels(source)
+        for mode in ("local", "open"):
+            self._fallbacks.labels(mode)
+        for kind in ("down", "up", "state-lost", "failed-over"):
+            self._events.labels(kind)
 
     def count_decision(self, decision: Decision, seconds: float) -> None:
         """Count a request that was decided, and the time that it took."""
@@ -91,6 +107,16 @@ class Metrics:
         """Count a request without a decision."""
         for policy in policies:
             self._decisions.labels(policy.name, "error").inc()
+
+    def count_fallback(self, mode: str) -> None:
+        """Count a request that was decided without the store."""
+        self._fallbacks.labels(mode).inc()
+
+    def count_event(self, event: StoreEvent) -> None:
+        """Count what happened to the store, and note whether it is up."""
+        self._events.labels(event.kind).inc()
+        if event.kind in ("down", "up"):
+            self._store_up.set(event.kind == "up")
 
     def note_store(self, up: bool) -> None:
         """Note whether the store answered, and what it has counted itself."""

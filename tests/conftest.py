@@ -14,17 +14,18 @@ import pytest
 
 import browser
 import servers
-from sluicegate import AsyncRedisStore, RedisStore
-from sluicegate._stores.redis.body import TIMEOUT
+from sluicegate import AsyncLimiter, AsyncRedisStore, Limiter, RedisStore
+from sluicegate._limiter.outages import DEADLINE
+from sluicegate._stores.base import TIMEOUT
 
 _DEFAULTS = [
-    function.__kwdefaults__
+    ("timeout", TIMEOUT, function.__kwdefaults__)
     for kind in (RedisStore, AsyncRedisStore)
     for function in (kind.__init__, kind.from_url.__func__)
-]
+] + [("deadline", DEADLINE, kind.__init__.__wrapped__.__kwdefaults__) for kind in (Limiter, AsyncLimiter)]
 
 PATIENT = 30.0
-"""Seconds that a store waits, where a test names no time-out."""
+"""Seconds that a store or a limiter waits, where a test names no time-out and no deadline."""
 
 FAST = "not slow"
 """The marker expression of the fast tests, as in pyproject.toml."""
@@ -47,16 +48,16 @@ def server(request: pytest.FixtureRequest) -> servers.Server:
 
 @pytest.fixture(scope="session", autouse=True)
 def patient_stores() -> None:
-    """Let stores wait long where a test names no time-out: on a busy machine nothing may run for half a second."""
-    for defaults in _DEFAULTS:
-        defaults["timeout"] = PATIENT
+    """Let them wait long where a test names no time: on a busy machine nothing may run for half a second."""
+    for name, _, defaults in _DEFAULTS:
+        defaults[name] = PATIENT
 
 
 @pytest.fixture
 def usual_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let stores wait as long as they do by default."""
-    for defaults in _DEFAULTS:
-        monkeypatch.setitem(defaults, "timeout", TIMEOUT)
+    """Let stores and limiters wait as long as they do by default."""
+    for name, usual, defaults in _DEFAULTS:
+        monkeypatch.setitem(defaults, name, usual)
 
 
 @pytest.fixture

@@ -57,6 +57,12 @@ def used() -> list[Server]:
     return list(_shared.values())
 
 
+def counters(server: Server, prefix: str) -> list[bytes]:
+    """List the stored keys of all counters under a prefix: not that of the fleet's members."""
+    stored = server.client.scan_iter(f"{prefix}*", count=10_000)
+    return [key for key in stored if not key.endswith(b":members")]
+
+
 @contextmanager
 def own_prefix(server: Server) -> Iterator[str]:
     """Give a prefix of one test's own on a shared server; its keys are gone afterwards."""

@@ -70,7 +70,7 @@ def everyone() -> str:
 
 @pytest.fixture
 def away() -> Iterator[TestClient]:
-    with TestClient(app_on(AWAY)) as client:
+    with TestClient(app_on(AWAY, on_outage="raise")) as client:
         yield client
 
 
@@ -402,11 +402,24 @@ def test_an_outage_tells_nobody_where_the_store_is(away: TestClient, user: str, 
 def test_an_outage_is_logged_once_and_not_for_each_request(
     away: TestClient, user: str, caplog: pytest.LogCaptureFixture
 ):
-    for _ in range(3):
+    for _ in range(5):
         ping(away, user)
-    assert [record.getMessage() for record in caplog.records if record.name == "app.gate"] == [
-        "the store is down, unreachable: the store is unreachable; nothing was taken"
-    ]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "sluicegate"]
+    assert told == "the store is down, unreachable: the store is unreachable; nothing was taken"
+
+
+@pytest.mark.parametrize(("mode", "statuses"), [("local", [200, 200, 429]), ("open", [200] * 3), ("closed", [503] * 3)])
+def test_without_its_store_it_answers_as_it_is_set(user: str, mode: str, statuses: list[int]):
+    with TestClient(app_on(AWAY, 2, on_outage=mode)) as client:
+        assert [ping(client, user).status_code for _ in range(3)] == statuses
+        assert counted(client, "sliding-window-60s")["error"] == (3 if mode == "closed" else 0)
+        made = f'sluicegate_fallback_decisions_total{{mode="{mode}"}} 3.0'
+        assert (made in client.get("/metrics").text) == (mode != "closed")
+
+
+def test_by_default_it_decides_by_itself_while_its_store_is_down(user: str):
+    with TestClient(app_on(AWAY, 1)) as client:
+        assert [ping(client, user).status_code for _ in range(2)] == [200, 429]
 
 
 # For those who run it
@@ -418,13 +431,23 @@ def test_it_is_alive_and_ready_and_so_it_is_without_any_ping(serve: Serve):
     assert client.get("/readyz").status_code == 200
 
 
-def test_without_its_store_it_is_alive_and_not_ready(away: TestClient):
-    assert away.get("/healthz").status_code == 200
-    began_at = awake()
-    response = away.get("/readyz")
-    assert awake() - began_at < 1
-    assert response.status_code == 503
-    assert response.headers["Content-Type"] == "application/problem+json"
+@pytest.mark.parametrize("mode", ["closed", "raise"])
+def test_without_its_store_it_is_alive_and_not_ready_if_it_decides_nothing_by_itself(mode: str):
+    with TestClient(app_on(AWAY, on_outage=mode)) as client:
+        assert client.get("/healthz").status_code == 200
+        began_at = awake()
+        response = client.get("/readyz")
+        assert awake() - began_at < 1
+        assert response.status_code == 503
+        assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("mode", ["local", "open"])
+def test_a_start_without_its_store_is_ready_if_it_can_decide_without(mode: str):
+    with TestClient(app_on(AWAY, on_outage=mode)) as client:
+        response = client.get("/readyz")
+        assert response.status_code == 200
+        assert response.json() == {"status": "ready", "store": "down", "mode": mode}
 
 
 def test_asking_whether_it_is_ready_takes_nothing_from_anybody():
@@ -450,7 +473,7 @@ def test_requests_without_a_decision_are_counted_as_errors(away: TestClient, use
 
 
 def test_requests_without_a_decision_are_errors_of_each_policy(user: str):
-    with TestClient(app_on(AWAY, **{"global": "9/m"}, endpoints='{"/ping": "9/h"}')) as client:
+    with TestClient(app_on(AWAY, on_outage="raise", **{"global": "9/m"}, endpoints='{"/ping": "9/h"}')) as client:
         assert ping(client, user).status_code == 503
         for name in ("sliding-window-60s", "global-60s", "endpoint-ping-3600s"):
             assert counted(client, name) == {"allowed": 0, "denied": 0, "error": 1}

@@ -18,6 +18,7 @@ from sluicegate._core.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
+from sluicegate._core.event import StoreEvent
 from sluicegate._core.policy import CalendarWindow, FixedWindow, Policy, SlidingWindow, TokenBucket
 from sluicegate._core.rate import parse_rates
 from sluicegate._limiter.limiter import AsyncLimiter, Limiter
@@ -53,6 +54,7 @@ __all__ = [
     "SluicegateWarning",
     "Statistics",
     "StoreError",
+    "StoreEvent",
     "StoreTimeout",
     "StoreUnavailable",
     "TokenBucket",

@@ -23,7 +23,7 @@ MARGIN = 0.3
 
 
 def pipeline_of(store: RedisStore | AsyncRedisStore) -> Pipeline:
-    return store._pipelines[ONLY_NODE]
+    return store._pipelines[ONLY_NODE, store._timeout]
 
 
 def callers_in(store: RedisStore | AsyncRedisStore) -> int:

@@ -136,7 +136,7 @@ def test_statistics_go_on_when_the_limiter_is_switched_off_and_on():
 
 
 def test_a_store_that_is_down_is_counted_as_an_error_and_not_as_a_denial():
-    limiter = Limiter("1/minute", store=Failing())
+    limiter = Limiter("1/minute", store=Failing(), on_outage="raise")
     for verb in (limiter.allow, limiter.take, limiter.peek):
         with pytest.raises(StoreUnavailable):
             verb("a")

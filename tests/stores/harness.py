@@ -121,7 +121,8 @@ class Harness:
     def stored(self) -> dict[bytes, Any]:
         """Read all counters from the server, as they lie there."""
         assert self.client is not None
-        keys = [key for key in self.client.scan_iter(f"{self.prefix}*", count=10_000) if not key.endswith(b":ttl")]
+        stored = self.client.scan_iter(f"{self.prefix}*", count=10_000)
+        keys = [key for key in stored if not key.endswith((b":ttl", b":members"))]
         return {key: self._value(key) for key in keys}
 
     def _value(self, key: bytes) -> Any:

@@ -336,7 +336,7 @@ def test_when_the_clock_is_stepped_between_the_two_calls_nothing_is_taken_and_th
         return
     harness.store._server_clock = Astray()
     harness.store._server_clock.correct(harness.now_us)
-    alone, together = harness.limiter(MONTH), harness.limiter(MINUTE, MONTH)
+    alone, together = (harness.limiter(*each, on_outage="raise") for each in ((MONTH,), (MINUTE, MONTH)))
     for ask in (alone.take, alone.allow, alone.peek, together.take, together.peek):
         asked.clear()
         with pytest.raises(StoreUnavailable, match="stepped between two calls, nothing was taken"):

@@ -46,7 +46,7 @@ def decide_together(server: servers.Server, store: RedisStore, *requests: Charge
 
 
 def keys(server: servers.Server, prefix: str) -> list[bytes]:
-    return list(server.client.scan_iter(f"{prefix}*", count=10_000))
+    return servers.counters(server, prefix)
 
 
 @pytest.mark.parametrize("buckets", [None, 1, 7])
@@ -98,7 +98,7 @@ def test_the_servers_real_clock_decides(store: RedisStore):
 
 def test_a_key_of_a_wrong_type_fails_its_own_request_alone(server: servers.Server, prefix: str, store: RedisStore):
     policy = SlidingWindow(5, window=60)
-    limiter = Limiter(policy, store=store)
+    limiter = Limiter(policy, store=store, on_outage="raise")
     limiter.take("bad")
     (bad,) = keys(server, prefix)
     for spoil in (
@@ -138,7 +138,7 @@ SIZES = {"token-bucket": 15, "fixed-window": 19, "calendar-window": 19}
 def test_a_state_of_a_wrong_type_or_length_fails_its_own_request_alone(
     server: servers.Server, prefix: str, store: RedisStore, policy: Policy
 ):
-    limiter = Limiter(policy, store=store)
+    limiter = Limiter(policy, store=store, on_outage="raise")
     limiter.take("bad")
     (bad,) = keys(server, prefix)
     size = SIZES[policy.algorithm]
@@ -178,7 +178,7 @@ def test_a_spoilt_key_of_one_policy_fails_the_whole_request_and_nothing_is_charg
     server: servers.Server, prefix: str, store: RedisStore
 ):
     policies = [SlidingWindow(5, window=60), *STRINGS]
-    together = Limiter(*policies, store=store)
+    together = Limiter(*policies, store=store, on_outage="raise")
     for policy in policies:
         together.forget("a")
         together.take("a")
@@ -326,7 +326,7 @@ def test_a_peek_runs_on_a_read_only_replica_and_a_decision_does_not():
             while replica.client.info("replication").get("master_link_status") != "up" and time.monotonic() < end:
                 time.sleep(0.02)
             with RedisStore.from_url(replica.url) as store:
-                limiter = Limiter(SlidingWindow(5, window=60), store=store)
+                limiter = Limiter(SlidingWindow(5, window=60), store=store, on_outage="raise")
                 assert limiter.peek("a").remaining == 3
                 with pytest.raises(StoreUnavailable, match="nothing was taken"):
                     limiter.take("a")
@@ -335,7 +335,8 @@ def test_a_peek_runs_on_a_read_only_replica_and_a_decision_does_not():
 @pytest.mark.parametrize("decoding", [False, True])
 def test_a_users_client_works_with_and_without_decoding(server: servers.Server, prefix: str, decoding: bool):
     with redis.Redis.from_url(server.url, decode_responses=decoding) as own:
-        limiter = Limiter(SlidingWindow(2, window=60), store=RedisStore(own, prefix=prefix, denial_ttl=0))
+        store = RedisStore(own, prefix=prefix, denial_ttl=0)
+        limiter = Limiter(SlidingWindow(2, window=60), store=store, on_outage="raise")
         assert [limiter.allow("☃") for _ in range(3)] == [True, True, False]
         own.set(keys(server, prefix)[0], "spoilt")
         with pytest.raises(StoreUnavailable, match="WRONGTYPE"):

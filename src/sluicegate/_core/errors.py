@@ -8,7 +8,7 @@
       InvalidSpan(ValueError)      .span; a negative number of seconds to block a key for
       InvalidStore(ValueError)     .store; neither a store nor the URL of one
       LimiterClosed(RuntimeError)  a verb after close() or aclose()
-      StoreError                   .reason; __cause__ is the driver's own error; open or closed is the caller's choice
+      StoreError                   .reason .lasts; __cause__ is the driver's error; on_outage= chooses another answer
         StoreUnavailable           nothing was taken
         StoreTimeout               outcome unknown: the cost may have been taken
 
@@ -172,11 +172,14 @@ class StoreError(SluicegateError):
     Attributes:
         reason: A short code for what is wrong, such as ``no-password`` or ``timeout``, for logs and metrics. Stable
             over versions; docs/reference/stores.md lists those of the Redis stores.
+        lasts: Whether it stays until somebody changes a setting, as a wrong password does. Such an error is raised
+            whatever ``on_outage`` says, until the store has answered once.
     """
 
-    def __init__(self, message: str = "", *, reason: str = "unknown") -> None:
+    def __init__(self, message: str = "", *, reason: str = "unknown", lasts: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.lasts = lasts
 
 
 class StoreUnavailable(StoreError):

@@ -135,11 +135,36 @@ class Policy(ABC):
         return f"{type(self).__name__}({', '.join([str(self.limit), *given])})"
 
 
+# Policies that no one can build, for stores and limiters: on the same counters, without the checks of a constructor.
+
+
 def suspended(policy: Policy) -> Policy:
-    """Return the policy with a limit of 0, which no one can build: it denies all, and no store is to see it."""
+    """Return the policy with a limit of 0: it denies all, and no store is to see it."""
+    return _changed(policy, 0, 0)
+
+
+_MOST_DEBT = 10**12  # with one more allowed cost it stays below 2^40, the modulus of the logs' totals
+
+
+def boundless(policy: Policy) -> Policy:
+    """Return the policy so that a charge under it is entered whatever the limit.
+
+    A log or a count takes up to 10^12 units so, a bucket up to 2^53 unit microseconds; it drains as before.
+    """
+    if isinstance(policy, TokenBucket):
+        return _changed(policy, policy.limit, _EXACT // policy.window_us)
+    return _changed(policy, _MOST_DEBT, _MOST_DEBT)
+
+
+def with_share(policy: Policy, limit: int, burst: int) -> Policy:
+    """Return the policy with a share of its limit and of its burst, both 1 or more; only a bucket tells them apart."""
+    return _changed(policy, limit if isinstance(policy, TokenBucket) else burst, burst)
+
+
+def _changed(policy: Policy, limit: int, burst: int) -> Policy:
     other = copy(policy)
-    object.__setattr__(other, "limit", 0)
-    object.__setattr__(other, "burst", 0)
+    object.__setattr__(other, "limit", limit)
+    object.__setattr__(other, "burst", burst)
     return other
 
 

@@ -34,14 +34,16 @@ class Request(NamedTuple):
     Attributes:
         charges: One or more, no two on the same counter.
         commit: False changes nothing: the answer says what the state is, and what would be decided.
+        within: Seconds within which the caller needs the answer; None for as long as the store waits by itself.
     """
 
     charges: tuple[Charge, ...]
     commit: bool = True
+    within: float | None = None
 
 
 charge_of: Callable[[tuple[Policy, CounterKey, int]], Charge] = partial(tuple.__new__, Charge)
 """Make a `Charge` from a tuple, in half of the time that its own constructor takes."""
 
-request_of: Callable[[tuple[tuple[Charge, ...], bool]], Request] = partial(tuple.__new__, Request)
+request_of: Callable[[tuple[tuple[Charge, ...], bool, float | None]], Request] = partial(tuple.__new__, Request)
 """Make a `Request` likewise."""

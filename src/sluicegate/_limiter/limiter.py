@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from sluicegate._core.decision import Decision, Verdict
 from sluicegate._core.errors import InvalidSpan, StoreError, short_repr
+from sluicegate._core.event import StoreEvent
 from sluicegate._core.instead import explained
 from sluicegate._core.keys import NO_KEY, Key
 from sluicegate._core.policies import Cost, Policies
@@ -20,12 +21,14 @@ from sluicegate._core.policy import MAX_WINDOW_US, Policy
 from sluicegate._core.request import Request
 from sluicegate._limiter import registry
 from sluicegate._limiter.exempt import Exempt
+from sluicegate._limiter.outages import DEADLINE, OnOutage, Outages, checked_deadline
 from sluicegate._limiter.plan import Plan
 from sluicegate._limiter.statistics import Statistics
 from sluicegate._stores.base import AsyncStore, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.fast_sliding_window import FastAllow
 from sluicegate._stores.memory.store import MemoryStore
+from sluicegate._stores.outage import outage_of
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.resolve import Resolved, resolve, resolve_async
 
@@ -70,7 +73,7 @@ class _Base(ProcessLocal, Generic[_Store]):
 
     def statistics(self) -> Statistics:
         """Return what this limiter has decided since it was made: a frozen snapshot of its counters."""
-        return self._plan.tally.snapshot((0, 0) if self._fast is None else self._fast.counts())
+        return self._plan.statistics((0, 0) if self._fast is None else self._fast.counts())
 
     def _choose_path(self) -> None:
         """Let ``allow`` take a shorter way if there is one and the plan has nothing else to do."""
@@ -110,10 +113,21 @@ class Limiter(_Base[Store]):
         exempt: Keys that are never limited: a collection of keys; for keys with attributes a mapping from an attribute
             to a collection of its values; or a function of a key. It is looked into at every call.
         enabled: False allows every request and counts nothing, in tests for example. See the attribute.
+        on_outage: What to answer while the store is down or slow: ``"local"`` decides in memory, on this instance's
+            share of the limit; ``"open"`` allows everything; ``"closed"`` denies everything; ``"raise"`` raises the
+            `StoreError`. Errors of configuration, such as a wrong password, are raised in any case until the store has
+            answered once.
+        deadline: Seconds within which every decision is made, above 0, at most 3600: waiting in the queue, connecting,
+            and the call. A store of your own waits for no longer than its own time-out, either. What ``limits`` takes
+            is not part of it.
+        share: For ``"local"``: a fixed share of every limit, above 0, at most 1, in place of one by the number of
+            instances that the store last saw.
+        on_event: Called with a `StoreEvent` when the store goes down, is up again, or has lost counters; at once, by
+            whoever finds out, so it must be quick. What it raises is logged.
 
     Raises:
         InvalidPolicy: No policy; two with one name; one that would share a counter by accident with another one on this
-            store; or ``limits`` or ``exempt`` is invalid.
+            store; or another argument is invalid.
         InvalidRate: A rate string does not parse.
         InvalidStore: Neither a store nor the URL of one, or an async store.
     """
@@ -127,11 +141,17 @@ class Limiter(_Base[Store]):
         limits_ttl: float = LIMITS_TTL,
         exempt: Exempt | None = None,
         enabled: bool = True,
+        on_outage: OnOutage = "local",
+        deadline: float = DEADLINE,
+        share: float | None = None,
+        on_event: Callable[[StoreEvent], object] | None = None,
     ) -> None:
         checked = Policies(policies)
         by_key = _limits(limits, checked.names, limits_ttl, asynchronous=False)
-        resolved = resolve(store)
-        super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled))
+        within = checked_deadline(deadline)
+        resolved = resolve(store, within)
+        outages = Outages(on_outage, share, on_event, outage_of(resolved.store))
+        super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled, outages, within))
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -258,9 +278,8 @@ class Limiter(_Base[Store]):
                     return finish(request, plan.suspension(request))
         try:
             verdicts = self._store.decide(request)
-        except StoreError:
-            plan.tally.errors += commit
-            raise
+        except StoreError as error:
+            verdicts = plan.without_store(request, error)
         return finish(request, verdicts)
 
     def __enter__(self) -> Self:
@@ -291,10 +310,21 @@ class AsyncLimiter(_Base[AsyncStore]):
         exempt: Keys that are never limited: a collection of keys; for keys with attributes a mapping from an attribute
             to a collection of its values; or a function of a key. It is looked into at every call.
         enabled: False allows every request and counts nothing, in tests for example. See the attribute.
+        on_outage: What to answer while the store is down or slow: ``"local"`` decides in memory, on this instance's
+            share of the limit; ``"open"`` allows everything; ``"closed"`` denies everything; ``"raise"`` raises the
+            `StoreError`. Errors of configuration, such as a wrong password, are raised in any case until the store has
+            answered once.
+        deadline: Seconds within which every decision is made, above 0, at most 3600: waiting in the queue, connecting,
+            and the call. A store of your own waits for no longer than its own time-out, either. What ``limits`` takes
+            is not part of it.
+        share: For ``"local"``: a fixed share of every limit, above 0, at most 1, in place of one by the number of
+            instances that the store last saw.
+        on_event: Called with a `StoreEvent` when the store goes down, is up again, or has lost counters; at once, by
+            whoever finds out, so it must be quick. What it raises is logged.
 
     Raises:
         InvalidPolicy: No policy; two with one name; one that would share a counter by accident with another one on this
-            store; or ``limits`` or ``exempt`` is invalid.
+            store; or another argument is invalid.
         InvalidRate: A rate string does not parse.
         InvalidStore: Neither a store nor the URL of one, or a store that would block the event loop.
     """
@@ -308,11 +338,17 @@ class AsyncLimiter(_Base[AsyncStore]):
         limits_ttl: float = LIMITS_TTL,
         exempt: Exempt | None = None,
         enabled: bool = True,
+        on_outage: OnOutage = "local",
+        deadline: float = DEADLINE,
+        share: float | None = None,
+        on_event: Callable[[StoreEvent], object] | None = None,
     ) -> None:
         checked = Policies(policies)
         by_key = _limits(limits, checked.names, limits_ttl, asynchronous=True)
-        resolved = resolve_async(store)
-        super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled))
+        within = checked_deadline(deadline)
+        resolved = resolve_async(store, within)
+        outages = Outages(on_outage, share, on_event, outage_of(resolved.store))
+        super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled, outages, within))
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -443,9 +479,8 @@ class AsyncLimiter(_Base[AsyncStore]):
                     return finish(request, plan.suspension(request))
         try:
             verdicts = await self._store.decide(request)
-        except StoreError:
-            plan.tally.errors += commit
-            raise
+        except StoreError as error:
+            verdicts = plan.without_store(request, error)
         return finish(request, verdicts)
 
     async def __aenter__(self) -> Self:

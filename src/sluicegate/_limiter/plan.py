@@ -8,16 +8,19 @@ logic is here. Only a plan that ``is_direct`` may be bypassed by a fast path.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sluicegate._core.decision import NEVER, Decision, Source, Verdict, decision_of, verdict_of
-from sluicegate._core.errors import InvalidPolicy, LimiterClosed, short_repr
+from sluicegate._core.errors import InvalidPolicy, LimiterClosed, StoreError, short_repr
 from sluicegate._core.keys import Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.request import Counter, Request, request_of
 from sluicegate._limiter.exempt import Exempt, exempt_function
-from sluicegate._limiter.statistics import Tally
-from sluicegate._stores.base import Remembered
+from sluicegate._limiter.outages import Outages
+from sluicegate._limiter.statistics import Statistics, Tally
+from sluicegate._stores.base import Fallback, Remembered
 
 if TYPE_CHECKING:
     from sluicegate._limiter.limits import Limits
@@ -34,7 +37,7 @@ class Suspended(list[Verdict]):
     """The answer to a request under a limit of 0, which no store is needed for."""
 
 
-_SOURCES: Mapping[type, Source] = {Bypassed: "bypass", Suspended: "fallback"}
+_SOURCES: Mapping[type, Source] = {Bypassed: "bypass", Suspended: "fallback", Fallback: "fallback"}
 
 
 class Plan:
@@ -54,9 +57,19 @@ class Plan:
             limit depends on the key.
     """
 
-    def __init__(self, policies: Policies, limits: Limits | None, exempt: Exempt | None, enabled: bool) -> None:
+    def __init__(
+        self,
+        policies: Policies,
+        limits: Limits | None,
+        exempt: Exempt | None,
+        enabled: bool,
+        outages: Outages,
+        deadline: float,
+    ) -> None:
         self.policies = policies
         self.limits = limits
+        self.outages = outages
+        self._deadline = deadline
         self.tally = Tally()
         self._exempt = exempt_function(exempt, policies.attributes)
         self._is_open = True
@@ -95,7 +108,7 @@ class Plan:
 
     def request(self, key: Key, cost: Cost, commit: bool) -> Request:
         """Return the request that a verb makes. Raises `InvalidKey` or `InvalidCost`."""
-        return request_of((self.policies.charges(key, cost), commit))
+        return request_of((self.policies.charges(key, cost), commit, self._deadline))
 
     def is_bypassed(self, key: Key) -> bool:
         """Return whether a key is not limited: it is exempt, or the limiter is off."""
@@ -116,6 +129,24 @@ class Plan:
     def suspension(self, request: Request) -> Suspended:
         """Return the answer to such a request. The other policies do not deny it, and promise no units either."""
         return Suspended([_NOT_CHECKED if charge.policy.limit else _SUSPENDED for charge in request.charges])
+
+    def statistics(self, fast: tuple[int, int]) -> Statistics:
+        """Return the counts so far, including what the fast path allowed and denied, and the state of the store."""
+        up, down = self.outages.seconds()
+        mode = self.outages.on_outage
+        return replace(
+            self.tally.snapshot(fast),
+            mode=mode if self.outages.is_open else "store",
+            seconds=MappingProxyType({"store": up, mode: down}),
+        )
+
+    def without_store(self, request: Request, error: StoreError) -> Fallback:
+        """Return the answer to a request that the store failed to decide. Raises the error, if that is the answer."""
+        try:
+            return self.outages.answer(request, error)
+        except StoreError:
+            self.tally.errors += request.commit
+            raise
 
     def outcome(self, request: Request, verdicts: list[Verdict]) -> bool:
         """Return whether a store's answer allows a request, and count it; `decision` without a `Decision`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from sluicegate._core.decision import Source
@@ -20,13 +20,17 @@ class Statistics:
         denied: Requests that were denied.
         errors: Requests without a decision: the store raised a `StoreError`.
         by_source: For each source of decisions (see `Decision.source`) how many it allowed and denied. A source without
-            decisions is not in it.
+            decisions is not in it. Those of an outage have the source ``fallback``.
+        mode: How decisions are made now: ``store``; or, while the store is down, what ``on_outage`` says.
+        seconds: For each mode how long decisions were made so.
     """
 
     allowed: int
     denied: int
     errors: int
     by_source: Mapping[Source, Outcomes]
+    mode: str = "store"
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

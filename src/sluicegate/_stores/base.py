@@ -12,9 +12,16 @@ from typing import Protocol
 from sluicegate._core.decision import Verdict
 from sluicegate._core.request import Counter, Request
 
+TIMEOUT = 0.5
+"""Seconds that a store waits for its server, by default."""
+
 
 class Remembered(list[Verdict]):
     """An answer that a store gives from memory: the request was denied, it still is, and the server was not called."""
+
+
+class Fallback(list[Verdict]):
+    """An answer that was given without the store, while it was down or slow."""
 
 
 class Store(Protocol):
@@ -25,7 +32,7 @@ class Store(Protocol):
 
         Args:
             request: The charges. With ``commit=False`` nothing changes: the answer says what the state is, and what
-                would be decided.
+                would be decided. ``within`` is how long the caller waits.
 
         Returns:
             A new list with a verdict for each charge, in order. If one denies, none was entered. A `Remembered` is an

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from sluicegate._core.errors import InvalidStore
-from sluicegate._stores.base import AsyncStore, Store
+from sluicegate._stores.base import TIMEOUT, AsyncStore, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.urls import EXPECTED
@@ -56,8 +56,8 @@ def open_async_store(url: str | None = None) -> AsyncStore:
     return resolve_async(_checked_url(url)).store
 
 
-def resolve(store: Store | str | None) -> Resolved[Store]:
-    """Return the store that a `Limiter` was given, or a new one.
+def resolve(store: Store | str | None, deadline: float = 0.0) -> Resolved[Store]:
+    """Return the store that a `Limiter` was given, or a new one, which waits as long as the deadline of its limiter.
 
     Raises:
         InvalidStore: Neither a store nor the URL of one, or an async store.
@@ -68,7 +68,7 @@ def resolve(store: Store | str | None) -> Resolved[Store]:
     if isinstance(store, str):
         from sluicegate._stores.redis.store import RedisStore
 
-        own = RedisStore.from_url(store)
+        own = RedisStore.from_url(store, timeout=max(deadline, TIMEOUT))
         return Resolved(own, True, _address(own))
     _check_is_store(store)
     if _is_for_tasks(store):
@@ -79,8 +79,8 @@ def resolve(store: Store | str | None) -> Resolved[Store]:
     return Resolved(store, False, store)
 
 
-def resolve_async(store: AsyncStore | MemoryStore | str | None) -> Resolved[AsyncStore]:
-    """Return the store that an `AsyncLimiter` was given, or a new one.
+def resolve_async(store: AsyncStore | MemoryStore | str | None, deadline: float = 0.0) -> Resolved[AsyncStore]:
+    """Return the store that an `AsyncLimiter` was given, or a new one; see `resolve`.
 
     Raises:
         InvalidStore: Neither a store nor the URL of one, or one that would block the event loop.
@@ -93,7 +93,7 @@ def resolve_async(store: AsyncStore | MemoryStore | str | None) -> Resolved[Asyn
     if isinstance(store, str):
         from sluicegate._stores.redis.store import AsyncRedisStore
 
-        own_async = AsyncRedisStore.from_url(store)
+        own_async = AsyncRedisStore.from_url(store, timeout=max(deadline, TIMEOUT))
         return Resolved(own_async, True, _address(own_async))
     _check_is_store(store)
     if not _is_for_tasks(store):

@@ -144,7 +144,7 @@ class MemoryStore(ProcessLocal):
     # All of what follows runs under the lock.
 
     def _decide(self, request: Request) -> list[Verdict]:
-        charges, commit = request
+        charges, commit, _ = request
         now_ns = self._now_ns()
         if not self._swept_ns <= now_ns < self._due_ns:
             self._sweep(now_ns, 2 * len(charges))

@@ -7,6 +7,7 @@ threads and tasks.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -16,34 +17,40 @@ from typing import Any, Protocol, cast
 from redis.exceptions import NoScriptError
 
 from sluicegate._core import codes
-from sluicegate._core.errors import StoreUnavailable
+from sluicegate._core.errors import StoreError, StoreUnavailable
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Remembered
-from sluicegate._stores.process_local import ProcessLocal
+from sluicegate._stores.fleet import Fleet
+from sluicegate._stores.health import Health
+from sluicegate._stores.local import Local
+from sluicegate._stores.outage import Outage
+from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.redis.address import address, server
 from sluicegate._stores.redis.denials import Denials, forgetting
-from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED
+from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED, NO_PERMISSION, NOT_OF_THE_SERVER
 from sluicegate._stores.redis.facts import look
 from sluicegate._stores.redis.failures import REFUSALS, from_reply, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
 from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Verb
 from sluicegate._stores.redis.script import (
+    Announced,
     Arguments,
     Charges,
     ClockMismatch,
     Script,
     Scripts,
     ServerClockEstimate,
+    announce_arguments,
     block_arguments,
     counter_keys,
     decide_arguments,
     faults,
+    parse_announced,
     parse_reply,
 )
 from sluicegate._stores.redis.stored_keys import lies_in_one_slot
 
 PREFIX = "sluicegate:"
-TIMEOUT = 0.5
 _MAX_TIMEOUT = 3600
 
 
@@ -55,10 +62,17 @@ def check_timeout(timeout: float) -> None:
         raise ValueError(f"timeout must be a number of seconds above 0, an hour at most, got {timeout!r}")
 
 
+ANNOUNCE_EVERY = 1.0
+"""Seconds between two announcements of an instance that is used. A second late is soon enough: see `MEMBER_LIFE`."""
+
+MOST_OWED = 256
+"""Counters for which one call enters what is owed."""
+
 TAKE = Effect("nothing was taken", "the cost may have been taken")
 PEEK = Effect("nothing was taken", "nothing was taken")
 FORGET = Effect("nothing was dropped", "it may have been dropped")
 BLOCK = Effect("nothing was changed", "the block may have been changed")
+PROBE = Effect("nothing was taken", "nothing was taken")
 
 
 class _Method(Protocol):
@@ -98,7 +112,26 @@ class Body(ProcessLocal):
         self._server_clock = ServerClockEstimate()
         self._denials = Denials(denial_ttl)
         self._has_looked = False  # whether it is known what kind of server it is
-        self._to_log: list[str] = []
+        self._to_log: list[Callable[[], None]] = []
+        self._health = Health()
+        self._announced_at = -math.inf
+        self._announced: Announced | None = None
+        self._may_announce = True
+        self._fleet = Fleet()
+        self._local = Local(self._fleet)
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Become an instance of its own, in a forked child: one that has allowed nothing by itself."""
+        self._health.after_fork()
+        self._fleet.leave()
+        self._local.after_fork()
+        self._announced_at = -math.inf
+
+    @property
+    def outage(self) -> Outage:
+        """What a limiter uses to answer while the store is down."""
+        return Outage(self._health, self._fleet, self._local)
 
     @property
     def remembered(self) -> int:
@@ -114,6 +147,36 @@ class Body(ProcessLocal):
     def _node(self, _: Sequence[Charge | Counter]) -> Node:
         """Return the node that holds these counters."""
         return ONLY_NODE
+
+    def _note_failure(self, error: StoreError, seen: int, within: float) -> bool:
+        """Take note of a failure. Returns whether the store is to be probed from now on."""
+        if error.reason in NOT_OF_THE_SERVER:
+            self._health.note_failure_of_one(error)
+            return False
+        return self._health.failed(error, seen, within)
+
+    def _recovery(self) -> Generator[tuple[Verb, Any], Any, bool]:
+        """Probe the store; if it answers in time, close the breaker and send what is owed.
+
+        Yields a verb and its argument, to be run within the store's own time-out; is sent the result, or thrown the
+        `StoreError`. Returns whether the store is up.
+        """
+        for _ in range(2):  # the second one needs no new connection
+            began_at = time.monotonic()
+            try:
+                yield self._probe, None
+            except StoreError:
+                return False
+            if time.monotonic() - began_at <= self._health.within:
+                break
+        else:
+            return False
+        self._health.recovered()
+        with suppress(StoreError):
+            yield self._announce, None
+            while self._local.owes and (yield self._repay, None):
+                pass
+        return True
 
     def _after_look(self, steps: Steps, effect: Effect) -> Steps:
         return steps if self._has_looked else self._look_first(steps, effect)
@@ -131,18 +194,84 @@ class Body(ProcessLocal):
         host, port, _ = server(pool)
         if facts.evicts and (host, port) not in _logged_servers:
             _logged_servers.add((host, port))
-            self._to_log.append(_evicting(address(pool), facts.policy))
+            text = _evicting(address(pool), facts.policy)
+            self._to_log.append(lambda: codes.log("evicting-server", text))
         self._has_looked = True
         return (yield from steps)
 
     def _log(self) -> None:
         """Log what was found out about the server. Not in a pipeline: a handler may call the limiter, or be slow."""
         with suppress(IndexError):  # another thread has logged it
-            codes.log("evicting-server", self._to_log.pop())
+            self._to_log.pop()()
+
+    # The fleet
+
+    @_verb(PROBE)
+    def _probe(self, batch: list[None]) -> Steps:
+        """Run the script of a decision, for no request: the server refuses it if it would refuse a decision."""
+        yield from _run_script(self._scripts.decide, ["0"])
+        return [True for _ in batch]
+
+    @_verb(PROBE)
+    def _announce(self, batch: list[None]) -> Steps:
+        yield from self._announce_now()
+        return [True for _ in batch]
+
+    def _announce_now(self) -> Generator[Command, Any, None]:
+        """Announce this instance, and learn how large the fleet is. No decision fails for that."""
+        self._announced_at = time.monotonic()
+        try:
+            reply = yield from _run_script(self._scripts.announce, announce_arguments(self._prefix, self._fleet.id))
+        except REFUSALS as refusal:
+            error = refused(refusal, PROBE)
+            if error.reason == NO_PERMISSION:
+                self._may_announce = False
+                self._to_log.append(lambda: codes.log("unknown-fleet", _unknown_fleet(error)))
+            return
+        announced = parse_announced(reply)
+        self._fleet.learn(announced.size, announced.members)
+        before, self._announced = self._announced, announced
+        if before is not None and before.mark != announced.mark:
+            self._local.known.clear()
+            self._to_log.append(self._health.lost_state)
+        elif before is not None and before.replication != announced.replication:
+            self._to_log.append(self._health.failed_over)
+
+    @_verb(PROBE)
+    def _repay(self, batch: list[None]) -> Steps:
+        """Enter what is owed, for as many counters as one call takes. Returns whether more is owed."""
+        before = len(self._local)
+        yield from self._decide_owing([], self._local.any_owed(MOST_OWED))
+        return [0 < len(self._local) < before for _ in batch]
+
+    # Decisions
 
     @_verb(TAKE)
     def _take(self, batch: list[Charges]) -> Steps:
-        return self._decide(batch, commit=True)
+        if self._may_announce and time.monotonic() - self._announced_at >= ANNOUNCE_EVERY:
+            return self._announce_and_take(batch)
+        return self._take_now(batch)
+
+    def _announce_and_take(self, batch: list[Charges]) -> Steps:
+        yield from self._announce_now()
+        return (yield from self._take_now(batch))
+
+    def _take_now(self, batch: list[Charges]) -> Steps:
+        if not self._local.owes:
+            return self._decide(batch, commit=True)
+        charges = [charge for each in batch for charge in each]
+        return self._decide_owing(batch, self._local.owed(charges, MOST_OWED))
+
+    def _decide_owing(self, batch: list[Charges], owed: list[Charges]) -> Steps:
+        """Enter what is owed, and decide a batch after it, in one call. Returns the answers to both, in this order."""
+        answers = yield from self._decide([*owed, *batch], commit=True)
+        refused_as_whole = [
+            request
+            for request, answer in zip(owed, answers, strict=False)
+            if isinstance(answer, StoreUnavailable) and answer.reason not in NOT_OF_THE_SERVER
+        ]
+        self._local.owe_again(refused_as_whole)
+        return answers[len(owed) :]
 
     @_verb(PEEK)
     def _peek(self, batch: list[Charges]) -> Steps:
@@ -171,6 +300,7 @@ class Body(ProcessLocal):
             self.repaired += repaired
             if commit:
                 self._denials.learn(requests, parsed, sent_ns)
+                self._local.known.learn(requests, parsed)
             if requests is batch and ClockMismatch not in map(type, parsed):  # nearly always, and without a loop
                 return parsed
             mismatched: list[int] = []
@@ -226,6 +356,13 @@ def _not_blocked(wrong: list[str], counters: int) -> StoreUnavailable | None:
         return None
     some = f"{len(wrong)} of {counters} counters were not changed"
     return from_reply(wrong[0], BLOCK.none if len(wrong) == counters else some)
+
+
+def _unknown_fleet(error: StoreError) -> str:
+    return (
+        f"this instance cannot announce itself to its fleet, so while the store is down each instance allows the whole "
+        f"limit, or its share=: {error}"
+    )
 
 
 def _evicting(url: str, policy: str) -> str:

@@ -269,3 +269,8 @@ CLOCK_STEPPED = Diagnosis("clock-stepped", "nothing", "the server's clock was st
 
 OTHERS = (UNREACHABLE, HUNG_UP, NOT_SENT, NO_REPLY, REPLY_LOST, REFUSED, SCRIPT_FAILED, QUEUE_FULL, CLOCK_STEPPED)
 """Those that depend on where it happened, and not on what was said alone."""
+
+NO_PERMISSION = "no-permission"
+
+NOT_OF_THE_SERVER = frozenset({"other-data", SCRIPT_FAILED.reason, QUEUE_FULL.reason, CLOCK_STEPPED.reason})
+"""Reasons of failures that are those of one request, or of this process, and say nothing of the server."""

@@ -88,7 +88,7 @@ def _error(
             diagnosis, details = each, found.groups("") or details
             break
     advice = [text.format(*details) for text in (diagnosis.wrong, diagnosis.do) if text]
-    error = kind(f"{'; '.join([*advice, outcome])}: {_masked(words)}", reason=diagnosis.reason)
+    error = kind(f"{'; '.join([*advice, outcome])}: {_masked(words)}", reason=diagnosis.reason, lasts=diagnosis.lasts)
     error.__cause__ = why if isinstance(why, BaseException) else None
     return error
 

@@ -2,12 +2,14 @@
 
 ``decide.lua`` decides a batch; its twin commits nothing, and is marked ``no-writes``. ``block.lua`` puts a block on
 counters. Before each stand ``clock.lua`` and the files of all algorithms, each of which runs when it is opened.
+``announce.lua`` announces an instance of the fleet, and needs the clock alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -22,7 +24,7 @@ from sluicegate._core.errors import StoreError, StoreUnavailable
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter
 from sluicegate._stores.redis.failures import from_reply
-from sluicegate._stores.redis.stored_keys import stored_key, stored_keys
+from sluicegate._stores.redis.stored_keys import members_key, stored_key, stored_keys
 
 Charges = tuple[Charge, ...]
 """One request of a batch."""
@@ -49,11 +51,14 @@ def _file(name: str) -> str:
     return files("sluicegate._stores.redis").joinpath(name).read_text("utf-8")
 
 
+_USE_ALGORITHMS = ("decide", "block")
+
+
 class Script:
     """One script, for ``EVAL`` and ``EVALSHA``.
 
     Args:
-        verb: The file that it ends with: ``decide`` or ``block``.
+        verb: The file that it ends with: ``decide``, ``block`` or ``announce``.
         commit: False for a script that commits nothing.
         clock: The source of ``now_us``. By default the server's ``TIME``; tests replace it.
 
@@ -70,7 +75,7 @@ class Script:
             "local repaired = 0",
             clock or _file("clock.lua"),
             "local now = now_us()",
-            _open(),
+            _open() if verb in _USE_ALGORITHMS else "",
             _file(f"{verb}.lua"),
         ]
         self.source = _inline_constants("\n".join(parts))
@@ -116,12 +121,14 @@ class Scripts:
         decide: Decides a batch.
         peek: The same, and commits nothing.
         block: Puts a block on counters.
+        announce: Announces an instance of the fleet.
     """
 
     def __init__(self, clock: str | None = None) -> None:
         self.decide = Script("decide", clock=clock)
         self.peek = Script("decide", commit=False, clock=clock)
         self.block = Script("block", clock=clock)
+        self.announce = Script("announce", clock=clock)
 
 
 class ServerClockEstimate:
@@ -273,6 +280,42 @@ def _parse_fault(fault: bytes | str) -> StoreUnavailable | ClockMismatch:
     if word == "CLOCK_MISMATCH":
         return ClockMismatch(int(rest))
     return from_reply(text, "nothing was taken")
+
+
+class Announced(NamedTuple):
+    """The reply of ``announce.lua``.
+
+    Attributes:
+        mark: A random text that is the same for as long as the server has its data.
+        replication: The server's replication id; empty if it does not say.
+        size: How many instances are alive.
+        members: Their names, or the first `MOST_NAMES` of them.
+    """
+
+    mark: str
+    replication: str
+    size: int
+    members: tuple[bytes, ...]
+
+
+MEMBER_LIFE = 5.0
+"""Seconds for which an instance is taken to be alive after it announced itself."""
+
+MOST_NAMES = 1000
+_KEEP = 7 * 86400  # seconds for which the members' key outlives the last announcement
+
+
+def announce_arguments(prefix: str, name: str) -> Arguments:
+    """Return what follows the script in a call: the number of keys, KEYS and ARGV as ``announce.lua`` lists them."""
+    life_us = round(MEMBER_LIFE * 1_000_000)
+    return ["1", members_key(prefix), name, str(life_us), f"mark-{secrets.token_hex(8)}", str(_KEEP), str(MOST_NAMES)]
+
+
+def parse_announced(reply: list[Any]) -> Announced:
+    """Read the reply of ``announce.lua``."""
+    mark, replication, size, *members = reply
+    names = tuple(name.encode() if isinstance(name, str) else name for name in members)
+    return Announced(_text(mark), _text(replication), size, names)
 
 
 def faults(reply: list[bytes | str]) -> list[str]:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from weakref import finalize
 
 try:
@@ -21,19 +21,27 @@ except ImportError as error:  # pragma: no cover - seen by the test of the bare 
     raise ImportError("the Redis stores need redis-py and hiredis: pip install 'sluicegate[redis]'") from error
 
 from sluicegate._core.decision import Verdict
-from sluicegate._core.errors import InvalidStore
+from sluicegate._core.errors import InvalidStore, StoreError
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter, Request
-from sluicegate._stores.process_local import renew_after_fork
+from sluicegate._stores.base import TIMEOUT
 from sluicegate._stores.redis import clients
-from sluicegate._stores.redis.body import PREFIX, TIMEOUT, Body, check_timeout
+from sluicegate._stores.redis.body import PREFIX, Body, check_timeout
 from sluicegate._stores.redis.denials import DENIAL_TTL
 from sluicegate._stores.redis.node import Node
 from sluicegate._stores.redis.pipeline.queue import MAX_WAITING
 from sluicegate._stores.redis.pipeline.tasks import AsyncPipeline
 from sluicegate._stores.redis.pipeline.threads import ThreadPipeline
+from sluicegate._stores.redis.pipeline.waiter import Verb
+from sluicegate._stores.redis.probing import TaskProber, ThreadProber, drive, drive_awaited
 
 _DENIALS_BETWEEN_YIELDS = 64
+
+_Lane = tuple[Node, float]
+"""A node, and the seconds that callers wait: the callers of a pipeline are late in the order in which they called."""
+
+_PROBES = 0.0
+"""The seconds that stand for probes: these wait for the store's time-out, and leave their connection to others."""
 
 
 class RedisStore(Body):
@@ -78,8 +86,8 @@ class RedisStore(Body):
         clients.check_is_real("redis.Redis", client)
         self._client: redis.Redis = client
         self._make_client: Callable[[], redis.Redis] | None = None  # if the client is the store's own
-        self._pipelines: dict[Node, ThreadPipeline] = {}
-        renew_after_fork(self)
+        self._pipelines: dict[_Lane, ThreadPipeline] = {}
+        self._prober = ThreadProber(self, RedisStore._probe_once, self._health.delays)
 
     @classmethod
     def from_url(
@@ -125,9 +133,7 @@ class RedisStore(Body):
             return remembered
         charges = request.charges
         verb = self._take if request.commit else self._peek
-        verdicts: list[Verdict] = self._pipeline(charges).run(verb, charges, len(charges))
-        if self._to_log:
-            self._log()
+        verdicts: list[Verdict] = self._run(verb, charges, charges, request.within)
         return verdicts
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
@@ -142,7 +148,8 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._pipeline(counters).run(self._forget, counters, len(counters))
+            self._local.forget(counters)
+            self._run(self._forget, counters, counters, None)
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Deny every request of these counters until ``span_us`` microseconds from now; 0 lifts the block.
@@ -152,10 +159,13 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
+            self._local.block(counters, span_us)
+            self._run(self._block, (counters, span_us), counters, None)
 
     def close(self) -> None:
         """Close the client, if this store made it."""
+        self._prober.stop()
+        self._health.reset()
         if self._make_client is not None:
             pipelines, self._pipelines = self._pipelines, {}  # a later call makes new ones, which keep a connection
             for pipeline in pipelines.values():
@@ -168,20 +178,53 @@ class RedisStore(Body):
         With a new client, if it is the store's own: the pool of redis-py (8.1) waits for ever for a lock that another
         thread held when the process was forked.
         """
+        super().after_fork()
         if self._make_client is not None:
             self._inherited = self._client  # kept, as its finalizer would wait for that lock, too
             self._client = self._make_client()
         self._pipelines = {}
 
-    def _pipeline(self, counters: Sequence[Charge | Counter]) -> ThreadPipeline:
-        """Return the pipeline of the node that holds these counters."""
-        node = self._node(counters)
-        pipeline = self._pipelines.get(node)
+    def _run(self, verb: Verb, argument: Any, counters: Sequence[Charge | Counter], within: float | None) -> Any:
+        """Run a verb for one caller within so many seconds, or the store's time-out, unless the breaker is open.
+
+        Raises:
+            StoreUnavailable: Nothing was done.
+            StoreTimeout: The outcome is unknown.
+        """
+        health = self._health
+        if health.is_open:
+            raise health.error(verb.effect.none)
+        seen = health.failures
+        if within is None or within > self._timeout:
+            within = self._timeout
+        try:
+            result = self._pipeline(self._node(counters), within).run(verb, argument, len(counters))
+        except StoreError as error:
+            if self._note_failure(error, seen, within):
+                self._prober.start()
+            raise
+        finally:
+            if self._to_log:
+                self._log()
+        if health.unsure:
+            health.answered()
+        return result
+
+    def _probe_once(self) -> bool:
+        """Probe the store, and return whether it is up: then it is used again, and knows what it is owed."""
+        steps, pipeline = self._recovery(), self._pipeline(self._node(()), _PROBES)
+        return drive(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+
+    def _pipeline(self, node: Node, within: float) -> ThreadPipeline:
+        """Return the pipeline to a node for callers that wait so many seconds."""
+        lane = node, within
+        pipeline = self._pipelines.get(lane)
         if pipeline is None:
             owned = self._make_client is not None
             pool = self._client.connection_pool
-            made = ThreadPipeline(pool, self._timeout, self._max_waiting, keeps=owned)
-            pipeline = self._pipelines.setdefault(node, made)  # atomic: another thread may have been faster
+            timeout, keeps = (within, owned) if within else (self._timeout, False)
+            made = ThreadPipeline(pool, timeout, self._max_waiting, keeps=keeps, connects_within=self._timeout)
+            pipeline = self._pipelines.setdefault(lane, made)  # atomic: another thread may have been faster
         return pipeline
 
     def __enter__(self) -> Self:
@@ -241,7 +284,8 @@ class AsyncRedisStore(Body):
         self._owned = False
         self._finalizer: finalize[..., AsyncRedisStore] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pipelines: dict[Node, AsyncPipeline] = {}
+        self._pipelines: dict[_Lane, AsyncPipeline] = {}
+        self._prober = TaskProber(self, AsyncRedisStore._probe_once, self._health.delays)
 
     @classmethod
     def from_url(
@@ -292,9 +336,7 @@ class AsyncRedisStore(Body):
             return remembered
         charges = request.charges
         verb = self._take if request.commit else self._peek
-        verdicts: list[Verdict] = await self._pipeline(charges).run(verb, charges, len(charges))
-        if self._to_log:
-            self._log()
+        verdicts: list[Verdict] = await self._run(verb, charges, charges, request.within)
         return verdicts
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
@@ -314,7 +356,8 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was dropped.
         """
         if counters:
-            await self._pipeline(counters).run(self._forget, counters, len(counters))
+            self._local.forget(counters)
+            await self._run(self._forget, counters, counters, None)
 
     async def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Deny every request of these counters until ``span_us`` microseconds from now; 0 lifts the block.
@@ -325,33 +368,65 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was changed.
         """
         if counters:
-            await self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
+            self._local.block(counters, span_us)
+            await self._run(self._block, (counters, span_us), counters, None)
 
     async def aclose(self) -> None:
         """Close the client, if this store made it: calls in flight are lost. Otherwise give back its connection."""
         if self._owned:
             self._bind_to_running_loop()
         if self._loop is asyncio.get_running_loop():
+            await self._prober.stop()
+            self._health.reset()
             for pipeline in list(self._pipelines.values()):
                 await pipeline.aclose()
         if self._owned:
             self._pipelines.clear()  # a later call makes new ones, which keep a connection
             await self._client.aclose()
 
-    def _pipeline(self, counters: Sequence[Charge | Counter]) -> AsyncPipeline:
-        """Return the pipeline of the node that holds these counters, on the running event loop.
+    async def _run(self, verb: Verb, argument: Any, counters: Sequence[Charge | Counter], within: float | None) -> Any:
+        """Run a verb for one caller; the twin of `RedisStore._run`.
 
         Raises:
+            StoreUnavailable: Nothing was done.
+            StoreTimeout: The outcome is unknown.
             InvalidStore: The store belongs to another event loop.
         """
         if asyncio.get_running_loop() is not self._loop:
             self._bind_to_running_loop()
-        node = self._node(counters)
-        pipeline = self._pipelines.get(node)
+        health = self._health
+        if health.is_open:
+            raise health.error(verb.effect.none)
+        seen = health.failures
+        if within is None or within > self._timeout:
+            within = self._timeout
+        try:
+            result = await self._pipeline(self._node(counters), within).run(verb, argument, len(counters))
+        except StoreError as error:
+            if self._note_failure(error, seen, within):
+                self._prober.start()
+            raise
+        finally:
+            if self._to_log:
+                self._log()
+        if health.unsure:
+            health.answered()
+        return result
+
+    async def _probe_once(self) -> bool:
+        """Probe the store, and return whether it is up; the twin of `RedisStore._probe_once`."""
+        steps, pipeline = self._recovery(), self._pipeline(self._node(()), _PROBES)
+        return await drive_awaited(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+
+    def _pipeline(self, node: Node, within: float) -> AsyncPipeline:
+        """Return the pipeline to a node for callers that wait so many seconds, on the store's event loop."""
+        lane = node, within
+        pipeline = self._pipelines.get(lane)
         if pipeline is None:
             pool = self._client.connection_pool
-            pipeline = AsyncPipeline(pool, self._timeout, self._max_waiting, keeps=self._owned)
-            self._pipelines[node] = pipeline
+            timeout, keeps = (within, self._owned) if within else (self._timeout, False)
+            pipeline = AsyncPipeline(pool, timeout, self._max_waiting, keeps=keeps, connects_within=self._timeout)
+            self._pipelines[lane] = pipeline
         return pipeline
 
     def _bind_to_running_loop(self) -> None:
@@ -368,6 +443,8 @@ class AsyncRedisStore(Body):
             self._client.connection_pool.reset()  # type: ignore[no-untyped-call] # they died with their loop
         self._loop = loop
         self._pipelines = {}
+        self._prober.forget()
+        self._health.reset()
         if self._owned:
             # The loop refers to an open connection, and the connection to its pipeline: neither is ever collected.
             if self._finalizer is not None:
@@ -384,7 +461,7 @@ class AsyncRedisStore(Body):
         await self.aclose()
 
 
-def _abandon(loop: asyncio.AbstractEventLoop, pipelines: dict[Node, AsyncPipeline]) -> None:
+def _abandon(loop: asyncio.AbstractEventLoop, pipelines: dict[_Lane, AsyncPipeline]) -> None:
     """Close the connections of a store that was collected without being closed; a collection may be in any thread."""
     with contextlib.suppress(RuntimeError):  # the loop is closed, and its connections with it
         for pipeline in pipelines.values():

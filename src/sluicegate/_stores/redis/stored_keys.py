@@ -52,6 +52,11 @@ def stored_key(prefix: str, namespace: str, counter_key: CounterKey) -> str:
     return f"{prefix}{{{first}}}:{','.join([namespace, *rest])}"
 
 
+def members_key(prefix: str) -> str:
+    """Return the Redis key of the fleet's members. No counter's key ends so: each has a namespace with colons."""
+    return f"{prefix}{{*}}:members"
+
+
 def stored_keys(prefix: str, namespace: str, keys: Sequence[CounterKey]) -> list[bytes]:
     """Return the Redis keys of one policy's counters, at least one; for plain keys in a fifth of the time.
 

@@ -35,11 +35,14 @@ class Pipeline(ABC):
         timeout: Seconds within which each caller has its outcome.
         max_waiting: Callers that may wait in the queue.
         keeps: Whether to keep the connection while there is no work: borrowing it anew takes a tenth of a call.
+        connects_within: Seconds that connecting may take, ``timeout`` or more. Callers do not wait for longer than they
+            would, and the next ones find a connection.
     """
 
-    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool) -> None:
+    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._connects_within = connects_within
         self._keeps = keeps
         self._queue = Queue(max_waiting)
         self._in_flight: deque[Batch] = deque()  # in the order of their replies

@@ -78,8 +78,8 @@ class AsyncPipeline(Pipeline):
     It belongs to the event loop that runs when it is made.
     """
 
-    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool) -> None:
-        super().__init__(pool, timeout, max_waiting, keeps=keeps)
+    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float) -> None:
+        super().__init__(pool, timeout, max_waiting, keeps=keeps, connects_within=connects_within)
         self.state = State.IDLE
         self._loop = asyncio.get_running_loop()
         self._protocol: ReplyProtocol | None = None  # on the connection that is borrowed, if one is
@@ -256,7 +256,7 @@ class AsyncPipeline(Pipeline):
 
     async def _borrow_connection(self) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._connects_within):
                 connection = await self._pool.get_connection()
                 try:
                     await ensure_connected(connection)
@@ -266,7 +266,7 @@ class AsyncPipeline(Pipeline):
                     raise
                 self._enter(State.READY)
         except TimeoutError:
-            self._refuse_all(DriverTimeout(f"not connected within {self._timeout} s"))
+            self._refuse_all(DriverTimeout(f"not connected within {self._connects_within} s"))
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers that wait for it get it
             self._refuse_all(error)
 

@@ -52,8 +52,8 @@ class _Attempt:
 class ThreadPipeline(Pipeline):
     """Carries the requests of threads to the server and back; see `Pipeline` for its arguments."""
 
-    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool) -> None:
-        super().__init__(pool, timeout, max_waiting, keeps=keeps)
+    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float) -> None:
+        super().__init__(pool, timeout, max_waiting, keeps=keeps, connects_within=connects_within)
         self._connection: Any = None
         self._socket_timeout = 0.0  # seconds, of the connection's socket while it is borrowed
         self._attempts: list[_Attempt] = []  # to connect, the newest last
@@ -74,7 +74,8 @@ class ThreadPipeline(Pipeline):
         if thread in self._inside:
             # A signal handler or finalizer calls in the middle of this thread's own call, which cannot go on before it
             # returns: so it gets a pipeline, and a connection, of its own.
-            return ThreadPipeline(self._pool, self._timeout, 1, keeps=False).run(verb, argument, charges)
+            nested = ThreadPipeline(self._pool, self._timeout, 1, keeps=False, connects_within=self._connects_within)
+            return nested.run(verb, argument, charges)
         waiter = Waiter(verb, argument, charges, time.monotonic() + self._timeout)
         is_queued = True
         try:
@@ -215,7 +216,7 @@ class ThreadPipeline(Pipeline):
     def _start_connecting(self) -> None:
         """Connect in a thread of its own, unless one does so already."""
         if self._attempts:
-            is_hanging = time.monotonic() - self._attempts[-1].started_at >= self._timeout
+            is_hanging = time.monotonic() - self._attempts[-1].started_at >= self._connects_within
             if not is_hanging or len(self._attempts) >= MAX_ATTEMPTS:
                 return
         attempt = _Attempt()

@@ -1,0 +1,113 @@
+"""Outages: what a limiter answers while its store makes no decision, as its ``on_outage`` says."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from sluicegate._core.decision import Verdict
+from sluicegate._core.errors import InvalidPolicy, StoreError, StoreTimeout, short_repr
+from sluicegate._core.event import StoreEvent
+from sluicegate._core.request import Request
+from sluicegate._limiter.callbacks import synchronous
+from sluicegate._stores.base import Fallback
+from sluicegate._stores.outage import Outage
+
+logger = logging.getLogger("sluicegate")
+
+OnOutage = Literal["local", "open", "closed", "raise"]
+"""What a limiter answers without its store: by its own share, always yes, always no, or an error."""
+
+ON_OUTAGE: tuple[str, ...] = get_args(OnOutage)
+
+DEADLINE = 0.1
+"""Seconds within which a decision is made, by default."""
+
+MAX_DEADLINE = 3600
+
+
+class Outages:
+    """Answers in the place of a store that makes no decision.
+
+    Args:
+        on_outage: How.
+        share: A fixed share of every limit, in place of one by the size of the fleet.
+        on_event: The user's, called with what happens to the store.
+        outage: Gives the parts of the store that stay.
+
+    Raises:
+        InvalidPolicy: An argument is outside its range.
+    """
+
+    def __init__(
+        self, on_outage: OnOutage, share: float | None, on_event: Callable[[StoreEvent], object] | None, outage: Outage
+    ) -> None:
+        if on_outage not in ON_OUTAGE:
+            expected = ", ".join(map(repr, ON_OUTAGE))
+            raise InvalidPolicy(f"on_outage must be one of {expected}, got {short_repr(on_outage)}")
+        # NaN fails the comparison.
+        if share is not None and (isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1):
+            raise InvalidPolicy(
+                f"share must be a fraction of the limit, above 0 and at most 1, got {short_repr(share)}"
+            )
+        if on_event is not None and not callable(on_event):
+            raise InvalidPolicy(f"on_event must be a function of a StoreEvent, got {short_repr(on_event)}")
+        self.on_outage = on_outage
+        self._share = share
+        self._on_event = None if on_event is None else synchronous(on_event, "on_event")
+        self._outage = outage
+        self._made_at = time.monotonic()
+        self._down_before = outage.health.down_seconds
+        if on_event is not None:
+            outage.health.listen(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store's breaker is open."""
+        return self._outage.health.is_open
+
+    def seconds(self) -> tuple[float, float]:
+        """Return for how many seconds the store was up, and down, since the limiter was made."""
+        down = self._outage.health.down_seconds - self._down_before
+        return max(time.monotonic() - self._made_at - down, 0.0), down
+
+    def answer(self, request: Request, error: StoreError) -> Fallback:
+        """Return the answer to a request that the store did not decide.
+
+        Raises:
+            StoreError: ``error`` itself: if limiters are to raise it, or if it is one of configuration and the store
+                has not answered yet.
+        """
+        health, fleet, local = self._outage
+        if self.on_outage == "raise" or (error.lasts and not health.has_answered):
+            raise error
+        wait_us = health.next_probe_us
+        if self.on_outage == "local":
+            if fleet.size is None and self._share is None:
+                health.warn_of_unknown_fleet()
+            # With an unknown outcome the cost may stand in the store already.
+            owe = not isinstance(error, StoreTimeout)
+            return local.decide(request, share=self._share, owe=owe, wait_us=wait_us)
+        if self.on_outage == "open":
+            return Fallback([Verdict(True, charge.policy.burst, 0, 0) for charge in request.charges])
+        return Fallback([Verdict(False, 0, wait_us, 0) for _ in request.charges])
+
+    def on_store_event(self, event: StoreEvent) -> None:
+        """Call the user's function. What it raises is logged: the caller is a decision, or a probe."""
+        try:
+            if self._on_event is not None:
+                self._on_event(event)
+        except Exception:
+            logger.exception("on_event raised for %s", event.kind)
+
+
+def checked_deadline(deadline: Any) -> float:
+    """Return a deadline in seconds. Raises `InvalidPolicy`."""
+    # NaN fails the comparison, and an int too large for a float is no matter.
+    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not 0 < deadline <= MAX_DEADLINE:
+        raise InvalidPolicy(
+            f"deadline must be a number of seconds above 0, at most {MAX_DEADLINE}, got {short_repr(deadline)}"
+        )
+    return float(deadline)

@@ -1,0 +1,195 @@
+"""The health of one store: a circuit breaker, and what happened to the server so far. No I/O and no timer.
+
+The breaker is closed while calls succeed. Three failures in a row open it: then every call fails at once, until a probe
+of the store's own has succeeded. A failure counts only if its call began after the last one that counted: when a
+connection breaks, a thousand callers fail at once, and that is one failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from threading import RLock
+from typing import Protocol
+from weakref import WeakSet
+
+from sluicegate._core.errors import StoreError, StoreUnavailable
+from sluicegate._core.event import StoreEvent
+
+logger = logging.getLogger("sluicegate")
+
+OPENS_AFTER = 3
+"""Failures in a row that open the breaker."""
+
+FIRST_DELAY, LAST_DELAY = 0.05, 1.0
+"""Seconds before the first probe, and at most before each later one."""
+
+
+class Listener(Protocol):
+    """Is told what happens to a store."""
+
+    def on_store_event(self, event: StoreEvent) -> None:
+        """Take note. It must not raise, and should not take long."""
+
+
+class Health:
+    """The health of one store.
+
+    Attributes:
+        is_open: Whether the breaker is open: no call is worth making.
+        unsure: Whether `answered` has something to note: nothing is known yet, or the last call failed.
+        has_answered: Whether the store has ever answered.
+        failures: Failures that counted, so far.
+        within: Seconds within which a probe must be answered for the breaker to close: the shortest of the time-outs
+            that were exceeded.
+        outages: How often the breaker has opened.
+        states_lost: How often the server has lost all counters.
+        failovers: How often another server has taken its place, or it was restarted with its data.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.unsure = True
+        self.has_answered = False
+        self.failures = 0
+        self.within = 0.0
+        self.outages = self.states_lost = self.failovers = 0
+        self._in_a_row = 0
+        self._why: StoreError | None = None
+        self._opened_at = self._next_probe_at = 0.0
+        self._down_before = 0.0  # seconds, in outages that are over
+        self._reported: set[str] = set()
+        self._listeners: WeakSet[Listener] = WeakSet()
+        # Reentrant: a signal handler may call a limiter while its own thread holds it.
+        self._lock = RLock()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener of all events from now on, for as long as it lives."""
+        self._listeners.add(listener)
+
+    def failed(self, error: StoreError, seen: int, within: float) -> bool:
+        """Take note of a failure. Returns whether it opened the breaker: then the store is to be probed.
+
+        Args:
+            error: The failure.
+            seen: ``failures`` when the call began.
+            within: The call's time-out, seconds.
+        """
+        with self._lock:
+            if self.is_open or seen != self.failures:
+                return False
+            self.failures += 1
+            self._in_a_row += 1
+            self.unsure = True
+            self.within = within if self._in_a_row == 1 else min(self.within, within)
+            if self._in_a_row < OPENS_AFTER:
+                return False
+            self.is_open = True
+            self.outages += 1
+            self._why = error
+            self._opened_at = time.monotonic()
+            self._next_probe_at = self._opened_at + FIRST_DELAY
+        logger.warning("the store is down, %s: %s", error.reason, _without_address(error))
+        self._tell(StoreEvent("down", error.reason))
+        return True
+
+    def answered(self) -> None:
+        """Take note that a call succeeded."""
+        with self._lock:
+            self.has_answered = True
+            if not self.is_open:
+                self._in_a_row = 0
+                self.unsure = False
+
+    def recovered(self) -> None:
+        """Close the breaker: a probe succeeded."""
+        with self._lock:
+            self.has_answered = True
+            if not self.is_open:
+                return
+            seconds = time.monotonic() - self._opened_at
+            self._close(seconds)
+        logger.warning("the store is up again, after %.1f s", seconds)
+        self._tell(StoreEvent("up", seconds=seconds))
+
+    def reset(self) -> None:
+        """Close the breaker without a probe: whether the store answers is not known."""
+        with self._lock:
+            if self.is_open:
+                self._close(time.monotonic() - self._opened_at)
+
+    def _close(self, seconds: float) -> None:
+        self._down_before += seconds
+        self._in_a_row = 0
+        self._why = None
+        self.is_open = False
+
+    def note_failure_of_one(self, error: StoreError) -> None:
+        """Log a failure that says nothing of the server, as that of a key of another type: once for each reason."""
+        if error.reason not in self._reported:
+            self._reported.add(error.reason)
+            logger.warning("a request failed, %s: %s (logged once)", error.reason, _without_address(error))
+
+    def warn_of_unknown_fleet(self) -> None:
+        """Log once that this instance allows the whole limit by itself, as it knows of no others."""
+        if "unknown-fleet" not in self._reported:
+            self._reported.add("unknown-fleet")
+            logger.warning(
+                "the store has not told how many instances there are, so this one allows the whole limit by itself "
+                "(logged once; share= sets another part)"
+            )
+
+    def lost_state(self) -> None:
+        """Take note that the server has lost all counters."""
+        self.states_lost += 1
+        logger.warning("the store has lost all counters: every limit is fresh")
+        self._tell(StoreEvent("state-lost"))
+
+    def failed_over(self) -> None:
+        """Take note that another server took the place, or that it was restarted with its data."""
+        self.failovers += 1
+        logger.warning("the store was restarted or replaced: what was counted just before may be lost")
+        self._tell(StoreEvent("failed-over"))
+
+    def error(self, nothing_done: str) -> StoreUnavailable:
+        """Return the error for a call that is not made as the breaker is open."""
+        why = self._why or StoreError()
+        what = str(why).partition(";")[0].partition(": ")[0]
+        return StoreUnavailable(f"the store is down, {nothing_done}: {what}", reason=why.reason, lasts=why.lasts)
+
+    def delays(self) -> Iterator[float]:
+        """Yield the seconds to wait before each probe: longer and longer, with jitter."""
+        delay = FIRST_DELAY
+        while True:
+            jittered = delay * random.uniform(0.5, 1)  # noqa: S311 - to spread the probes of a fleet
+            self._next_probe_at = time.monotonic() + jittered
+            yield jittered
+            delay = min(2 * delay, LAST_DELAY)
+
+    @property
+    def next_probe_us(self) -> int:
+        """Microseconds until the next probe, 1 or more: when a request may be decided by the store again."""
+        left = self._next_probe_at - time.monotonic() if self.is_open else FIRST_DELAY
+        return max(round(left * 1_000_000), 1000)
+
+    @property
+    def down_seconds(self) -> float:
+        """Seconds for which the breaker has been open so far."""
+        with self._lock:
+            return self._down_before + (time.monotonic() - self._opened_at if self.is_open else 0.0)
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child: no probe runs there."""
+        self._lock = RLock()
+        self.reset()
+
+    def _tell(self, event: StoreEvent) -> None:
+        for listener in list(self._listeners):
+            listener.on_store_event(event)
+
+
+def _without_address(error: StoreError) -> str:
+    """Return the first part of a message: what is wrong, and what to do. The rest names the server."""
+    return str(error).partition(": ")[0]
