@@ -9,6 +9,21 @@ import pytest
 
 import servers
 from faults.cuts import Cuts
+from sluicegate import AsyncLimiter, Limiter
+from sluicegate._stores import health
+from sluicegate._stores.redis.body import Body
+
+
+@pytest.fixture(autouse=True)
+def plain_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store's calls be those of its callers alone, and let limiters raise its errors where a test says no more.
+
+    It announces itself to no fleet, and its breaker stays closed; the tests of these are in tests/outages.
+    """
+    for limiter in (Limiter, AsyncLimiter):
+        monkeypatch.setitem(limiter.__init__.__wrapped__.__kwdefaults__, "on_outage", "raise")
+    monkeypatch.setattr(Body, "_may_announce", False)
+    monkeypatch.setattr(health, "OPENS_AFTER", 10**9)
 
 
 @pytest.fixture

@@ -393,7 +393,8 @@ def test_a_child_forked_while_its_parent_connects_works(proxy: Cuts, prefix: str
     code = (
         "import os, sys, redis\nfrom sluicegate import *\n"
         "own = redis.Redis.from_url(sys.argv[1], socket_timeout=30)\n"
-        "limiter = Limiter(SlidingWindow(10, window=60), store=RedisStore(own, prefix=sys.argv[2], timeout=0.3))\n"
+        "store = RedisStore(own, prefix=sys.argv[2], timeout=0.3)\n"
+        "limiter = Limiter(SlidingWindow(10, window=60), store=store, on_outage='raise', deadline=30)\n"
         "try: limiter.take('a')\nexcept StoreUnavailable: pass\nelse: raise AssertionError\n"
         "child = os.fork()\n"
         "if child == 0:\n    os._exit(0 if limiter.take('a').remaining == 9 else 1)\n"

@@ -368,9 +368,9 @@ def test_a_child_forked_while_calls_were_in_flight_works(server: servers.Server,
     code = (
         "import os, sys, threading\nfrom sluicegate import *\n"
         "store = RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=30)\n"
-        "limiter = Limiter(SlidingWindow(10**9, window=60), store=store)\n"
+        "limiter = Limiter(SlidingWindow(10**9, window=60), store=store, on_outage='raise', deadline=30)\n"
         "limiter.take('a')\n"
-        "pipeline = store._pipeline(())\n"
+        "(pipeline,) = store._pipelines.values()\n"
         "locks = store._client.connection_pool._lock, pipeline._lock\n"  # as the leader in another thread holds them
         "pipeline._leader = object()\n"
         "holder = threading.Thread(target=lambda: [lock.acquire() for lock in locks])\n"

@@ -97,6 +97,7 @@ class Body(ProcessLocal):
     """Base class of the Redis stores: all but the carrying of commands."""
 
     _client: Any
+    _may_announce = True  # until the server refuses it
 
     def __init__(self, prefix: str, timeout: float, denial_ttl: float, max_waiting: int) -> None:
         if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
@@ -116,7 +117,6 @@ class Body(ProcessLocal):
         self._health = Health()
         self._announced_at = -math.inf
         self._announced: Announced | None = None
-        self._may_announce = True
         self._fleet = Fleet()
         self._local = Local(self._fleet)
         renew_after_fork(self)
