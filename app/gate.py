@@ -36,7 +36,7 @@ class Gate:
         self._enabled = settings.rate_limit_enabled
         self._on_outage = settings.rate_limit_on_outage
         self._is_proven = False  # whether the store has taken a write
-        self._store = open_async_store(settings.store)
+        self._store = open_async_store(settings.store, timeout=max(settings.rate_limit_deadline_seconds, 0.5))
         self._limiters = {
             path: AsyncLimiter(
                 *settings.policies(path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import re
@@ -58,6 +59,16 @@ def usual_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stores and limiters wait as long as they do by default."""
     for name, usual, defaults in _DEFAULTS:
         monkeypatch.setitem(defaults, name, usual)
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Check that no event loop logged an error, such as a destroyed task or an exception that was never retrieved."""
+    yield
+    gc.collect()
+    records = caplog.get_records("call") + caplog.records  # of the test, and of what has only just been collected
+    logged = [record.getMessage() for record in records if record.name == "asyncio"]
+    assert [message for message in logged if "proxy.py" not in message] == []
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
-"""Fixtures of the tests of faults: a proxy that causes them, and a check of what event loops log."""
+"""Fixtures of the tests of faults: plain calls, and a proxy that causes faults."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -30,13 +29,3 @@ def plain_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 def proxy(server: servers.Server) -> Iterator[Cuts]:
     with Cuts(server.port) as made:
         yield made
-
-
-@pytest.fixture
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Check that no event loop logged an error, such as a destroyed task or an exception that was never retrieved."""
-    yield
-    gc.collect()
-    records = caplog.get_records("call") + caplog.records  # of the test, and of what has only just been collected
-    logged = [record.getMessage() for record in records if record.name == "asyncio"]
-    assert [message for message in logged if "proxy.py" not in message] == []

@@ -76,7 +76,8 @@ class Decision(_WithParts):  # noqa: PLW1641 - the dataclass makes the hash
         reset_after: Seconds until the key is idle and the whole burst is back; 0.0 if it is.
         source: Where the answer came from: ``store``; ``denial-cache`` if the store remembered the denial and did not
             call its server; ``bypass`` if the request is not limited: the key is exempt, or the limiter is off;
-            ``fallback`` if it is limited, and decided without the store: the key's limit is 0.
+            ``fallback`` if it is limited, and decided without the store: while that is down, as ``on_outage`` says; or
+            the key's limit is 0.
         decisions: One decision for each policy, in the limiter's order. If the request was denied, a policy that had
             room says so here, and was not charged. Under a limit of 0 the other policies are not looked at: they say
             allowed, with 0 remaining.

@@ -24,7 +24,7 @@ from sluicegate._limiter.exempt import Exempt
 from sluicegate._limiter.outages import DEADLINE, OnOutage, Outages, checked_deadline
 from sluicegate._limiter.plan import Plan
 from sluicegate._limiter.statistics import Statistics
-from sluicegate._stores.base import AsyncStore, Store
+from sluicegate._stores.base import TIMEOUT, AsyncStore, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.fast_sliding_window import FastAllow
 from sluicegate._stores.memory.store import MemoryStore
@@ -149,7 +149,7 @@ class Limiter(_Base[Store]):
         checked = Policies(policies)
         by_key = _limits(limits, checked.names, limits_ttl, asynchronous=False)
         within = checked_deadline(deadline)
-        resolved = resolve(store, within)
+        resolved = resolve(store, max(within, TIMEOUT))
         outages = Outages(on_outage, share, on_event, outage_of(resolved.store))
         super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled, outages, within))
 
@@ -176,8 +176,8 @@ class Limiter(_Base[Store]):
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
             InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
                 raise propagates.)
-            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
-            StoreTimeout: The store did not answer in time. The cost may have been taken.
+            StoreError: Only with ``on_outage="raise"``, or where the store is not set up right and has never answered:
+                `StoreUnavailable` if nothing was taken, `StoreTimeout` if the cost may have been taken.
         """
         fast_allow = self._fast_allow
         if fast_allow is not None:
@@ -200,8 +200,8 @@ class Limiter(_Base[Store]):
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
             InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
                 raise propagates.)
-            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
-            StoreTimeout: The store did not answer in time. The cost may have been taken.
+            StoreError: Only with ``on_outage="raise"``, or where the store is not set up right and has never answered:
+                `StoreUnavailable` if nothing was taken, `StoreTimeout` if the cost may have been taken.
         """
         return self._ask(key, cost, True, self._plan.decision)
 
@@ -218,7 +218,7 @@ class Limiter(_Base[Store]):
             InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy.
             InvalidPolicy: ``limits`` returned an invalid limit. (What ``limits`` and ``exempt`` raise propagates.)
-            StoreError: The store could not be reached, refused, or did not answer in time.
+            StoreError: As for `take`.
         """
         return self._ask(key, cost, False, self._plan.decision)
 
@@ -346,7 +346,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         checked = Policies(policies)
         by_key = _limits(limits, checked.names, limits_ttl, asynchronous=True)
         within = checked_deadline(deadline)
-        resolved = resolve_async(store, within)
+        resolved = resolve_async(store, max(within, TIMEOUT))
         outages = Outages(on_outage, share, on_event, outage_of(resolved.store))
         super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled, outages, within))
 
@@ -375,8 +375,8 @@ class AsyncLimiter(_Base[AsyncStore]):
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
             InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
                 raise propagates.)
-            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
-            StoreTimeout: The store did not answer in time. The cost may have been taken.
+            StoreError: Only with ``on_outage="raise"``, or where the store is not set up right and has never answered:
+                `StoreUnavailable` if nothing was taken, `StoreTimeout` if the cost may have been taken.
         """
         fast_allow = self._fast_allow
         if fast_allow is not None:
@@ -401,8 +401,8 @@ class AsyncLimiter(_Base[AsyncStore]):
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy. Nothing was taken.
             InvalidPolicy: ``limits`` returned an invalid limit. Nothing was taken. (Whatever ``limits`` and ``exempt``
                 raise propagates.)
-            StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
-            StoreTimeout: The store did not answer in time. The cost may have been taken.
+            StoreError: Only with ``on_outage="raise"``, or where the store is not set up right and has never answered:
+                `StoreUnavailable` if nothing was taken, `StoreTimeout` if the cost may have been taken.
         """
         return await self._ask(key, cost, True, self._plan.decision)
 
@@ -419,7 +419,7 @@ class AsyncLimiter(_Base[AsyncStore]):
             InvalidKey: The key is not text, has a lone surrogate, or has an attribute too few or too many.
             InvalidCost: The cost is not a whole number from 1 to 10^11, or is for an unknown policy.
             InvalidPolicy: ``limits`` returned an invalid limit. (What ``limits`` and ``exempt`` raise propagates.)
-            StoreError: The store could not be reached, refused, or did not answer in time.
+            StoreError: As for `take`.
         """
         return await self._ask(key, cost, False, self._plan.decision)
 

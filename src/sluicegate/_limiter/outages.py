@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from sluicegate._core.decision import Verdict
-from sluicegate._core.errors import InvalidPolicy, StoreError, StoreTimeout, short_repr
+from sluicegate._core.errors import InvalidPolicy, StoreError, StoreUnavailable, short_repr
 from sluicegate._core.event import StoreEvent
 from sluicegate._core.request import Request
 from sluicegate._limiter.callbacks import synchronous
@@ -73,22 +73,27 @@ class Outages:
         down = self._outage.health.down_seconds - self._down_before
         return max(time.monotonic() - self._made_at - down, 0.0), down
 
-    def answer(self, request: Request, error: StoreError) -> Fallback:
+    def answer(self, request: Request, error: StoreError, has_answered: bool) -> Fallback:
         """Return the answer to a request that the store did not decide.
+
+        Args:
+            request: The request.
+            error: What the store raised.
+            has_answered: Whether it has ever decided a request of this limiter.
 
         Raises:
             StoreError: ``error`` itself: if limiters are to raise it, or if it is one of configuration and the store
                 has not answered yet.
         """
         health, fleet, local = self._outage
-        if self.on_outage == "raise" or (error.lasts and not health.has_answered):
+        if self.on_outage == "raise" or (error.lasts and not (has_answered or health.has_answered)):
             raise error
         wait_us = health.next_probe_us
         if self.on_outage == "local":
             if fleet.size is None and self._share is None:
                 health.warn_of_unknown_fleet()
-            # With an unknown outcome the cost may stand in the store already.
-            owe = not isinstance(error, StoreTimeout)
+            # Of any other error the outcome is unknown: the cost may stand in the store already.
+            owe = isinstance(error, StoreUnavailable)
             return local.decide(request, share=self._share, owe=owe, wait_us=wait_us)
         if self.on_outage == "open":
             return Fallback([Verdict(True, charge.policy.burst, 0, 0) for charge in request.charges])

@@ -48,10 +48,13 @@ class Plan:
         limits: The limits by key, if a function of the user's gives them.
         exempt: Keys that are never limited.
         enabled: Whether requests are limited at all.
+        outages: Answers where the store makes no decision.
+        deadline: Seconds within which the store must answer.
 
     Attributes:
         policies: As given.
         limits: As given.
+        outages: As given.
         tally: What was decided so far.
         is_direct: Whether a request goes to the store as it is: the limiter is open and on, nothing is exempt, and no
             limit depends on the key.
@@ -143,7 +146,7 @@ class Plan:
     def without_store(self, request: Request, error: StoreError) -> Fallback:
         """Return the answer to a request that the store failed to decide. Raises the error, if that is the answer."""
         try:
-            return self.outages.answer(request, error)
+            return self.outages.answer(request, error, bool(self.tally.allowed or self.tally.denied))
         except StoreError:
             self.tally.errors += request.commit
             raise

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Iterator
 from threading import RLock
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
 from sluicegate._core.errors import StoreError, StoreUnavailable
@@ -32,6 +32,14 @@ class Listener(Protocol):
 
     def on_store_event(self, event: StoreEvent) -> None:
         """Take note. It must not raise, and should not take long."""
+
+
+class _Why(NamedTuple):
+    """Why the breaker opened. Not the error itself: that holds on to everything its callers had in hand."""
+
+    reason: str = "unknown"
+    lasts: bool = False
+    what: str = ""
 
 
 class Health:
@@ -57,7 +65,7 @@ class Health:
         self.within = 0.0
         self.outages = self.states_lost = self.failovers = 0
         self._in_a_row = 0
-        self._why: StoreError | None = None
+        self._why = _Why()
         self._opened_at = self._next_probe_at = 0.0
         self._down_before = 0.0  # seconds, in outages that are over
         self._reported: set[str] = set()
@@ -88,7 +96,7 @@ class Health:
                 return False
             self.is_open = True
             self.outages += 1
-            self._why = error
+            self._why = _Why(error.reason, error.lasts, _without_address(error).partition(";")[0])
             self._opened_at = time.monotonic()
             self._next_probe_at = self._opened_at + FIRST_DELAY
         logger.warning("the store is down, %s: %s", error.reason, _without_address(error))
@@ -106,7 +114,6 @@ class Health:
     def recovered(self) -> None:
         """Close the breaker: a probe succeeded."""
         with self._lock:
-            self.has_answered = True
             if not self.is_open:
                 return
             seconds = time.monotonic() - self._opened_at
@@ -123,19 +130,23 @@ class Health:
     def _close(self, seconds: float) -> None:
         self._down_before += seconds
         self._in_a_row = 0
-        self._why = None
         self.is_open = False
+
+    def is_first(self, what: str) -> bool:
+        """Tell whether something is to be logged, which is logged once."""
+        if what in self._reported:
+            return False
+        self._reported.add(what)
+        return True
 
     def note_failure_of_one(self, error: StoreError) -> None:
         """Log a failure that says nothing of the server, as that of a key of another type: once for each reason."""
-        if error.reason not in self._reported:
-            self._reported.add(error.reason)
+        if self.is_first(error.reason):
             logger.warning("a request failed, %s: %s (logged once)", error.reason, _without_address(error))
 
     def warn_of_unknown_fleet(self) -> None:
         """Log once that this instance allows the whole limit by itself, as it knows of no others."""
-        if "unknown-fleet" not in self._reported:
-            self._reported.add("unknown-fleet")
+        if self.is_first("whole limit"):
             logger.warning(
                 "the store has not told how many instances there are, so this one allows the whole limit by itself "
                 "(logged once; share= sets another part)"
@@ -155,9 +166,8 @@ class Health:
 
     def error(self, nothing_done: str) -> StoreUnavailable:
         """Return the error for a call that is not made as the breaker is open."""
-        why = self._why or StoreError()
-        what = str(why).partition(";")[0].partition(": ")[0]
-        return StoreUnavailable(f"the store is down, {nothing_done}: {what}", reason=why.reason, lasts=why.lasts)
+        why = self._why
+        return StoreUnavailable(f"the store is down, {nothing_done}: {why.what}", reason=why.reason, lasts=why.lasts)
 
     def delays(self) -> Iterator[float]:
         """Yield the seconds to wait before each probe: longer and longer, with jitter."""

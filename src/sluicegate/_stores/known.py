@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sluicegate._core.decision import Verdict
 from sluicegate._core.keys import CounterKey
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge
@@ -16,18 +15,18 @@ from sluicegate._core.request import Charge
 MOST_KNOWN = 50_000
 """Counters that are known, at least; twice as many at most. The ones that were not used lately are forgotten."""
 
-_Answers = dict[tuple[str, CounterKey], tuple[Verdict, int]]
+_Usage = tuple[int, int, int]  # units, µs until all are free again, and the monotonic time of the reply in ns
 
 
 class Known:
-    """The last verdict on each counter, with the monotonic time of its reply.
+    """How many units of each counter were used when the store last answered.
 
-    The verdicts are kept in two generations. When the young one is full, it becomes the old one, and that is forgotten.
+    They are kept in two generations. When the young one is full, it becomes the old one, and that is forgotten.
     """
 
     def __init__(self) -> None:
-        self._young: _Answers = {}
-        self._old: _Answers = {}
+        self._young: dict[tuple[str, CounterKey], _Usage] = {}
+        self._old: dict[tuple[str, CounterKey], _Usage] = {}
 
     def learn(self, requests: Sequence[tuple[Charge, ...]], answers: Sequence[object]) -> None:
         """Take over the answers to requests; those that are not verdicts are passed over."""
@@ -35,21 +34,22 @@ class Known:
         young = self._young
         for request, answer in zip(requests, answers, strict=True):
             if type(answer) is list:
-                for charge, verdict in zip(request, answer, strict=True):
-                    young[charge[0].namespace, charge[1]] = verdict, now_ns
+                for (policy, key, _), verdict in zip(request, answer, strict=True):
+                    young[policy.namespace, key] = policy.burst - verdict[1], verdict[3], now_ns
         if len(young) > MOST_KNOWN:
             self._old, self._young = young, {}
 
     def used(self, policy: Policy, key: CounterKey) -> int:
-        """Return how many units of the burst were used when the store last answered; 0 once they are all free again."""
+        """Return how many units were used when the store last answered; 0 once they are all free again."""
         name = policy.namespace, key
-        verdict, replied_ns = self._young.get(name) or self._old.get(name) or (None, 0)
-        if verdict is None or time.monotonic_ns() >= replied_ns + verdict.reset_after_us * 1000:
+        usage = self._young.get(name) or self._old.get(name)
+        if usage is None:
             return 0
-        return max(policy.burst - verdict.remaining, 0)
+        units, reset_after_us, replied_ns = usage
+        return max(units, 0) if time.monotonic_ns() < replied_ns + reset_after_us * 1000 else 0
 
     def forget(self, policy: Policy, key: CounterKey) -> None:
-        """Forget one counter: it was given back."""
+        """Forget one counter: units were given back, or a block was put on it or lifted."""
         name = policy.namespace, key
         self._young.pop(name, None)
         self._old.pop(name, None)

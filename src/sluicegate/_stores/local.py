@@ -92,6 +92,8 @@ class Local:
 
     def block(self, counters: Iterable[Counter], span_us: int) -> None:
         """Block counters here, too, as they are blocked on the store."""
+        for policy, key in counters:
+            self.known.forget(policy, key)  # a block that is lifted must not be remembered as units in use
         self._store.block(tuple(counters), span_us)
 
     def owed(self, charges: Iterable[Charge], most: int) -> list[tuple[Charge, ...]]:

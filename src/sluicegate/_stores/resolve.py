@@ -35,29 +35,31 @@ class Resolved(Generic[_Store]):
     where: object
 
 
-def open_store(url: str | None = None) -> Store:
+def open_store(url: str | None = None, *, timeout: float = TIMEOUT) -> Store:
     """Open a store that several limiters can share, for threads.
 
     Args:
         url: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``, connected to at the first call;
             ``memory://`` or None for a `MemoryStore`.
+        timeout: Seconds that a call to a server may last, above 0, at most 3600. The limiters' deadlines are shorter.
 
     Returns:
         A store that you close yourself (``store.close()``); limiters do not close a store that they are given.
 
     Raises:
         InvalidStore: The URL cannot be read.
+        ValueError: ``timeout`` is outside its range.
     """
-    return resolve(_checked_url(url)).store
+    return resolve(_checked_url(url), timeout).store
 
 
-def open_async_store(url: str | None = None) -> AsyncStore:
+def open_async_store(url: str | None = None, *, timeout: float = TIMEOUT) -> AsyncStore:
     """Open a store that several limiters can share, for tasks: as `open_store`, closed by ``await store.aclose()``."""
-    return resolve_async(_checked_url(url)).store
+    return resolve_async(_checked_url(url), timeout).store
 
 
-def resolve(store: Store | str | None, deadline: float = 0.0) -> Resolved[Store]:
-    """Return the store that a `Limiter` was given, or a new one, which waits as long as the deadline of its limiter.
+def resolve(store: Store | str | None, timeout: float) -> Resolved[Store]:
+    """Return the store that a `Limiter` was given, or a new one with this time-out.
 
     Raises:
         InvalidStore: Neither a store nor the URL of one, or an async store.
@@ -68,7 +70,7 @@ def resolve(store: Store | str | None, deadline: float = 0.0) -> Resolved[Store]
     if isinstance(store, str):
         from sluicegate._stores.redis.store import RedisStore
 
-        own = RedisStore.from_url(store, timeout=max(deadline, TIMEOUT))
+        own = RedisStore.from_url(store, timeout=timeout)
         return Resolved(own, True, _address(own))
     _check_is_store(store)
     if _is_for_tasks(store):
@@ -79,7 +81,7 @@ def resolve(store: Store | str | None, deadline: float = 0.0) -> Resolved[Store]
     return Resolved(store, False, store)
 
 
-def resolve_async(store: AsyncStore | MemoryStore | str | None, deadline: float = 0.0) -> Resolved[AsyncStore]:
+def resolve_async(store: AsyncStore | MemoryStore | str | None, timeout: float) -> Resolved[AsyncStore]:
     """Return the store that an `AsyncLimiter` was given, or a new one; see `resolve`.
 
     Raises:
@@ -93,7 +95,7 @@ def resolve_async(store: AsyncStore | MemoryStore | str | None, deadline: float 
     if isinstance(store, str):
         from sluicegate._stores.redis.store import AsyncRedisStore
 
-        own_async = AsyncRedisStore.from_url(store, timeout=max(deadline, TIMEOUT))
+        own_async = AsyncRedisStore.from_url(store, timeout=timeout)
         return Resolved(own_async, True, _address(own_async))
     _check_is_store(store)
     if not _is_for_tasks(store):

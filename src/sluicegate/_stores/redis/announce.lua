@@ -13,6 +13,8 @@
 --
 -- Written into the script before this file: now.
 local key, life = KEYS[1], tonumber(ARGV[2])
+-- First of all: a user who may not call it must not leave a key without a TTL.
+redis.call('EXPIRE', key, ARGV[4])
 -- Also those that are ahead: a clock that was stepped back has left them there.
 redis.call('ZREMRANGEBYSCORE', key, '-inf', now - life)
 redis.call('ZREMRANGEBYSCORE', key, now + life, '(+inf')

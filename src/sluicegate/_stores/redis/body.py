@@ -33,6 +33,7 @@ from sluicegate._stores.redis.failures import REFUSALS, from_reply, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
 from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Verb
 from sluicegate._stores.redis.script import (
+    MEMBERS_TTL,
     Announced,
     Arguments,
     Charges,
@@ -48,7 +49,7 @@ from sluicegate._stores.redis.script import (
     parse_announced,
     parse_reply,
 )
-from sluicegate._stores.redis.stored_keys import lies_in_one_slot
+from sluicegate._stores.redis.stored_keys import lies_in_one_slot, members_key
 
 PREFIX = "sluicegate:"
 _MAX_TIMEOUT = 3600
@@ -202,14 +203,18 @@ class Body(ProcessLocal):
     def _log(self) -> None:
         """Log what was found out about the server. Not in a pipeline: a handler may call the limiter, or be slow."""
         with suppress(IndexError):  # another thread has logged it
-            self._to_log.pop()()
+            while self._to_log:
+                self._to_log.pop(0)()
 
     # The fleet
 
     @_verb(PROBE)
     def _probe(self, batch: list[None]) -> Steps:
-        """Run the script of a decision, for no request: the server refuses it if it would refuse a decision."""
-        yield from _run_script(self._scripts.decide, ["0"])
+        """Run the script of a decision, for no request: the server refuses it if it would refuse a decision.
+
+        With a key, so that it also refuses a user who may not use keys of this prefix.
+        """
+        yield from _run_script(self._scripts.decide, ["1", members_key(self._prefix)])
         return [True for _ in batch]
 
     @_verb(PROBE)
@@ -219,22 +224,25 @@ class Body(ProcessLocal):
 
     def _announce_now(self) -> Generator[Command, Any, None]:
         """Announce this instance, and learn how large the fleet is. No decision fails for that."""
-        self._announced_at = time.monotonic()
+        since, self._announced_at = self._announced_at, time.monotonic()
         try:
             reply = yield from _run_script(self._scripts.announce, announce_arguments(self._prefix, self._fleet.id))
         except REFUSALS as refusal:
             error = refused(refusal, PROBE)
-            if error.reason == NO_PERMISSION:
-                self._may_announce = False
+            self._may_announce = error.reason != NO_PERMISSION
+            if not self._may_announce and self._health.is_first("unknown-fleet"):
                 self._to_log.append(lambda: codes.log("unknown-fleet", _unknown_fleet(error)))
             return
+        self._may_announce = True
         announced = parse_announced(reply)
         self._fleet.learn(announced.size, announced.members)
         before, self._announced = self._announced, announced
-        if before is not None and before.mark != announced.mark:
+        if before is None or self._announced_at - since >= MEMBERS_TTL:  # an old mark may have expired by itself
+            return
+        if before.mark != announced.mark:
             self._local.known.clear()
             self._to_log.append(self._health.lost_state)
-        elif before is not None and before.replication != announced.replication:
+        elif before.replication != announced.replication:
             self._to_log.append(self._health.failed_over)
 
     @_verb(PROBE)

@@ -272,5 +272,7 @@ OTHERS = (UNREACHABLE, HUNG_UP, NOT_SENT, NO_REPLY, REPLY_LOST, REFUSED, SCRIPT_
 
 NO_PERMISSION = "no-permission"
 
-NOT_OF_THE_SERVER = frozenset({"other-data", SCRIPT_FAILED.reason, QUEUE_FULL.reason, CLOCK_STEPPED.reason})
-"""Reasons of failures that are those of one request, or of this process, and say nothing of the server."""
+NOT_OF_THE_SERVER = frozenset(
+    {"other-data", NO_PERMISSION, SCRIPT_FAILED.reason, QUEUE_FULL.reason, CLOCK_STEPPED.reason}
+)
+"""Reasons of failures that may be those of one key, or are of this process: the next request may well succeed."""

@@ -302,13 +302,22 @@ MEMBER_LIFE = 5.0
 """Seconds for which an instance is taken to be alive after it announced itself."""
 
 MOST_NAMES = 1000
-_KEEP = 7 * 86400  # seconds for which the members' key outlives the last announcement
+MEMBERS_TTL = 7 * 86400
+"""Seconds for which the members' key outlives the last announcement."""
 
 
 def announce_arguments(prefix: str, name: str) -> Arguments:
     """Return what follows the script in a call: the number of keys, KEYS and ARGV as ``announce.lua`` lists them."""
     life_us = round(MEMBER_LIFE * 1_000_000)
-    return ["1", members_key(prefix), name, str(life_us), f"mark-{secrets.token_hex(8)}", str(_KEEP), str(MOST_NAMES)]
+    return [
+        "1",
+        members_key(prefix),
+        name,
+        str(life_us),
+        f"mark-{secrets.token_hex(8)}",
+        str(MEMBERS_TTL),
+        str(MOST_NAMES),
+    ]
 
 
 def parse_announced(reply: list[Any]) -> Announced:

@@ -213,7 +213,9 @@ class RedisStore(Body):
     def _probe_once(self) -> bool:
         """Probe the store, and return whether it is up: then it is used again, and knows what it is owed."""
         steps, pipeline = self._recovery(), self._pipeline(self._node(()), _PROBES)
-        return drive(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+        is_up = drive(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+        self._log()
+        return is_up
 
     def _pipeline(self, node: Node, within: float) -> ThreadPipeline:
         """Return the pipeline to a node for callers that wait so many seconds."""
@@ -416,7 +418,9 @@ class AsyncRedisStore(Body):
     async def _probe_once(self) -> bool:
         """Probe the store, and return whether it is up; the twin of `RedisStore._probe_once`."""
         steps, pipeline = self._recovery(), self._pipeline(self._node(()), _PROBES)
-        return await drive_awaited(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+        is_up = await drive_awaited(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+        self._log()
+        return is_up
 
     def _pipeline(self, node: Node, within: float) -> AsyncPipeline:
         """Return the pipeline to a node for callers that wait so many seconds, on the store's event loop."""
