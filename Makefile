@@ -9,7 +9,7 @@ WORKERS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,2)
 # Two targets at once, each printing its output in one piece at its end; in turn with a make that cannot do that.
 SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
 
-.PHONY: run test test-rest lint format types build bench soak compare check clean
+.PHONY: run test test-rest lint format types build bench soak faults compare check clean
 
 ## run: the service on http://127.0.0.1:8000, counting in memory (RATE_LIMIT_BACKEND=redis for a fleet)
 run: .venv/.installed
@@ -73,6 +73,10 @@ bench: .venv/.installed-dev
 ## soak: the proof kit on all seeded faults and 100 times on each correct limiter, with one core kept busy; takes hours
 soak: .venv/.installed-dev
 	$(BIN)/python tools/soak.py --busy
+
+## faults: every fault of docs/reliability.md, on real servers; six minutes, on an idle machine (FAULTS="--soak 600")
+faults: .venv/.installed-dev
+	$(BIN)/python tools/reliability.py $(FAULTS)
 
 ## compare: the proof kit on Sluicegate and its peers, for docs/comparison.md; half an hour, on an idle machine
 compare: .venv/.installed .venv-peers/.installed

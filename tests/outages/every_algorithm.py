@@ -1,8 +1,11 @@
-"""A policy of each algorithm, and a clock for counters in memory, which moves only when told."""
+"""A policy of each algorithm, counters in memory whose clock moves only when told, and a word against hanging."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import TypeVar
 
 import pytest
 
@@ -14,6 +17,8 @@ from sluicegate._stores.local import Local
 from sluicegate.testing import ManualClock
 
 LIMIT = 12
+
+T = TypeVar("T")
 
 
 def policies(limit: int = LIMIT, **options) -> list[Policy]:
@@ -54,3 +59,13 @@ def monotonic(clock: ManualClock) -> SimpleNamespace:
         monotonic=lambda: clock.now_us() / 1_000_000,
         monotonic_ns=lambda: clock.now_us() * 1000,
     )
+
+
+def within_time(call: Callable[[], T]) -> T:
+    """Return what a call returns; fail if it waits for a lock that nobody gives back."""
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(call()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert results, "it hangs"
+    return results[0]

@@ -10,10 +10,10 @@ import time
 from weakref import ref
 
 import pytest
-from outages.conftest import Instance, Make, until
 
 import servers
 from machine import awake
+from outages.conftest import Instance, Make, until
 from sluicegate import StoreEvent, StoreTimeout, StoreUnavailable
 from sluicegate.proof.proxy import Proxy
 

@@ -90,6 +90,12 @@ def test_what_was_learned_last_counts():
     for size in (4, 2, 5):
         fleet.learn(size, [fleet.id.encode()])
         assert fleet.share(POLICY, 100, "a") == 100 // size
+    fleet = fleet_of(9)
+    gone = fleet.pop()
+    for instance in fleet:
+        instance.learn(8, [each.id.encode() for each in fleet])
+    assert {sum(shares(fleet, 3, key)) for key in MANY} == {3}  # what the one that is gone would have had, others have
+    assert any(gone.share(POLICY, 3, key) for key in MANY)
 
 
 def test_a_fleet_has_one_member_at_least():

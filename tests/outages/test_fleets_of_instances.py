@@ -7,10 +7,9 @@ import os
 import time
 
 import pytest
-import redis
-from outages.conftest import Instance, Make, until
 
 import servers
+from outages.conftest import Instance, Make, until
 from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket
 from sluicegate._stores.local import Local
 from sluicegate._stores.redis import body
@@ -47,10 +46,7 @@ def sizes(*instances: Instance) -> list[int | None]:
 def test_the_first_decision_announces_an_instance_and_tells_it_how_many_there_are(
     make: Make, server: servers.Server, prefix: str
 ):
-    one, other = (
-        make(server.url, SlidingWindow(5, window=60, name="n"), prefix=prefix)
-        for _ in range(2)
-    )
+    one, other = (make(server.url, SlidingWindow(5, window=60, name="n"), prefix=prefix) for _ in range(2))
     assert sizes(one, other) == [None, None]
     one.take()
     other.take()

@@ -36,8 +36,9 @@ def findings(target: Target, cases: list[str]) -> dict[str, Finding]:
     return {result.case.id: result.finding for result in report.results}
 
 
-def test_a_correct_limiter_is_not_failed_while_its_server_stalls():
-    found = findings(parse(f"{sluicegate_targets.__file__}:redis"), CASES)
+@pytest.mark.parametrize("name", ["redis_closed", "redis_raise"])
+def test_a_correct_limiter_is_not_failed_while_its_server_stalls(name: str):
+    found = findings(parse(f"{sluicegate_targets.__file__}:{name}"), CASES)
     assert set(found) == set(CASES)
     assert {id_: finding.says for id_, finding in found.items() if finding.verdict is CaseVerdict.FAILED} == {}
 

@@ -50,8 +50,9 @@ class Service:
     def ready(self) -> int:
         return self.get("/readyz").status_code
 
-    def comes_to(self, status: int) -> bool:
-        return within(lambda: self.ping() == status)
+    def is_well(self) -> bool:
+        """Tell whether requests are decided by the store."""
+        return self.get("/readyz").json() == {"status": "ready"}
 
     def has_started(self, workers: int) -> bool:
         """Wait until so many workers have started, those that replaced others included."""

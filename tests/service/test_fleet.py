@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fleet import hit, service
+from fleet import EXACT, hit, service
 
 import servers
 from sluicegate.proof.history import Record
@@ -26,21 +26,17 @@ pytestmark = pytest.mark.slow
 def test_two_instances_of_the_service_allow_each_user_the_limit_and_not_one_more(
     own_server: servers.Server, tmp_path: Path
 ):
-    settings = {"RATE_LIMIT_REQUESTS": str(LIMIT), "RATE_LIMIT_WINDOW_SECONDS": str(WINDOW)}
+    settings = {"RATE_LIMIT_REQUESTS": str(LIMIT), "RATE_LIMIT_WINDOW_SECONDS": str(WINDOW), **EXACT}
     with (
         service(own_server.url, tmp_path / "one", **settings) as one,
         service(own_server.url, tmp_path / "two", **settings) as two,
     ):
         answers = asyncio.run(hit([one, two], USERS, SECONDS))
-    assert {answer.status for answer in answers} <= {200, 429, 503}
+    assert {answer.status for answer in answers} == {200, 429}
     for answer in answers:
         retry_after = answer.fields.get(b"retry-after", b"")
         assert retry_after == b"" if answer.status == 200 else retry_after.isdigit() and int(retry_after) >= 1
-    decided = [answer.record for answer in answers if answer.status != 503]
-    # No answer from the store within its half second, on a busy machine: the unit may have been taken, or not.
-    undecided = [answer.record for answer in answers if answer.status == 503]
-    assert len(undecided) <= len(answers) / 1000
-    judge(decided, undecided, source="two instances of the service")
+    judge([answer.record for answer in answers], source="two instances of the service")
 
 
 def test_four_processes_that_use_the_library_allow_each_user_the_limit_and_not_one_more(
@@ -57,14 +53,11 @@ def test_four_processes_that_use_the_library_allow_each_user_the_limit_and_not_o
             each.stdin.flush()
         records = [Record(*fields) for each in workers for fields in json.load(each.stdout)]
         assert [each.wait() for each in workers] == [0] * 4
-    judge(records, [], source="four processes")
+    judge(records, source="four processes")
 
 
-def judge(records: list[Record], undecided: list[Record], *, source: str) -> None:
-    """Hold all that was answered to the limit, from above and from below; and refuse to say so of too little.
-
-    What is undecided is none of the units allowed, but may be what a denial was for.
-    """
+def judge(records: list[Record], *, source: str) -> None:
+    """Hold all that was answered to the limit, from above and from below; and refuse to say so of too little."""
     allowed = Counter(record.key for record in records if record.allowed)
     denied = Counter(record.key for record in records if not record.allowed)
     fullest = max(span.units for span in spans(records, WINDOW))
@@ -73,8 +66,7 @@ def judge(records: list[Record], undecided: list[Record], *, source: str) -> Non
         f"{min(allowed.values())} to {max(allowed.values())}, and certainly at most {fullest} in less than a window"
     )
     assert over(records, LIMIT, WINDOW)[:3] == []
-    may_be_allowed = [record._replace(allowed=True) for record in undecided]
-    assert unjustified([*records, *may_be_allowed], LIMIT, WINDOW)[:3] == []
+    assert unjustified(records, LIMIT, WINDOW)[:3] == []
 
     full = LIMIT * SECONDS // WINDOW
     too_slow = f"{len(records)} decisions in {SECONDS} s are too few to prove anything: is the machine slow, or busy?"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import http_sf
 import pytest
-from fleet import Answer, hit, service
+from fleet import EXACT, Answer, hit, service
 
 import servers
 from sluicegate import Limiter, SlidingWindow
@@ -41,19 +41,17 @@ def test_each_of_three_limits_is_kept_and_what_one_denies_is_charged_to_none(
         "RATE_LIMIT_WINDOW_SECONDS": str(OF_USER.window),
         "RATE_LIMIT_GLOBAL": OF_ALL,
         "RATE_LIMIT_ENDPOINTS": f'{{"/ping": "{OF_ENDPOINT}"}}',
+        **EXACT,
     }
     with (
         service(own_server.url, tmp_path / "one", **settings) as one,
         service(own_server.url, tmp_path / "two", **settings) as two,
     ):
         answers = asyncio.run(hit([one, two], asked(), SECONDS))
-    assert {answer.status for answer in answers} <= {200, 429, 503}
-    # No answer from the store within its half second, on a busy machine: the units may have been taken, or not.
-    undecided = [answer for answer in answers if answer.status == 503]
-    assert len(undecided) <= len(answers) / 1000
+    assert {answer.status for answer in answers} == {200, 429}
 
     denials = Counter(tuple(denied_by(answer)) for answer in answers if answer.status == 429)
-    print(f"three limits: {len(answers)} answers, {len(undecided)} undecided, denied by {dict(denials)}")
+    print(f"three limits: {len(answers)} answers, denied by {dict(denials)}")
     for name in (OF_USER.name, "global-1s", "endpoint-ping-0.5s"):
         # Alone, so that there are denials which the other limits had room for, and could have charged.
         assert denials[(name,)] >= 20, f"{name} hardly denied anything alone: is the machine slow, or busy?"
@@ -79,17 +77,15 @@ def denied_by(answer: Answer) -> Iterator[str]:
 
 def judge(policy: SlidingWindow, answers: list[Answer]) -> None:
     """Hold what was answered to one of the policies: from above, and from below where it says that it denied."""
-    certain, possible = [], []
-    for answer in answers:
-        record = answer.record._replace(key="all") if policy.shared else answer.record
-        if answer.status == 503:
-            possible.append(record._replace(allowed=True))
-        elif answer.status == 200 or policy.name in denied_by(answer):
-            certain.append(record)
-    assert over(certain, policy.limit, policy.window)[:3] == []
-    assert unjustified([*certain, *possible], policy.limit, policy.window)[:3] == []
+    records = [
+        answer.record._replace(key="all") if policy.shared else answer.record
+        for answer in answers
+        if answer.status == 200 or policy.name in denied_by(answer)
+    ]
+    assert over(records, policy.limit, policy.window)[:3] == []
+    assert unjustified(records, policy.limit, policy.window)[:3] == []
     if policy.limit < 1000:  # it was full, beyond doubt: so the delays were short enough to see a unit too many
-        fullest = max(span.units for span in spans(certain, policy.window))
+        fullest = max(span.units for span in spans(records, policy.window))
         assert fullest == policy.limit, f"no window of {policy.name} was seen full, only {fullest} of {policy.limit}"
 
 
@@ -99,5 +95,4 @@ def check_charged(server: servers.Server, user: str, answers: list[Answer]) -> N
         held = {part.policy: part.limit - part.remaining for part in limiter.peek(user).decisions}
     of_user = [answer for answer in answers if answer.record.key == user]
     for name, mine in ((OF_USER.name, of_user), ("endpoint-ping-3600s", of_user), ("global-3600s", answers)):
-        statuses = Counter(answer.status for answer in mine)
-        assert statuses[200] <= held[name] <= statuses[200] + statuses[503], f"{name} of {user}: {statuses}"
+        assert held[name] == sum(answer.status == 200 for answer in mine), f"{name} of {user}"

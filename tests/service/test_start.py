@@ -5,12 +5,10 @@ Each `serving` is a process of its own, as a user starts it.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from pathlib import Path
 
-import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from processes import NAMES, PYTHON_M, ROOT, UVICORN, environment, serving, within
@@ -294,6 +292,16 @@ def test_a_password_is_not_in_the_line(bad):
 # Processes
 
 
+def on_redis(url: str, **settings: object) -> dict[str, str]:
+    """Return the settings of a service on a server. It is patient, where a test names no deadline."""
+    return {
+        "RATE_LIMIT_BACKEND": "redis",
+        "REDIS_URL": url,
+        "RATE_LIMIT_DEADLINE_SECONDS": "30",
+        **{f"RATE_LIMIT_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [UVICORN, PYTHON_M], ids=["uvicorn", "python -m uvicorn"])
 def test_a_bad_setting_stops_the_start_with_a_line_and_no_traceback(command: list[str]):
@@ -337,46 +345,61 @@ def test_it_starts_and_stops_as_it_comes(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["local", "raise"])
 @pytest.mark.parametrize("kind", servers.binaries())
-def test_it_starts_before_its_server_and_answers_when_that_comes(tmp_path: Path, kind: str):
+def test_it_starts_before_its_server_and_answers_when_that_comes(tmp_path: Path, kind: str, mode: str):
     with servers.running(kind) as reserved:
         port = reserved.port
-    with serving(tmp_path, RATE_LIMIT_BACKEND="redis", REDIS_URL=f"redis://127.0.0.1:{port}/0") as service:
-        assert (service.ping(), service.ready()) == (503, 503)
+    away = 200 if mode == "local" else 503
+    settings = on_redis(f"redis://127.0.0.1:{port}/0", on_outage=mode, requests=1_000_000)
+    with serving(tmp_path, **settings) as service:
+        assert (service.ping(), service.ready()) == (away, away)
         with servers.running(kind, port=port):
-            assert within(lambda: service.ready() == 200)
+            assert within(service.is_well)
             assert service.ping() == 200
-        assert service.ping() == 503
+        for _ in range(3):
+            assert service.ping() == away
+        assert not service.is_well()
+        assert service.ready() == away
         with servers.running(kind, port=port):
-            assert service.comes_to(200)
+            assert within(service.is_well)
+            assert service.ping() == 200
     log = service.log.read_text()
+    assert "WARNING:  the store is down, unreachable: " in log
+    assert "WARNING:  the store is up again, after " in log
     assert "Traceback" not in log
     assert str(port) not in log
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "pings", "ready"),
+    [("local", [200, 200, 429], 200), ("open", [200] * 3, 200), ("closed", [503] * 3, 503), ("raise", [503] * 3, 503)],
+)
 @pytest.mark.parametrize("kind", servers.binaries())
-def test_while_its_server_hangs_it_answers_503_and_then_goes_on(tmp_path: Path, kind: str):
-    with (
-        servers.running(kind) as server,
-        serving(tmp_path, RATE_LIMIT_BACKEND="redis", REDIS_URL=server.url) as service,
-    ):
-        assert service.ping() == 200
-        os.kill(server.process.pid, signal.SIGSTOP)
-        try:
-            assert [service.ping() for _ in range(3)] == [503] * 3
-            assert service.ready() == 200  # once ready, it stays so
-            assert httpx2.get(f"{service.url}/healthz").status_code == 200
-        finally:
-            os.kill(server.process.pid, signal.SIGCONT)
-        assert service.comes_to(200)
+def test_while_its_server_hangs_it_answers_as_it_is_set_and_then_goes_on(
+    tmp_path: Path, kind: str, mode: str, pings: list[int], ready: int
+):
+    with servers.running(kind) as server:
+        settings = on_redis(server.url, on_outage=mode, requests=3, deadline_seconds=1)
+        with serving(tmp_path, **settings) as service:
+            assert service.ping() == 200
+            server.freeze()
+            try:
+                assert [service.ping() for _ in range(3)] == pings
+                assert not service.is_well()
+                assert service.ready() == ready
+                assert service.get("/healthz").status_code == 200
+            finally:
+                server.thaw()
+            assert within(service.is_well)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", servers.binaries())
 def test_a_restart_of_the_service_does_not_give_a_fresh_limit(tmp_path: Path, kind: str):
     with servers.running(kind) as server:
-        settings = {"RATE_LIMIT_BACKEND": "redis", "REDIS_URL": server.url, "RATE_LIMIT_REQUESTS": "3"}
+        settings = on_redis(server.url, requests=3)
         with serving(tmp_path, **settings) as service:
             assert [service.ping() for _ in range(2)] == [200] * 2
         with serving(tmp_path, **settings) as service:

@@ -50,7 +50,8 @@ def hammer(limiter: Limiter, keys: Sequence[str], seconds: float, threads: int =
 if __name__ == "__main__":
     task = json.loads(sys.argv[1])
     with RedisStore.from_url(task["url"], prefix=task["prefix"], timeout=30) as store:
-        its_limiter = Limiter(SlidingWindow(task["limit"], window=task["window"]), store=store)
+        policy = SlidingWindow(task["limit"], window=task["window"])
+        its_limiter = Limiter(policy, store=store, on_outage="raise", deadline=30)  # each answer is the store's
         its_limiter.peek("connect")
         print(json.dumps(time.time()), flush=True)
         sys.stdin.readline()

@@ -143,7 +143,7 @@ def suspended(policy: Policy) -> Policy:
     return _changed(policy, 0, 0)
 
 
-_MOST_DEBT = 10**12  # with one more allowed cost it stays below 2^40, the modulus of the logs' totals
+_MOST_DEBT = 10**12  # below 2^40, the modulus of the logs' totals; above it nothing is entered any more
 
 
 def boundless(policy: Policy) -> Policy:

@@ -28,7 +28,6 @@ from sluicegate._stores.base import TIMEOUT, AsyncStore, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.fast_sliding_window import FastAllow
 from sluicegate._stores.memory.store import MemoryStore
-from sluicegate._stores.outage import outage_of
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.resolve import Resolved, resolve, resolve_async
 
@@ -150,7 +149,7 @@ class Limiter(_Base[Store]):
         by_key = _limits(limits, checked.names, limits_ttl, asynchronous=False)
         within = checked_deadline(deadline)
         resolved = resolve(store, max(within, TIMEOUT))
-        outages = Outages(on_outage, share, on_event, outage_of(resolved.store))
+        outages = Outages(on_outage, share, on_event, resolved.store)
         super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled, outages, within))
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -235,8 +234,8 @@ class Limiter(_Base[Store]):
             InvalidKey: The key is not text, or no policy counts by its attributes alone.
             StoreError: The store could not be reached, refused, or did not answer in time.
         """
-        self._plan.check_open()
-        self._store.forget(self._plan.policies.counters(key))
+        counters = self._plan.forget(key)
+        self._store.forget(counters)
 
     def block(self, key: Key, seconds: float | timedelta) -> None:
         """Deny every request of ``key`` for a while, on all instances. What was counted stays.
@@ -256,8 +255,9 @@ class Limiter(_Base[Store]):
                 something else on the server: the other counters are blocked.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """
-        self._plan.check_open()
-        self._store.block(self._plan.blockable(key), _span_us(seconds))
+        span_us = _span_us(seconds)
+        counters = self._plan.block(key, span_us)
+        self._store.block(counters, span_us)
 
     def close(self) -> None:
         """Close the store, if this limiter made it. Every verb raises `LimiterClosed` until the limiter is entered."""
@@ -347,7 +347,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         by_key = _limits(limits, checked.names, limits_ttl, asynchronous=True)
         within = checked_deadline(deadline)
         resolved = resolve_async(store, max(within, TIMEOUT))
-        outages = Outages(on_outage, share, on_event, outage_of(resolved.store))
+        outages = Outages(on_outage, share, on_event, resolved.store)
         super().__init__(checked, resolved, Plan(checked, by_key, exempt, enabled, outages, within))
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -436,8 +436,8 @@ class AsyncLimiter(_Base[AsyncStore]):
             InvalidKey: The key is not text, or no policy counts by its attributes alone.
             StoreError: The store could not be reached, refused, or did not answer in time.
         """
-        self._plan.check_open()
-        await self._store.forget(self._plan.policies.counters(key))
+        counters = self._plan.forget(key)
+        await self._store.forget(counters)
 
     async def block(self, key: Key, seconds: float | timedelta) -> None:
         """Deny every request of ``key`` for a while, on all instances. What was counted stays.
@@ -457,8 +457,9 @@ class AsyncLimiter(_Base[AsyncStore]):
                 something else on the server: the other counters are blocked.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """
-        self._plan.check_open()
-        await self._store.block(self._plan.blockable(key), _span_us(seconds))
+        span_us = _span_us(seconds)
+        counters = self._plan.block(key, span_us)
+        await self._store.block(counters, span_us)
 
     async def aclose(self) -> None:
         """Close the store, if this limiter made it. Every verb raises `LimiterClosed` until the limiter is entered."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import InvalidPolicy, StoreError, StoreUnavailable, short_repr
 from sluicegate._core.event import StoreEvent
-from sluicegate._core.request import Request
+from sluicegate._core.request import Counter, Request
 from sluicegate._limiter.callbacks import synchronous
 from sluicegate._stores.base import Fallback
-from sluicegate._stores.outage import Outage
+from sluicegate._stores.memory.awaited import AwaitedMemoryStore
+from sluicegate._stores.memory.store import MemoryStore
+from sluicegate._stores.outage import outage_of
 
 logger = logging.getLogger("sluicegate")
 
@@ -35,14 +37,14 @@ class Outages:
         on_outage: How.
         share: A fixed share of every limit, in place of one by the size of the fleet.
         on_event: The user's, called with what happens to the store.
-        outage: Gives the parts of the store that stay.
+        store: The store.
 
     Raises:
         InvalidPolicy: An argument is outside its range.
     """
 
     def __init__(
-        self, on_outage: OnOutage, share: float | None, on_event: Callable[[StoreEvent], object] | None, outage: Outage
+        self, on_outage: OnOutage, share: float | None, on_event: Callable[[StoreEvent], object] | None, store: object
     ) -> None:
         if on_outage not in ON_OUTAGE:
             expected = ", ".join(map(repr, ON_OUTAGE))
@@ -57,11 +59,12 @@ class Outages:
         self.on_outage = on_outage
         self._share = share
         self._on_event = None if on_event is None else synchronous(on_event, "on_event")
-        self._outage = outage
+        self._outage = outage_of(store)
+        self._never_fails = type(store) in (MemoryStore, AwaitedMemoryStore)
         self._made_at = time.monotonic()
-        self._down_before = outage.health.down_seconds
+        self._down_before = self._outage.health.down_seconds
         if on_event is not None:
-            outage.health.listen(self)
+            self._outage.health.listen(self)
 
     @property
     def is_open(self) -> bool:
@@ -98,6 +101,15 @@ class Outages:
         if self.on_outage == "open":
             return Fallback([Verdict(True, charge.policy.burst, 0, 0) for charge in request.charges])
         return Fallback([Verdict(False, 0, wait_us, 0) for _ in request.charges])
+
+    def forget(self, counters: Sequence[Counter]) -> None:
+        """Forget counters here, too, as they are forgotten on the store."""
+        self._outage.local.forget(counters)
+
+    def block(self, counters: Sequence[Counter], span_us: int) -> None:
+        """Block counters here, too: in an outage the block of the store is out of reach."""
+        if not self._never_fails:
+            self._outage.local.block(counters, span_us)
 
     def on_store_event(self, event: StoreEvent) -> None:
         """Call the user's function. What it raises is logged: the caller is a decision, or a probe."""

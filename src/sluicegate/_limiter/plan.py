@@ -187,6 +187,19 @@ class Plan:
             return "denial-cache"
         return _SOURCES.get(type(verdicts), "store")
 
-    def blockable(self, key: Key) -> Sequence[Counter]:
-        """Return the counters that a block of a key is put on."""
-        return self.policies.counters(key)
+    def forget(self, key: Key) -> Sequence[Counter]:
+        """Return the counters that a key names, once they are forgotten here: for outages.
+
+        Raises `LimiterClosed` or `InvalidKey`.
+        """
+        self.check_open()
+        counters = self.policies.counters(key)
+        self.outages.forget(counters)
+        return counters
+
+    def block(self, key: Key, span_us: int) -> Sequence[Counter]:
+        """Return the counters that a block of a key is put on, once they are blocked here, as `forget` does."""
+        self.check_open()
+        counters = self.policies.counters(key)
+        self.outages.block(counters, span_us)
+        return counters

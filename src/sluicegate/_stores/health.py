@@ -75,7 +75,8 @@ class Health:
 
     def listen(self, listener: Listener) -> None:
         """Tell a listener of all events from now on, for as long as it lives."""
-        self._listeners.add(listener)
+        with self._lock:
+            self._listeners.add(listener)
 
     def failed(self, error: StoreError, seen: int, within: float) -> bool:
         """Take note of a failure. Returns whether it opened the breaker: then the store is to be probed.
@@ -124,6 +125,7 @@ class Health:
     def reset(self) -> None:
         """Close the breaker without a probe: whether the store answers is not known."""
         with self._lock:
+            self._in_a_row = 0
             if self.is_open:
                 self._close(time.monotonic() - self._opened_at)
 
@@ -196,7 +198,9 @@ class Health:
         self.reset()
 
     def _tell(self, event: StoreEvent) -> None:
-        for listener in list(self._listeners):
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:  # not under the lock: they are the user's
             listener.on_store_event(event)
 
 

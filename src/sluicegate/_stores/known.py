@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sluicegate._core.keys import CounterKey
+from sluicegate._core.keys import CounterKey, Digest, memory_key
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge
 
 MOST_KNOWN = 50_000
 """Counters that are known, at least; twice as many at most. The ones that were not used lately are forgotten."""
 
+_CounterId = tuple[str, CounterKey | Digest]
 _Usage = tuple[int, int, int]  # units, µs until all are free again, and the monotonic time of the reply in ns
 
 
@@ -25,8 +26,8 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._young: dict[tuple[str, CounterKey], _Usage] = {}
-        self._old: dict[tuple[str, CounterKey], _Usage] = {}
+        self._young: dict[_CounterId, _Usage] = {}
+        self._old: dict[_CounterId, _Usage] = {}
 
     def learn(self, requests: Sequence[tuple[Charge, ...]], answers: Sequence[object]) -> None:
         """Take over the answers to requests; those that are not verdicts are passed over."""
@@ -35,13 +36,13 @@ class Known:
         for request, answer in zip(requests, answers, strict=True):
             if type(answer) is list:
                 for (policy, key, _), verdict in zip(request, answer, strict=True):
-                    young[policy.namespace, key] = policy.burst - verdict[1], verdict[3], now_ns
+                    young[policy.namespace, memory_key(key)] = policy.burst - verdict[1], verdict[3], now_ns
         if len(young) > MOST_KNOWN:
             self._old, self._young = young, {}
 
     def used(self, policy: Policy, key: CounterKey) -> int:
         """Return how many units were used when the store last answered; 0 once they are all free again."""
-        name = policy.namespace, key
+        name = policy.namespace, memory_key(key)
         usage = self._young.get(name) or self._old.get(name)
         if usage is None:
             return 0
@@ -50,7 +51,7 @@ class Known:
 
     def forget(self, policy: Policy, key: CounterKey) -> None:
         """Forget one counter: units were given back, or a block was put on it or lifted."""
-        name = policy.namespace, key
+        name = policy.namespace, memory_key(key)
         self._young.pop(name, None)
         self._old.pop(name, None)
 

@@ -8,11 +8,11 @@ see it. It goes out at most once: if the reply to it is lost, it is not sent aga
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import RLock
 
 from sluicegate._core.decision import NEVER, Verdict
-from sluicegate._core.keys import CounterKey
+from sluicegate._core.keys import CounterKey, memory_key
 from sluicegate._core.policy import Policy, boundless, with_share
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Fallback
@@ -37,16 +37,16 @@ class Local:
     Attributes:
         known: What the store last answered.
         owes: Whether there is anything to send to the store.
-        unsent: Units that were allowed here, and that the store never learned of: there were too many counters.
+        unsent: Units that were allowed here and are never sent: there were too many counters, or the key is long.
     """
 
     def __init__(self, fleet: Fleet) -> None:
-        self.unsent = 0
         self.known = Known()
         self._fleet = fleet
         self._start()
 
     def _start(self) -> None:
+        self.unsent = 0
         self._memory: MemoryStore | None = None
         self._owed: dict[_CounterId, Charge] = {}
         self._shares: dict[tuple[int, int, int], tuple[Policy, Policy]] = {}
@@ -80,7 +80,7 @@ class Local:
             self._owe(request.charges)
         return answer
 
-    def forget(self, counters: Iterable[Counter]) -> None:
+    def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and what is owed for them."""
         with self._lock:
             for policy, key in counters:
@@ -88,13 +88,14 @@ class Local:
                 self.known.forget(policy, key)
             self.owes = bool(self._owed)
             if self._memory is not None:
-                self._memory.forget(tuple(counters))
+                self._memory.forget(counters)
 
-    def block(self, counters: Iterable[Counter], span_us: int) -> None:
+    def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Block counters here, too, as they are blocked on the store."""
-        for policy, key in counters:
-            self.known.forget(policy, key)  # a block that is lifted must not be remembered as units in use
-        self._store.block(tuple(counters), span_us)
+        if not span_us:
+            for policy, key in counters:
+                self.known.forget(policy, key)  # a block that is lifted must not be remembered as units in use
+        self._store.block(counters, span_us)
 
     def owed(self, charges: Iterable[Charge], most: int) -> list[tuple[Charge, ...]]:
         """Take out what is owed for the counters of these charges, as requests that are entered whatever the limit.
@@ -151,7 +152,8 @@ class Local:
             for charge in charges:
                 name = charge.policy.namespace, charge.key
                 before = self._owed.get(name)
-                if before is None and len(self._owed) >= MAX_KEYS:
+                # Keys are kept whole, to be sent: so not the long ones.
+                if memory_key(charge.key) is not charge.key or (before is None and len(self._owed) >= MAX_KEYS):
                     self.unsent += charge.cost
                 else:
                     self._owed[name] = charge._replace(cost=charge.cost + (before.cost if before else 0))

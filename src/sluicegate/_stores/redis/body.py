@@ -27,7 +27,7 @@ from sluicegate._stores.outage import Outage
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.redis.address import address, server
 from sluicegate._stores.redis.denials import Denials, forgetting
-from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED, NO_PERMISSION, NOT_OF_THE_SERVER
+from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED, NO_PERMISSION, NOT_OF_THE_SERVER, OTHER_DATA
 from sluicegate._stores.redis.facts import look
 from sluicegate._stores.redis.failures import REFUSALS, from_reply, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
@@ -273,12 +273,12 @@ class Body(ProcessLocal):
     def _decide_owing(self, batch: list[Charges], owed: list[Charges]) -> Steps:
         """Enter what is owed, and decide a batch after it, in one call. Returns the answers to both, in this order."""
         answers = yield from self._decide([*owed, *batch], commit=True)
-        refused_as_whole = [
+        not_entered = [
             request
             for request, answer in zip(owed, answers, strict=False)
-            if isinstance(answer, StoreUnavailable) and answer.reason not in NOT_OF_THE_SERVER
+            if isinstance(answer, StoreUnavailable) and answer.reason not in (OTHER_DATA, NO_PERMISSION)
         ]
-        self._local.owe_again(refused_as_whole)
+        self._local.owe_again(not_entered)
         return answers[len(owed) :]
 
     @_verb(PEEK)

@@ -270,9 +270,9 @@ CLOCK_STEPPED = Diagnosis("clock-stepped", "nothing", "the server's clock was st
 OTHERS = (UNREACHABLE, HUNG_UP, NOT_SENT, NO_REPLY, REPLY_LOST, REFUSED, SCRIPT_FAILED, QUEUE_FULL, CLOCK_STEPPED)
 """Those that depend on where it happened, and not on what was said alone."""
 
-NO_PERMISSION = "no-permission"
+NO_PERMISSION, OTHER_DATA = "no-permission", "other-data"
 
 NOT_OF_THE_SERVER = frozenset(
-    {"other-data", NO_PERMISSION, SCRIPT_FAILED.reason, QUEUE_FULL.reason, CLOCK_STEPPED.reason}
+    {OTHER_DATA, NO_PERMISSION, SCRIPT_FAILED.reason, QUEUE_FULL.reason, CLOCK_STEPPED.reason}
 )
 """Reasons of failures that may be those of one key, or are of this process: the next request may well succeed."""

@@ -148,7 +148,6 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._local.forget(counters)
             self._run(self._forget, counters, counters, None)
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
@@ -159,7 +158,6 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._local.block(counters, span_us)
             self._run(self._block, (counters, span_us), counters, None)
 
     def close(self) -> None:
@@ -358,7 +356,6 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was dropped.
         """
         if counters:
-            self._local.forget(counters)
             await self._run(self._forget, counters, counters, None)
 
     async def block(self, counters: Sequence[Counter], span_us: int) -> None:
@@ -370,7 +367,6 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was changed.
         """
         if counters:
-            self._local.block(counters, span_us)
             await self._run(self._block, (counters, span_us), counters, None)
 
     async def aclose(self) -> None:
