@@ -35,19 +35,20 @@ from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Ver
 from sluicegate._stores.redis.script import (
     MEMBERS_TTL,
     Announced,
+    Answer,
     Arguments,
     Charges,
     ClockMismatch,
     Script,
     Scripts,
     ServerClockEstimate,
-    announce_arguments,
     block_arguments,
     counter_keys,
     decide_arguments,
     faults,
     parse_announced,
     parse_reply,
+    with_announcement,
 )
 from sluicegate._stores.redis.stored_keys import lies_in_one_slot, members_key
 
@@ -116,7 +117,8 @@ class Body(ProcessLocal):
         self._has_looked = False  # whether it is known what kind of server it is
         self._to_log: list[Callable[[], None]] = []
         self._health = Health()
-        self._announced_at = -math.inf
+        self._announced_at = -math.inf  # by `time.monotonic`
+        self._heard_at = -math.inf  # of the fleet
         self._announced: Announced | None = None
         self._fleet = Fleet()
         self._local = Local(self._fleet)
@@ -219,25 +221,27 @@ class Body(ProcessLocal):
 
     @_verb(PROBE)
     def _announce(self, batch: list[None]) -> Steps:
-        yield from self._announce_now()
+        """Announce this instance, and decide nothing."""
+        yield from self._decide([], commit=True, announce=True)
         return [True for _ in batch]
 
-    def _announce_now(self) -> Generator[Command, Any, None]:
-        """Announce this instance, and learn how large the fleet is. No decision fails for that."""
-        since, self._announced_at = self._announced_at, time.monotonic()
-        try:
-            reply = yield from _run_script(self._scripts.announce, announce_arguments(self._prefix, self._fleet.id))
-        except REFUSALS as refusal:
-            error = refused(refusal, PROBE)
-            self._may_announce = error.reason != NO_PERMISSION
-            if not self._may_announce and self._health.is_first("unknown-fleet"):
-                self._to_log.append(lambda: codes.log("unknown-fleet", _unknown_fleet(error)))
+    def _is_due(self) -> bool:
+        """Tell whether this instance is to announce itself."""
+        return self._may_announce and time.monotonic() - self._announced_at >= ANNOUNCE_EVERY
+
+    def _note_fleet(self, announced: Announced | StoreUnavailable) -> None:
+        """Take note of the fleet, and of what the server's mark says."""
+        since, self._heard_at = self._heard_at, time.monotonic()
+        if isinstance(announced, StoreUnavailable):
+            self._may_announce = announced.reason != NO_PERMISSION
+            if self._health.is_first("unknown-fleet"):
+                text = _unknown_fleet(announced)
+                self._to_log.append(lambda: codes.log("unknown-fleet", text))
             return
         self._may_announce = True
-        announced = parse_announced(reply)
         self._fleet.learn(announced.size, announced.members)
         before, self._announced = self._announced, announced
-        if before is None or self._announced_at - since >= MEMBERS_TTL:  # an old mark may have expired by itself
+        if before is None or self._heard_at - since >= MEMBERS_TTL:  # an old mark may have expired by itself
             return
         if before.mark != announced.mark:
             self._local.known.clear()
@@ -256,17 +260,9 @@ class Body(ProcessLocal):
 
     @_verb(TAKE)
     def _take(self, batch: list[Charges]) -> Steps:
-        if self._may_announce and time.monotonic() - self._announced_at >= ANNOUNCE_EVERY:
-            return self._announce_and_take(batch)
-        return self._take_now(batch)
-
-    def _announce_and_take(self, batch: list[Charges]) -> Steps:
-        yield from self._announce_now()
-        return (yield from self._take_now(batch))
-
-    def _take_now(self, batch: list[Charges]) -> Steps:
+        announce = self._is_due()
         if not self._local.owes:
-            return self._decide(batch, commit=True)
+            return self._decide(batch, commit=True, announce=announce)
         charges = [charge for each in batch for charge in each]
         return self._decide_owing(batch, self._local.owed(charges, MOST_OWED))
 
@@ -285,8 +281,14 @@ class Body(ProcessLocal):
     def _peek(self, batch: list[Charges]) -> Steps:
         return self._decide(batch, commit=False)
 
-    def _decide(self, batch: list[Charges], *, commit: bool) -> Steps:
-        """Decide a batch of requests. Returns an `Answer` for each, in order."""
+    def _decide(self, batch: list[Charges], *, commit: bool, announce: bool = False) -> Steps:
+        """Decide a batch of requests. Returns an `Answer` for each, in order.
+
+        Args:
+            batch: The requests.
+            commit: Whether to enter those that are allowed.
+            announce: Whether to announce this instance in the same call. No decision fails for that.
+        """
         script = self._scripts.decide if commit else self._scripts.peek
         answers: list[Any] = [None] * len(batch)
         pending: Sequence[int] = range(len(batch))
@@ -294,33 +296,55 @@ class Body(ProcessLocal):
             answers = [self._denials.find(charges) for charges in batch]
             pending = [index for index, answer in enumerate(answers) if answer is None]
         for _ in range(2):  # a request may be sent again once: after a clock mismatch nothing was taken for it
-            if not pending:
+            if not pending and not announce:
                 break
             requests = batch if len(pending) == len(batch) else [batch[index] for index in pending]
+            arguments = self._arguments(requests, announce)
             sent_ns = time.monotonic_ns()
             try:
-                reply = yield from _run_script(script, decide_arguments(self._prefix, requests, self._server_clock))
+                reply = yield from _run_script(script, arguments)
             except REFUSALS as refusal:
                 for index in pending:  # of these alone: the others have their answers
                     answers[index] = refused(refusal, TAKE if commit else PEEK)
                 break
-            repaired, parsed = parse_reply(requests, reply)
-            self.repaired += repaired
-            if commit:
-                self._denials.learn(requests, parsed, sent_ns)
-                self._local.known.learn(requests, parsed)
+            parsed = self._read(requests, reply, sent_ns, commit=commit, announce=announce)
             if requests is batch and ClockMismatch not in map(type, parsed):  # nearly always, and without a loop
                 return parsed
-            mismatched: list[int] = []
-            for index, answer in zip(pending, parsed, strict=True):
-                if isinstance(answer, ClockMismatch):
-                    self._server_clock.correct(answer.now_us)
-                    mismatched.append(index)
-                    answers[index] = _stepped_again()  # unless the second reply says otherwise
-                else:
-                    answers[index] = answer
-            pending = mismatched
+            pending = self._place(parsed, pending, answers)
+            announce = False
         return answers
+
+    def _arguments(self, requests: list[Charges], announce: bool) -> Arguments:
+        arguments = decide_arguments(self._prefix, requests, self._server_clock)
+        if not announce:
+            return arguments
+        self._announced_at = time.monotonic()  # meanwhile, no other batch does
+        return with_announcement(arguments, self._prefix, self._fleet.id)
+
+    def _read(
+        self, requests: list[Charges], reply: list[Any], sent_ns: int, *, commit: bool, announce: bool
+    ) -> list[Answer | ClockMismatch]:
+        """Read a reply, and learn from it."""
+        if announce:
+            self._note_fleet(parse_announced(reply.pop()))
+        repaired, parsed = parse_reply(requests, reply)
+        self.repaired += repaired
+        if commit:
+            self._denials.learn(requests, parsed, sent_ns)
+            self._local.known.learn(requests, parsed)
+        return parsed
+
+    def _place(self, parsed: list[Answer | ClockMismatch], pending: Sequence[int], answers: list[Any]) -> Sequence[int]:
+        """Put answers where they belong. Returns the indexes of those that have to be sent again."""
+        mismatched: list[int] = []
+        for index, answer in zip(pending, parsed, strict=True):
+            if isinstance(answer, ClockMismatch):
+                self._server_clock.correct(answer.now_us)
+                mismatched.append(index)
+                answers[index] = _stepped_again()  # unless the second reply says otherwise
+            else:
+                answers[index] = answer
+        return mismatched
 
     @_verb(FORGET)
     def _forget(self, batch: list[Sequence[Counter]]) -> Steps:

@@ -1,15 +1,18 @@
 -- decide.lua: decide a batch of requests, each a set of charges that are all committed, or none.
 --
 -- KEYS[k]    one key for each charge, in the order of the requests and of their charges; at most one charge of a
---            request on a key
+--            request on a key. Then, if the sender announces itself, that of the fleet's members.
 -- ARGV[a]    for each run of requests with the same policies and costs: how many requests (integer > 0)
 -- ARGV[a+1]  how many charges each of them has (integer > 0); then for each of these charges: its algorithm, and the
 --            arguments that the algorithm's file lists
+-- ARGV[a]    after all runs, if the sender announces itself: "announce", and the arguments of announce.lua from `name`
+--            on
 --
 -- Returns    {repaired, ...}, flat, as a nested reply costs as much as a decision: how many states were repaired after
 --            a clock step (G8), then for each request and each of its charges remaining, retry_after µs (0: allowed,
 --            -1: never), reset_after µs; or for a whole request one string, as it alone failed: what is wrong with a
---            key, or "CLOCK_MISMATCH now": an argument was made for a time that is not the clock's.
+--            key, or "CLOCK_MISMATCH now": an argument was made for a time that is not the clock's. Last, if the
+--            sender announces itself: what announce.lua returns, or what was wrong with that.
 -- Clock      clock.lua, once for the batch.
 --
 -- Written into the script before this file: COMMIT (false: check, and change nothing), repaired, now and open. The
@@ -20,7 +23,7 @@
 local answers, n = {0}, 1
 local a, k = 1, 1
 
-while ARGV[a] do
+while ARGV[a] and ARGV[a] ~= 'announce' do
   local requests, charges = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
   local checks, last = {}, charges - 1
   a = a + 2
@@ -60,5 +63,10 @@ while ARGV[a] do
   end
 end
 
+if ARGV[a] then
+  -- The decisions stand whatever becomes of it.
+  local told, members = pcall(open, 'announce', KEYS[k], unpack(ARGV, a + 1))
+  answers[n + 1] = told and members or (type(members) == 'table' and members.err or tostring(members))
+end
 answers[1] = repaired
 return answers

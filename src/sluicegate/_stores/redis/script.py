@@ -1,8 +1,8 @@
 """The scripts that run on a Redis server: their source, their arguments, and how to read their replies. No I/O.
 
 ``decide.lua`` decides a batch; its twin commits nothing, and is marked ``no-writes``. ``block.lua`` puts a block on
-counters. Before each stand ``clock.lua`` and the files of all algorithms, each of which runs when it is opened.
-``announce.lua`` announces an instance of the fleet, and needs the clock alone.
+counters. Before each stand ``clock.lua`` and the files of all algorithms, each of which runs when it is opened; so
+does ``announce.lua``, which a decision opens to announce its sender to the fleet.
 """
 
 from __future__ import annotations
@@ -51,14 +51,11 @@ def _file(name: str) -> str:
     return files("sluicegate._stores.redis").joinpath(name).read_text("utf-8")
 
 
-_USE_ALGORITHMS = ("decide", "block")
-
-
 class Script:
     """One script, for ``EVAL`` and ``EVALSHA``.
 
     Args:
-        verb: The file that it ends with: ``decide``, ``block`` or ``announce``.
+        verb: The file that it ends with: ``decide`` or ``block``.
         commit: False for a script that commits nothing.
         clock: The source of ``now_us``. By default the server's ``TIME``; tests replace it.
 
@@ -75,7 +72,7 @@ class Script:
             "local repaired = 0",
             clock or _file("clock.lua"),
             "local now = now_us()",
-            _open() if verb in _USE_ALGORITHMS else "",
+            _open(),
             _file(f"{verb}.lua"),
         ]
         self.source = _inline_constants("\n".join(parts))
@@ -100,6 +97,7 @@ def sources() -> Iterator[tuple[str, str]]:
         source = algorithms.lua(name)
         names += [each for each in re.findall(r"open\('([a-z-]+)'", source) if each not in names]
         yield name, _inline_constants(source)
+    yield "announce", _file("announce.lua")
 
 
 def _inline_constants(source: str) -> str:
@@ -121,14 +119,12 @@ class Scripts:
         decide: Decides a batch.
         peek: The same, and commits nothing.
         block: Puts a block on counters.
-        announce: Announces an instance of the fleet.
     """
 
     def __init__(self, clock: str | None = None) -> None:
         self.decide = Script("decide", clock=clock)
         self.peek = Script("decide", commit=False, clock=clock)
         self.block = Script("block", clock=clock)
-        self.announce = Script("announce", clock=clock)
 
 
 class ServerClockEstimate:
@@ -163,6 +159,8 @@ def decide_arguments(prefix: str, requests: Sequence[Charges], server_clock: Ser
 
 def _runs(requests: Sequence[Charges]) -> Iterable[Sequence[Charges]]:
     """Return the requests in runs: neighbours with the same policies and costs."""
+    if not requests:
+        return []
     if len(requests) == 1 or _is_one_run(requests):  # nearly always, and in a fifth of the time
         return [requests]
     return [list(run) for _, run in groupby(requests, _shape)]
@@ -306,22 +304,24 @@ MEMBERS_TTL = 7 * 86400
 """Seconds for which the members' key outlives the last announcement."""
 
 
-def announce_arguments(prefix: str, name: str) -> Arguments:
-    """Return what follows the script in a call: the number of keys, KEYS and ARGV as ``announce.lua`` lists them."""
+def with_announcement(arguments: Arguments, prefix: str, name: str) -> Arguments:
+    """Return the arguments of ``decide.lua``, and behind them those that announce an instance of this name."""
+    keys = int(arguments[0])
     life_us = round(MEMBER_LIFE * 1_000_000)
+    fresh = f"mark-{secrets.token_hex(8)}"
     return [
-        "1",
+        str(keys + 1),
+        *arguments[1 : keys + 1],
         members_key(prefix),
-        name,
-        str(life_us),
-        f"mark-{secrets.token_hex(8)}",
-        str(MEMBERS_TTL),
-        str(MOST_NAMES),
+        *arguments[keys + 1 :],
+        *("announce", name, str(life_us), fresh, str(MEMBERS_TTL), str(MOST_NAMES)),
     ]
 
 
-def parse_announced(reply: list[Any]) -> Announced:
-    """Read the reply of ``announce.lua``."""
+def parse_announced(reply: list[Any] | bytes | str) -> Announced | StoreUnavailable:
+    """Read what ``announce.lua`` returned, or what was wrong with it."""
+    if not isinstance(reply, list):
+        return from_reply(_text(reply), "nothing was announced")
     mark, replication, size, *members = reply
     names = tuple(name.encode() if isinstance(name, str) else name for name in members)
     return Announced(_text(mark), _text(replication), size, names)
