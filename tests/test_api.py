@@ -37,7 +37,11 @@ AWAY = "redis://:hunter2@127.0.0.1:1/0"  # nobody listens there
 
 
 def app_on(backend: str, requests: int = 10, window_seconds: float = 60, **others: Any) -> FastAPI:
-    """Make the service in memory, or on the server with this URL."""
+    """Make the service in memory, or on the server with this URL.
+
+    It is patient, as the machine may be busy: an answer that is late would be the one for an outage.
+    """
+    others = {"deadline_seconds": 30, **others}
     return create_app(
         Settings(
             rate_limit_backend="memory" if backend == "memory" else "redis",

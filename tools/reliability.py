@@ -47,6 +47,7 @@ from faults.cuts import Cuts  # noqa: E402
 from sluicegate.proof import faketime  # noqa: E402
 from sluicegate.proof.history import Record  # noqa: E402
 from sluicegate.proof.judge import spans  # noqa: E402
+from sluicegate.proof.proxy import Proxy  # noqa: E402
 
 console = Console()
 
@@ -63,7 +64,7 @@ class Stage:
 
     server: servers.Server
     opened: ExitStack
-    proxies: list[Cuts] = field(default_factory=list)
+    proxies: list[Proxy] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
     def url(self, number: int) -> str:
@@ -105,8 +106,14 @@ def proxied(opened: ExitStack) -> Stage:
     return behind_proxies(made, made.server.port)
 
 
-def behind_proxies(made: Stage, port: int) -> Stage:
-    made.proxies = [made.opened.enter_context(Cuts(port)) for _ in range(4)]
+def distant(opened: ExitStack) -> Stage:
+    """Behind proxies that can delay each reply by itself, as a long way does."""
+    made = stage(opened)
+    return behind_proxies(made, made.server.port, Proxy)
+
+
+def behind_proxies(made: Stage, port: int, kind: type[Proxy] = Cuts) -> Stage:
+    made.proxies = [made.opened.enter_context(kind(port)) for _ in range(4)]
     return made
 
 
@@ -212,10 +219,14 @@ def restore_tls(stage: Stage) -> None:
 
 def of_cluster(opened: ExitStack) -> Stage:
     made = stage(opened, "--cluster-enabled", "yes", prefix="{faults}:")
-    made.server.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    while b"cluster_state:ok" not in made.server.client.execute_command("CLUSTER", "INFO"):
-        time.sleep(0.05)
+    add_slots(made)
     return made
+
+
+def add_slots(stage: Stage) -> None:
+    stage.server.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    while b"cluster_state:ok" not in stage.server.client.execute_command("CLUSTER", "INFO"):
+        time.sleep(0.05)
 
 
 def busy_script(stage: Stage) -> None:
@@ -309,8 +320,8 @@ FAULTS = [
     Fault("killed, and started anew without its data", kill, launch, 2),
     Fault("restarted at once without its data", both(kill, launch), nothing, 2, 1),
     Fault("frozen (SIGSTOP)", lambda stage: stage.server.freeze(), lambda stage: stage.server.thaw(), 2),
-    Fault("slow: 50 ms a reply", proxies(delay=0.05), proxies(delay=0.0), 2, setup=proxied),
-    Fault("slow: 200 ms a reply", proxies(delay=0.2), proxies(delay=0.0), 2, setup=proxied),
+    Fault("slow: 50 ms a reply", proxies(delay=0.05), proxies(delay=0.0), 2, setup=distant),
+    Fault("slow: 200 ms a reply", proxies(delay=0.2), proxies(delay=0.0), 2, setup=distant),
     Fault(
         "replies cut, five a second", again_and_again(proxies(cut_reply=1), 0.2, 5), nothing, 2, setup=proxied, inside=2
     ),
@@ -340,7 +351,7 @@ FAULTS = [
     Fault(
         "cluster without its slots (CLUSTERDOWN)",
         command("CLUSTER", "DELSLOTSRANGE", 0, 16383),
-        command("CLUSTER", "ADDSLOTSRANGE", 0, 16383),
+        add_slots,
         2,
         setup=of_cluster,
     ),

@@ -27,7 +27,7 @@ async def connection_id(store: AsyncRedisStore) -> int:
         return [number for _ in batch]
 
     verb.effect = PEEK
-    return await store._run(verb, (), (), None)
+    return await store._pipeline(()).run(verb, (), 1)
 
 
 GARBAGE = [b"?what\r\n", b"$5\r\nabcdefgh\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"%1\r\n*0\r\n:1\r\n"]

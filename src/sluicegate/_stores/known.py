@@ -15,6 +15,8 @@ from sluicegate._core.request import Charge
 MOST_KNOWN = 50_000
 """Counters that are known, at least; twice as many at most. The ones that were not used lately are forgotten."""
 
+_SHORT = 64  # characters; shorter keys are their own `memory_key`
+
 _CounterId = tuple[str, CounterKey | Digest]
 _Usage = tuple[int, int, int]  # units, µs until all are free again, and the monotonic time of the reply in ns
 
@@ -34,8 +36,13 @@ class Known:
         now_ns = time.monotonic_ns()
         young = self._young
         for request, answer in zip(requests, answers, strict=True):
-            if type(answer) is list:
-                for (policy, key, _), verdict in zip(request, answer, strict=True):
+            if type(answer) is not list:
+                continue
+            (policy, key, _), verdict = request[0], answer[0]
+            short = key if type(key) is str and len(key) < _SHORT else memory_key(key)
+            young[policy.namespace, short] = policy.burst - verdict[1], verdict[3], now_ns
+            if len(request) > 1:  # apart, as a loop over a single charge takes longer than all the rest
+                for (policy, key, _), verdict in zip(request[1:], answer[1:], strict=True):
                     young[policy.namespace, memory_key(key)] = policy.burst - verdict[1], verdict[3], now_ns
         if len(young) > MOST_KNOWN:
             self._old, self._young = young, {}

@@ -27,10 +27,11 @@ from sluicegate._stores.outage import Outage
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.redis.address import address, server
 from sluicegate._stores.redis.denials import Denials, forgetting
-from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED, NO_PERMISSION, NOT_OF_THE_SERVER, OTHER_DATA
+from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED, NO_PERMISSION, OTHER_DATA
 from sluicegate._stores.redis.facts import look
 from sluicegate._stores.redis.failures import REFUSALS, from_reply, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
+from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Verb
 from sluicegate._stores.redis.script import (
     MEMBERS_TTL,
@@ -95,10 +96,18 @@ def _verb(effect: Effect) -> Callable[[Callable[[Any, list[Any]], Steps]], _Meth
     return decorate
 
 
+Lane = tuple[Node, float]
+"""A node, and the seconds that callers wait: the callers of a pipeline are late in the order in which they called."""
+
+PROBES = 0.0
+"""The seconds that stand for probes: these wait for the store's time-out, and leave their connection to others."""
+
+
 class Body(ProcessLocal):
     """Base class of the Redis stores: all but the carrying of commands."""
 
     _client: Any
+    _guard: Guard
     _may_announce = True  # until the server refuses it
 
     def __init__(self, prefix: str, timeout: float, denial_ttl: float, max_waiting: int) -> None:
@@ -151,12 +160,23 @@ class Body(ProcessLocal):
         """Return the node that holds these counters."""
         return ONLY_NODE
 
-    def _note_failure(self, error: StoreError, seen: int, within: float) -> bool:
-        """Take note of a failure. Returns whether the store is to be probed from now on."""
-        if error.reason in NOT_OF_THE_SERVER:
-            self._health.note_failure_of_one(error)
-            return False
-        return self._health.failed(error, seen, within)
+    def _lane(self, counters: Sequence[Charge | Counter], within: float | None) -> Lane:
+        """Return the lane of callers that want to use these counters and can wait so many seconds."""
+        if within is None or within > self._timeout:
+            within = self._timeout
+        return self._node(counters), within
+
+    def _settings(self, lane: Lane, *, owned: bool) -> dict[str, Any]:
+        """Return the arguments of the pipeline of a lane."""
+        _, within = lane
+        return {
+            "pool": self._client.connection_pool,
+            "timeout": within or self._timeout,
+            "max_waiting": self._max_waiting,
+            "keeps": owned and within != PROBES,
+            "connects_within": self._timeout,
+            "guard": None if within == PROBES else self._guard,
+        }
 
     def _recovery(self) -> Generator[tuple[Verb, Any], Any, bool]:
         """Probe the store; if it answers in time, close the breaker and send what is owed.

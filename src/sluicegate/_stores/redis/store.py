@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from weakref import finalize
 
 try:
@@ -21,27 +21,20 @@ except ImportError as error:  # pragma: no cover - seen by the test of the bare 
     raise ImportError("the Redis stores need redis-py and hiredis: pip install 'sluicegate[redis]'") from error
 
 from sluicegate._core.decision import Verdict
-from sluicegate._core.errors import InvalidStore, StoreError
+from sluicegate._core.errors import InvalidStore
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import TIMEOUT
 from sluicegate._stores.redis import clients
-from sluicegate._stores.redis.body import PREFIX, Body, check_timeout
+from sluicegate._stores.redis.body import PREFIX, PROBES, Body, Lane, check_timeout
 from sluicegate._stores.redis.denials import DENIAL_TTL
-from sluicegate._stores.redis.node import Node
+from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.queue import MAX_WAITING
 from sluicegate._stores.redis.pipeline.tasks import AsyncPipeline
 from sluicegate._stores.redis.pipeline.threads import ThreadPipeline
-from sluicegate._stores.redis.pipeline.waiter import Verb
 from sluicegate._stores.redis.probing import TaskProber, ThreadProber, drive, drive_awaited
 
 _DENIALS_BETWEEN_YIELDS = 64
-
-_Lane = tuple[Node, float]
-"""A node, and the seconds that callers wait: the callers of a pipeline are late in the order in which they called."""
-
-_PROBES = 0.0
-"""The seconds that stand for probes: these wait for the store's time-out, and leave their connection to others."""
 
 
 class RedisStore(Body):
@@ -86,8 +79,9 @@ class RedisStore(Body):
         clients.check_is_real("redis.Redis", client)
         self._client: redis.Redis = client
         self._make_client: Callable[[], redis.Redis] | None = None  # if the client is the store's own
-        self._pipelines: dict[_Lane, ThreadPipeline] = {}
+        self._pipelines: dict[Lane, ThreadPipeline] = {}
         self._prober = ThreadProber(self, RedisStore._probe_once, self._health.delays)
+        self._guard = Guard(self._health, self._prober.start)
 
     @classmethod
     def from_url(
@@ -133,7 +127,9 @@ class RedisStore(Body):
             return remembered
         charges = request.charges
         verb = self._take if request.commit else self._peek
-        verdicts: list[Verdict] = self._run(verb, charges, charges, request.within)
+        verdicts: list[Verdict] = self._pipeline(charges, request.within).run(verb, charges, len(charges))
+        if self._to_log:
+            self._log()
         return verdicts
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
@@ -148,7 +144,7 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._run(self._forget, counters, counters, None)
+            self._pipeline(counters).run(self._forget, counters, len(counters))
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Deny every request of these counters until ``span_us`` microseconds from now; 0 lifts the block.
@@ -158,7 +154,7 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._run(self._block, (counters, span_us), counters, None)
+            self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
 
     def close(self) -> None:
         """Close the client, if this store made it."""
@@ -182,48 +178,19 @@ class RedisStore(Body):
             self._client = self._make_client()
         self._pipelines = {}
 
-    def _run(self, verb: Verb, argument: Any, counters: Sequence[Charge | Counter], within: float | None) -> Any:
-        """Run a verb for one caller within so many seconds, or the store's time-out, unless the breaker is open.
-
-        Raises:
-            StoreUnavailable: Nothing was done.
-            StoreTimeout: The outcome is unknown.
-        """
-        health = self._health
-        if health.is_open:
-            raise health.error(verb.effect.none)
-        seen = health.failures
-        if within is None or within > self._timeout:
-            within = self._timeout
-        try:
-            result = self._pipeline(self._node(counters), within).run(verb, argument, len(counters))
-        except StoreError as error:
-            if self._note_failure(error, seen, within):
-                self._prober.start()
-            raise
-        finally:
-            if self._to_log:
-                self._log()
-        if health.unsure:
-            health.answered()
-        return result
-
     def _probe_once(self) -> bool:
         """Probe the store, and return whether it is up: then it is used again, and knows what it is owed."""
-        steps, pipeline = self._recovery(), self._pipeline(self._node(()), _PROBES)
+        steps, pipeline = self._recovery(), self._pipeline((), PROBES)
         is_up = drive(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
         self._log()
         return is_up
 
-    def _pipeline(self, node: Node, within: float) -> ThreadPipeline:
-        """Return the pipeline to a node for callers that wait so many seconds."""
-        lane = node, within
+    def _pipeline(self, counters: Sequence[Charge | Counter], within: float | None = None) -> ThreadPipeline:
+        """Return the pipeline to the node of these counters, for callers that wait so many seconds."""
+        lane = self._lane(counters, within)
         pipeline = self._pipelines.get(lane)
         if pipeline is None:
-            owned = self._make_client is not None
-            pool = self._client.connection_pool
-            timeout, keeps = (within, owned) if within else (self._timeout, False)
-            made = ThreadPipeline(pool, timeout, self._max_waiting, keeps=keeps, connects_within=self._timeout)
+            made = ThreadPipeline(**self._settings(lane, owned=self._make_client is not None))
             pipeline = self._pipelines.setdefault(lane, made)  # atomic: another thread may have been faster
         return pipeline
 
@@ -284,8 +251,9 @@ class AsyncRedisStore(Body):
         self._owned = False
         self._finalizer: finalize[..., AsyncRedisStore] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pipelines: dict[_Lane, AsyncPipeline] = {}
+        self._pipelines: dict[Lane, AsyncPipeline] = {}
         self._prober = TaskProber(self, AsyncRedisStore._probe_once, self._health.delays)
+        self._guard = Guard(self._health, self._prober.start)
 
     @classmethod
     def from_url(
@@ -336,7 +304,9 @@ class AsyncRedisStore(Body):
             return remembered
         charges = request.charges
         verb = self._take if request.commit else self._peek
-        verdicts: list[Verdict] = await self._run(verb, charges, charges, request.within)
+        verdicts: list[Verdict] = await self._pipeline(charges, request.within).run(verb, charges, len(charges))
+        if self._to_log:
+            self._log()
         return verdicts
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
@@ -356,7 +326,7 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was dropped.
         """
         if counters:
-            await self._run(self._forget, counters, counters, None)
+            await self._pipeline(counters).run(self._forget, counters, len(counters))
 
     async def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Deny every request of these counters until ``span_us`` microseconds from now; 0 lifts the block.
@@ -367,7 +337,7 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was changed.
         """
         if counters:
-            await self._run(self._block, (counters, span_us), counters, None)
+            await self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
 
     async def aclose(self) -> None:
         """Close the client, if this store made it: calls in flight are lost. Otherwise give back its connection."""
@@ -382,51 +352,25 @@ class AsyncRedisStore(Body):
             self._pipelines.clear()  # a later call makes new ones, which keep a connection
             await self._client.aclose()
 
-    async def _run(self, verb: Verb, argument: Any, counters: Sequence[Charge | Counter], within: float | None) -> Any:
-        """Run a verb for one caller; the twin of `RedisStore._run`.
-
-        Raises:
-            StoreUnavailable: Nothing was done.
-            StoreTimeout: The outcome is unknown.
-            InvalidStore: The store belongs to another event loop.
-        """
-        if asyncio.get_running_loop() is not self._loop:
-            self._bind_to_running_loop()
-        health = self._health
-        if health.is_open:
-            raise health.error(verb.effect.none)
-        seen = health.failures
-        if within is None or within > self._timeout:
-            within = self._timeout
-        try:
-            result = await self._pipeline(self._node(counters), within).run(verb, argument, len(counters))
-        except StoreError as error:
-            if self._note_failure(error, seen, within):
-                self._prober.start()
-            raise
-        finally:
-            if self._to_log:
-                self._log()
-        if health.unsure:
-            health.answered()
-        return result
-
     async def _probe_once(self) -> bool:
         """Probe the store, and return whether it is up; the twin of `RedisStore._probe_once`."""
-        steps, pipeline = self._recovery(), self._pipeline(self._node(()), _PROBES)
+        steps, pipeline = self._recovery(), self._pipeline((), PROBES)
         is_up = await drive_awaited(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
         self._log()
         return is_up
 
-    def _pipeline(self, node: Node, within: float) -> AsyncPipeline:
-        """Return the pipeline to a node for callers that wait so many seconds, on the store's event loop."""
-        lane = node, within
+    def _pipeline(self, counters: Sequence[Charge | Counter], within: float | None = None) -> AsyncPipeline:
+        """Return the pipeline to the node of these counters, for callers that wait so many seconds.
+
+        Raises:
+            InvalidStore: The store belongs to another event loop.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            self._bind_to_running_loop()
+        lane = self._lane(counters, within)
         pipeline = self._pipelines.get(lane)
         if pipeline is None:
-            pool = self._client.connection_pool
-            timeout, keeps = (within, self._owned) if within else (self._timeout, False)
-            pipeline = AsyncPipeline(pool, timeout, self._max_waiting, keeps=keeps, connects_within=self._timeout)
-            self._pipelines[lane] = pipeline
+            pipeline = self._pipelines[lane] = AsyncPipeline(**self._settings(lane, owned=self._owned))
         return pipeline
 
     def _bind_to_running_loop(self) -> None:
@@ -461,7 +405,7 @@ class AsyncRedisStore(Body):
         await self.aclose()
 
 
-def _abandon(loop: asyncio.AbstractEventLoop, pipelines: dict[_Lane, AsyncPipeline]) -> None:
+def _abandon(loop: asyncio.AbstractEventLoop, pipelines: dict[Lane, AsyncPipeline]) -> None:
     """Close the connections of a store that was collected without being closed; a collection may be in any thread."""
     with contextlib.suppress(RuntimeError):  # the loop is closed, and its connections with it
         for pipeline in pipelines.values():

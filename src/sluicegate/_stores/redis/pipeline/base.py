@@ -23,6 +23,7 @@ from sluicegate._core.errors import SluicegateError, StoreError
 from sluicegate._stores.redis.address import address
 from sluicegate._stores.redis.failures import REFUSALS, lost, refused, unavailable
 from sluicegate._stores.redis.pipeline.batch import Batch
+from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.queue import Queue
 from sluicegate._stores.redis.pipeline.waiter import Command, Failed, Waiter
 
@@ -37,15 +38,26 @@ class Pipeline(ABC):
         keeps: Whether to keep the connection while there is no work: borrowing it anew takes a tenth of a call.
         connects_within: Seconds that connecting may take, ``timeout`` or more. Callers do not wait for longer than they
             would, and the next ones find a connection.
+        guard: Keeps callers off while the server is down; None for probes.
     """
 
-    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float) -> None:
+    def __init__(
+        self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float, guard: Guard | None
+    ) -> None:
+        self._guard = guard
         self._pool = pool
         self._timeout = timeout
         self._connects_within = connects_within
         self._keeps = keeps
         self._queue = Queue(max_waiting)
         self._in_flight: deque[Batch] = deque()  # in the order of their replies
+
+    def _admit(self, waiter: Waiter) -> None:
+        """Raise `StoreUnavailable` if the server is known to be down; otherwise the call begins now."""
+        guard = self._guard
+        if guard is not None:
+            guard.check(waiter.verb.effect)
+            waiter.seen = guard.health.failures
 
     def _late(self, waiter: Waiter) -> StoreError:
         effect = waiter.verb.effect
@@ -115,8 +127,9 @@ class Pipeline(ABC):
                 self._wake(waiter)
 
     def _result(self, waiter: Waiter) -> Any:
-        """Return the result of a caller, or raise its error."""
+        """Return the result of a caller, or raise its error; the guard takes note of either."""
         outcome = waiter.outcome
+        guard = self._guard
         if isinstance(outcome, StoreError):  # of this caller alone
             error: Exception = outcome
         elif isinstance(outcome, Failed):
@@ -124,7 +137,11 @@ class Pipeline(ABC):
             error = copy(outcome.error) if isinstance(outcome.error, SluicegateError) else outcome.error
             error.__cause__ = outcome.error.__cause__
         else:
+            if guard is not None and guard.health.unsure:
+                guard.health.answered()
             return outcome
         if isinstance(error, StoreError):
             error.args = (f"{error} (server: {address(self._pool)})",)
+            if guard is not None:
+                guard.failed(error, waiter.seen, self._timeout)
         raise error

@@ -34,6 +34,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as DriverTimeout
 
 from sluicegate._stores.redis.pipeline.base import Pipeline
+from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.reply_protocol import ReplyProtocol, ensure_connected
 from sluicegate._stores.redis.pipeline.waiter import Command, Verb, Waiter
 
@@ -78,8 +79,10 @@ class AsyncPipeline(Pipeline):
     It belongs to the event loop that runs when it is made.
     """
 
-    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float) -> None:
-        super().__init__(pool, timeout, max_waiting, keeps=keeps, connects_within=connects_within)
+    def __init__(
+        self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float, guard: Guard | None
+    ) -> None:
+        super().__init__(pool, timeout, max_waiting, keeps=keeps, connects_within=connects_within, guard=guard)
         self.state = State.IDLE
         self._loop = asyncio.get_running_loop()
         self._protocol: ReplyProtocol | None = None  # on the connection that is borrowed, if one is
@@ -98,6 +101,7 @@ class AsyncPipeline(Pipeline):
         """
         loop = self._loop
         waiter = Waiter(verb, argument, charges, loop.time() + self._timeout, loop.create_future())
+        self._admit(waiter)
         self._queue.add(waiter)
         if self._deadline_timer is None:
             self._deadline_timer = loop.call_at(waiter.deadline, self._on_deadline)

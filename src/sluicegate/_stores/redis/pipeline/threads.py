@@ -29,6 +29,7 @@ from sluicegate._core.errors import StoreUnavailable
 from sluicegate._stores.redis.failures import FAILURES, REFUSALS
 from sluicegate._stores.redis.pipeline.base import Pipeline
 from sluicegate._stores.redis.pipeline.connections import check_is_real, idle_connection, is_open, is_ping_due
+from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.queue import PATIENCE
 from sluicegate._stores.redis.pipeline.waiter import Command, Failed, Verb, Waiter
 
@@ -52,8 +53,10 @@ class _Attempt:
 class ThreadPipeline(Pipeline):
     """Carries the requests of threads to the server and back; see `Pipeline` for its arguments."""
 
-    def __init__(self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float) -> None:
-        super().__init__(pool, timeout, max_waiting, keeps=keeps, connects_within=connects_within)
+    def __init__(
+        self, pool: Any, timeout: float, max_waiting: int, *, keeps: bool, connects_within: float, guard: Guard | None
+    ) -> None:
+        super().__init__(pool, timeout, max_waiting, keeps=keeps, connects_within=connects_within, guard=guard)
         self._connection: Any = None
         self._socket_timeout = 0.0  # seconds, of the connection's socket while it is borrowed
         self._attempts: list[_Attempt] = []  # to connect, the newest last
@@ -74,9 +77,13 @@ class ThreadPipeline(Pipeline):
         if thread in self._inside:
             # A signal handler or finalizer calls in the middle of this thread's own call, which cannot go on before it
             # returns: so it gets a pipeline, and a connection, of its own.
-            nested = ThreadPipeline(self._pool, self._timeout, 1, keeps=False, connects_within=self._connects_within)
+            connects_within, guard = self._connects_within, self._guard
+            nested = ThreadPipeline(
+                self._pool, self._timeout, 1, keeps=False, connects_within=connects_within, guard=guard
+            )
             return nested.run(verb, argument, charges)
         waiter = Waiter(verb, argument, charges, time.monotonic() + self._timeout)
+        self._admit(waiter)
         is_queued = True
         try:
             self._inside.add(thread)

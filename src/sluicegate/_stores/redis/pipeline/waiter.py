@@ -55,11 +55,12 @@ class Waiter:
         charges: How many charges it is, for the size of a batch.
         deadline: When the caller must have its outcome, in seconds of its pipeline's clock.
         wake_up: What the caller sleeps on, if it does. Only its pipeline knows the type.
+        seen: How many failures there had been when it called.
         sent: Whether it has left the queue.
         outcome: The result, or a `Failed`; None while it waits.
     """
 
-    __slots__ = ("argument", "charges", "deadline", "outcome", "sent", "verb", "wake_up")
+    __slots__ = ("argument", "charges", "deadline", "outcome", "seen", "sent", "verb", "wake_up")
 
     def __init__(self, verb: Verb, argument: Any, charges: int, deadline: float, wake_up: Any = None) -> None:
         self.verb = verb
@@ -67,5 +68,6 @@ class Waiter:
         self.charges = charges
         self.deadline = deadline
         self.wake_up = wake_up
+        self.seen = 0
         self.sent = False
         self.outcome: Any = None
