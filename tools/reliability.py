@@ -639,21 +639,27 @@ def main(only: str, seconds: float | None, seed: int | None, to: Path | None) ->
     if shutil.which("redis-server") is None:
         raise click.ClickException("some faults need redis-server: apt-get install redis-server")
     if seconds is not None:
-        report([soak(seconds, seed if seed is not None else Random().randrange(1 << 32))])
-    seen = []
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("faults", total=len(chosen))
-        for fault in chosen:
-            progress.update(task, description=fault.name)
-            seen.append(run(fault))
-            progress.advance(task)
+        seen = [soak(seconds, seed if seed is not None else Random().randrange(1 << 32))]
+    else:
+        seen = one_by_one(chosen)
     document = {"about": about(), "faults": [vars(each) for each in seen]}
     if to is not None:
         to.write_text(json.dumps(document, indent=1) + "\n")
-    elif not only:
+    elif not only and seconds is None:
         DATA.write_text(json.dumps(document, indent=1) + "\n")
         write_page(document)
     report(seen)
+
+
+def one_by_one(faults: list[Fault]) -> list[Seen]:
+    seen = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("faults", total=len(faults))
+        for fault in faults:
+            progress.update(task, description=fault.name)
+            seen.append(run(fault))
+            progress.advance(task)
+    return seen
 
 
 def report(seen: list[Seen]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of outages: limiters for threads and for tasks, with the same verbs, over servers of their own."""
+"""Fixtures of the tests of outages: instances for threads and for tasks, with the same verbs, over real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that is gone, hangs or refuses: what callers get, when they get it, and what happens once it is back (G9)."""
+"""A server that is gone, hangs or refuses: what callers get, when they get it, and what happens afterwards (G9)."""
 
 from __future__ import annotations
 

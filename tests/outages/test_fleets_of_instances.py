@@ -12,7 +12,7 @@ import servers
 from outages.conftest import Instance, Make, until
 from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket
 from sluicegate._stores.local import Local
-from sluicegate._stores.redis import body
+from sluicegate._stores.redis import body, script
 from sluicegate._stores.redis.script import MEMBERS_TTL
 from sluicegate.proof.proxy import Proxy
 
@@ -70,8 +70,6 @@ def test_an_instance_announces_itself_about_once_a_second_however_much_it_is_use
 def test_an_instance_that_is_gone_is_forgotten(
     make: Make, server: servers.Server, prefix: str, often: None, monkeypatch: pytest.MonkeyPatch
 ):
-    from sluicegate._stores.redis import script
-
     monkeypatch.setattr(script, "MEMBER_LIFE", 0.3)
     policy = SlidingWindow(1000, window=60, name="n")
     one, other = (make(server.url, policy, prefix=prefix) for _ in range(2))
@@ -240,17 +238,16 @@ def test_owed_charges_go_in_though_the_key_is_full_and_later_requests_wait_for_t
     one.take("warm")
     other.take("warm")
     one.take("warm")
-    with Proxy(own_server.port):
-        own_server.freeze()
-        one.fail()
-        assert one.allowed(9) > 0
-        own_server.thaw()
-        other.recover()
-        other.allowed(12)
-        one.recover()
-        until(one, lambda: other.peek().remaining == 0)
-        assert not one.take()
-        assert not other.take()
+    own_server.freeze()
+    one.fail()
+    assert one.allowed(9) > 0
+    own_server.thaw()
+    other.recover()
+    other.allowed(12)
+    one.recover()
+    until(one, lambda: other.peek().remaining == 0)
+    assert not one.take()
+    assert not other.take()
 
 
 def test_a_call_whose_reply_was_lost_is_not_charged_twice(make: Make, server: servers.Server, prefix: str):
@@ -335,17 +332,19 @@ def test_a_flush_is_noticed_with_the_next_announcement(
 
 @pytest.mark.slow
 def test_a_replica_that_takes_the_place_of_its_primary_is_noticed(make: Make, own_server: servers.Server):
-    with servers.running(own_server.kind, "--replicaof", "127.0.0.1", str(own_server.port)) as replica:
-        with Proxy(own_server.port) as proxy:
-            instance = make(f"redis://127.0.0.1:{proxy.port}/0", SlidingWindow(9, window=600, name="n"))
-            instance.take()
-            until(instance, lambda: replica.client.info("replication")["master_link_status"] == "up")
-            until(instance, lambda: replica.client.dbsize() >= 2)
-            own_server.kill()
-            instance.fail()
-            replica.client.replicaof("NO", "ONE")
-            proxy._upstream = replica.port
-            instance.recover()
-            until(instance, lambda: len(instance.events) > 2)
-            assert [event.kind for event in instance.events][2:] == ["failed-over"]
-            assert instance.take().remaining <= 7
+    with (
+        servers.running(own_server.kind, "--replicaof", "127.0.0.1", str(own_server.port)) as replica,
+        Proxy(own_server.port) as proxy,
+    ):
+        instance = make(f"redis://127.0.0.1:{proxy.port}/0", SlidingWindow(9, window=600, name="n"))
+        instance.take()
+        until(instance, lambda: replica.client.info("replication")["master_link_status"] == "up")
+        until(instance, lambda: replica.client.dbsize() >= 2)
+        own_server.kill()
+        instance.fail()
+        replica.client.replicaof("NO", "ONE")
+        proxy._upstream = replica.port
+        instance.recover()
+        until(instance, lambda: len(instance.events) > 2)
+        assert [event.kind for event in instance.events][2:] == ["failed-over"]
+        assert instance.take().remaining <= 7

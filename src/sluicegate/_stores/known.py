@@ -15,6 +15,7 @@ from sluicegate._core.request import Charge
 MOST_KNOWN = 50_000
 """Counters that are known, at least; twice as many at most. The ones that were not used lately are forgotten."""
 
+_VISITS = 10_000  # counters: about two milliseconds
 _SHORT = 64  # characters; shorter keys are their own `memory_key`
 
 _CounterId = tuple[str, CounterKey | Digest]
@@ -25,11 +26,13 @@ class Known:
     """How many units of each counter were used when the store last answered.
 
     They are kept in two generations. When the young one is full, it becomes the old one, and that is forgotten.
+    `forget_idle` forgets the others.
     """
 
     def __init__(self) -> None:
         self._young: dict[_CounterId, _Usage] = {}
         self._old: dict[_CounterId, _Usage] = {}
+        self._to_visit: list[_CounterId] = []
 
     def learn(self, requests: Sequence[tuple[Charge, ...]], answers: Sequence[object]) -> None:
         """Take over the answers to requests; those that are not verdicts are passed over."""
@@ -55,6 +58,19 @@ class Known:
             return 0
         units, reset_after_us, replied_ns = usage
         return max(units, 0) if time.monotonic_ns() < replied_ns + reset_after_us * 1000 else 0
+
+    def forget_idle(self) -> None:
+        """Forget counters that are idle, among the next `_VISITS`. To be called about once a second."""
+        if not self._to_visit:
+            self._to_visit = [*self._old, *self._young]
+        now_ns = time.monotonic_ns()
+        names = self._to_visit[-_VISITS:]
+        del self._to_visit[-_VISITS:]
+        for name in names:
+            for known in (self._young, self._old):
+                usage = known.get(name)
+                if usage is not None and now_ns >= usage[2] + usage[1] * 1000:
+                    known.pop(name, None)
 
     def forget(self, policy: Policy, key: CounterKey) -> None:
         """Forget one counter: units were given back, or a block was put on it or lifted."""

@@ -246,8 +246,13 @@ class Body(ProcessLocal):
         return [True for _ in batch]
 
     def _is_due(self) -> bool:
-        """Tell whether this instance is to announce itself."""
-        return self._may_announce and time.monotonic() - self._announced_at >= ANNOUNCE_EVERY
+        """Tell whether this instance is to announce itself; and meanwhile, free what an outage will not need."""
+        now = time.monotonic()
+        if now - self._announced_at < ANNOUNCE_EVERY:
+            return False
+        self._announced_at = now  # until the answer comes, no other batch does
+        self._local.known.forget_idle()
+        return self._may_announce
 
     def _note_fleet(self, announced: Announced | StoreUnavailable) -> None:
         """Take note of the fleet, and of what the server's mark says."""
@@ -338,7 +343,6 @@ class Body(ProcessLocal):
         arguments = decide_arguments(self._prefix, requests, self._server_clock)
         if not announce:
             return arguments
-        self._announced_at = time.monotonic()  # meanwhile, no other batch does
         return with_announcement(arguments, self._prefix, self._fleet.id)
 
     def _read(
