@@ -52,13 +52,6 @@ class Pipeline(ABC):
         self._queue = Queue(max_waiting)
         self._in_flight: deque[Batch] = deque()  # in the order of their replies
 
-    def _admit(self, waiter: Waiter) -> None:
-        """Raise `StoreUnavailable` if the server is known to be down; otherwise the call begins now."""
-        guard = self._guard
-        if guard is not None:
-            guard.check(waiter.verb.effect)
-            waiter.seen = guard.health.failures
-
     def _late(self, waiter: Waiter) -> StoreError:
         effect = waiter.verb.effect
         if waiter.sent:

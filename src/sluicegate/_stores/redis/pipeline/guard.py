@@ -27,10 +27,16 @@ class Guard:
         self.health = health
         self._start_probing = start_probing
 
-    def check(self, effect: Effect) -> None:
-        """Raise `StoreUnavailable` if the breaker is open: no call is made."""
-        if self.health.is_open:
-            raise self.health.error(effect.none)
+    def admit(self, effect: Effect) -> int:
+        """Return how many failures there have been before this call.
+
+        Raises:
+            StoreUnavailable: The breaker is open: no call is made.
+        """
+        health = self.health
+        if health.is_open:
+            raise health.error(effect.none)
+        return health.failures
 
     def failed(self, error: StoreError, seen: int, within: float) -> None:
         """Take note of a failed call, which began when there had been ``seen`` failures, and could last ``within``."""

@@ -101,7 +101,8 @@ class AsyncPipeline(Pipeline):
         """
         loop = self._loop
         waiter = Waiter(verb, argument, charges, loop.time() + self._timeout, loop.create_future())
-        self._admit(waiter)
+        if self._guard is not None:
+            waiter.seen = self._guard.admit(verb.effect)
         self._queue.add(waiter)
         if self._deadline_timer is None:
             self._deadline_timer = loop.call_at(waiter.deadline, self._on_deadline)

@@ -83,7 +83,8 @@ class ThreadPipeline(Pipeline):
             )
             return nested.run(verb, argument, charges)
         waiter = Waiter(verb, argument, charges, time.monotonic() + self._timeout)
-        self._admit(waiter)
+        if self._guard is not None:
+            waiter.seen = self._guard.admit(verb.effect)
         is_queued = True
         try:
             self._inside.add(thread)
