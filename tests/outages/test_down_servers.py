@@ -137,6 +137,7 @@ def test_a_server_that_refuses_writes_is_down_until_it_takes_them_again(
     assert limiter.take().source == "store"
 
 
+@pytest.mark.slow
 def test_a_slow_server_that_cannot_answer_in_time_stays_down_until_it_is_quick(
     make: Make, server: servers.Server, prefix: str
 ):
@@ -227,6 +228,7 @@ def test_forget_and_block_raise_while_the_store_is_down_and_are_done_here(make: 
 # What is left behind
 
 
+@pytest.mark.slow
 def test_after_many_outages_nothing_is_left_behind(make: Make, own_server: servers.Server, quiet: None):
     limiter = make(own_server.url, "100000/minute")
     before = None

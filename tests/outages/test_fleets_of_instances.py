@@ -55,6 +55,7 @@ def test_the_first_decision_announces_an_instance_and_tells_it_how_many_there_ar
     assert 0 < server.client.ttl(f"{prefix}{MEMBERS}") <= MEMBERS_TTL
 
 
+@pytest.mark.slow
 def test_an_instance_announces_itself_about_once_a_second_however_much_it_is_used(
     make: Make, server: servers.Server, prefix: str
 ):
@@ -194,6 +195,7 @@ def test_a_cost_above_the_share_waits_for_the_store_and_not_for_ever(
 # What is owed
 
 
+@pytest.mark.slow
 @of_each_kind
 def test_what_was_allowed_meanwhile_is_charged_once_the_store_is_back(make: Make, own_server: servers.Server, policy):
     instance, other = (make(own_server.url, policy) for _ in range(2))
