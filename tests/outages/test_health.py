@@ -33,7 +33,12 @@ def lost() -> StoreTimeout:
 
 def fail(health: Health, times: int = OPENS_AFTER, error: StoreError | None = None, within: float = 0.5) -> bool:
     """Let calls fail, each begun after the one before. Returns whether the last one opened the breaker."""
-    return [health.failed(error or unavailable(), health.failures, within) for _ in range(times)][-1]
+    opened = False
+    for _ in range(times):
+        opened = health.failed(error or unavailable(), health.failures, within)
+        if opened:  # as the guard does, once probing has begun
+            health.report_down(error or unavailable())
+    return opened
 
 
 class Listener:

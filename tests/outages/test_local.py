@@ -16,7 +16,7 @@ from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores import known as known_module
 from sluicegate._stores import local as module
 from sluicegate._stores.base import Fallback
-from sluicegate._stores.fleet import Fleet
+from sluicegate._stores.fleet import Fleet, fraction
 from sluicegate._stores.local import Local
 from sluicegate.testing import ManualClock
 
@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
 
 
 def decide(local: Local, asked: Request, *, share: float | None = None, owe: bool = True) -> Fallback:
-    return local.decide(asked, share=share, owe=owe, wait_us=PROBE_US)
+    return local.decide(asked, share=None if share is None else fraction(share), owe=owe, wait_us=PROBE_US)
 
 
 def allows(local: Local, *under: Policy, cost: int = 1, key: str = "a", **options) -> bool:

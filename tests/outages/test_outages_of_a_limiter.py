@@ -30,6 +30,9 @@ from sluicegate import (
 from sluicegate._limiter import outages as module
 from sluicegate._limiter.outages import DEADLINE
 from sluicegate._stores import health as health_module
+from sluicegate._stores.fleet import Fleet
+from sluicegate._stores.health import Health
+from sluicegate._stores.local import Local
 from sluicegate._stores.outage import Outage
 from sluicegate.testing import ManualClock
 
@@ -78,7 +81,8 @@ class WithParts:
 
     def __init__(self, error: Exception | None = DOWN) -> None:
         super().__init__(error)
-        self.outage = Outage.alone()
+        fleet = Fleet()
+        self.outage = Outage(Health(), fleet, Local(fleet))
 
 
 class Breaking(WithParts, Failing): ...
@@ -432,15 +436,25 @@ def test_what_on_event_raises_is_logged_and_troubles_nobody(form: Form, caplog: 
 
 def _fail(health) -> None:
     while not health.is_open:
-        health.failed(DOWN, health.failures, 0.5)
+        if health.failed(DOWN, health.failures, 0.5):
+            health.report_down(DOWN)
 
 
 # The parts of a store
 
 
-def test_a_store_that_has_no_parts_or_something_else_of_that_name_gets_parts_for_each_limiter(form: Form):
+def test_a_store_that_has_no_parts_or_something_else_of_that_name_gets_parts_for_all_its_limiters(form: Form):
     store = form.failing()
     store.outage = SimpleNamespace()
+    one, other = (form.limiter("2/minute", store=store) for _ in range(2))
+    assert [form.allow(limiter, "a") for limiter in (one, other, one)] == [True, True, False]
+
+
+def test_a_store_that_cannot_be_hashed_gets_parts_for_each_limiter(form: Form):
+    class Unhashable(form.failing):
+        __hash__ = None
+
+    store = Unhashable()
     for _ in range(2):
         limiter = form.limiter("2/minute", store=store)
         assert [form.allow(limiter, "a") for _ in range(3)] == [True, True, False]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sluicegate import FixedWindow, SlidingWindow
 from sluicegate._core.policy import MAX_UNITS
-from sluicegate._stores.fleet import Fleet, fixed_share
+from sluicegate._stores.fleet import Fleet, fixed_share, fraction
 
 POLICY = SlidingWindow(100, window=60)
 MANY = [f"user-{number}" for number in range(40)]
@@ -118,11 +118,11 @@ def test_every_instance_has_a_name_of_its_own_and_after_leaving_another_one():
     [(0.29, 100, 29), (0.1, 30, 3), (0.57, 100, 57), (1, 7, 7), (1.0, 7, 7), (0.5, 1, 0), (1e-05, MAX_UNITS, 10**6)],
 )
 def test_a_fixed_share_is_exact_for_decimals_and_rounded_down(share: float, units: int, expected: int):
-    assert fixed_share(share, units) == expected
+    assert fixed_share(fraction(share), units) == expected
 
 
 @given(percent=st.integers(1, 100), units=st.integers(0, MAX_UNITS))
 def test_fixed_shares_that_add_up_to_one_share_out_no_more_than_the_limit(percent: int, units: int):
     share = percent / 100
-    assert fixed_share(share, units) == units * percent // 100
-    assert fixed_share(share, units) <= Fraction(percent, 100) * units
+    assert fixed_share(fraction(share), units) == units * percent // 100
+    assert fixed_share(fraction(share), units) <= Fraction(percent, 100) * units

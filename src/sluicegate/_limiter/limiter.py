@@ -236,6 +236,7 @@ class Limiter(_Base[Store]):
         """
         counters = self._plan.forget(key)
         self._store.forget(counters)
+        self._plan.forget(key)  # again: replies that were on their way may have said how much was used
 
     def block(self, key: Key, seconds: float | timedelta) -> None:
         """Deny every request of ``key`` for a while, on all instances. What was counted stays.
@@ -438,6 +439,7 @@ class AsyncLimiter(_Base[AsyncStore]):
         """
         counters = self._plan.forget(key)
         await self._store.forget(counters)
+        self._plan.forget(key)  # again: replies that were on their way may have said how much was used
 
     async def block(self, key: Key, seconds: float | timedelta) -> None:
         """Deny every request of ``key`` for a while, on all instances. What was counted stays.

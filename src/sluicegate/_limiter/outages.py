@@ -13,6 +13,7 @@ from sluicegate._core.event import StoreEvent
 from sluicegate._core.request import Counter, Request
 from sluicegate._limiter.callbacks import synchronous
 from sluicegate._stores.base import Fallback
+from sluicegate._stores.fleet import fraction
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.outage import outage_of
@@ -57,10 +58,11 @@ class Outages:
         if on_event is not None and not callable(on_event):
             raise InvalidPolicy(f"on_event must be a function of a StoreEvent, got {short_repr(on_event)}")
         self.on_outage = on_outage
-        self._share = share
+        self._share = None if share is None else fraction(share)
         self._on_event = None if on_event is None else synchronous(on_event, "on_event")
         self._outage = outage_of(store)
-        self._never_fails = type(store) in (MemoryStore, AwaitedMemoryStore)
+        self._decides_here = on_outage == "local" and type(store) not in (MemoryStore, AwaitedMemoryStore)
+        self._outage.local.is_wanted |= self._decides_here
         self._made_at = time.monotonic()
         self._down_before = self._outage.health.down_seconds
         if on_event is not None:
@@ -88,7 +90,7 @@ class Outages:
             StoreError: ``error`` itself: if limiters are to raise it, or if it is one of configuration and the store
                 has not answered yet.
         """
-        health, fleet, local = self._outage
+        health, fleet, local, _ = self._outage
         if self.on_outage == "raise" or (error.lasts and not (has_answered or health.has_answered)):
             raise error
         wait_us = health.next_probe_us
@@ -96,7 +98,7 @@ class Outages:
             if fleet.size is None and self._share is None:
                 health.warn_of_unknown_fleet()
             # Of any other error the outcome is unknown: the cost may stand in the store already.
-            owe = isinstance(error, StoreUnavailable)
+            owe = isinstance(error, StoreUnavailable) and self._outage.repays
             return local.decide(request, share=self._share, owe=owe, wait_us=wait_us)
         if self.on_outage == "open":
             return Fallback([Verdict(True, charge.policy.burst, 0, 0) for charge in request.charges])
@@ -108,7 +110,7 @@ class Outages:
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Block counters here, too: in an outage the block of the store is out of reach."""
-        if not self._never_fails:
+        if self._decides_here:
             self._outage.local.block(counters, span_us)
 
     def on_store_event(self, event: StoreEvent) -> None:

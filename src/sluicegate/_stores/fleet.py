@@ -6,8 +6,8 @@ Each instance is a store object. While the store is well, each announces itself 
 from __future__ import annotations
 
 import hashlib
-import math
 import secrets
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -31,9 +31,16 @@ class Fleet:
         self.id = secrets.token_hex(8)
         self.size: int | None = None
         self._members: Sequence[bytes] = ()
+        self._held_until = 0.0
+
+    def hold(self, seconds: float) -> None:
+        """Let the fleet not shrink for a while: after an outage its instances come back one after the other."""
+        self._held_until = time.monotonic() + seconds
 
     def learn(self, size: int, members: Sequence[bytes]) -> None:
         """Take over how many instances are alive, and the names of all, or of the first of very many."""
+        if self.size is not None and size < self.size and time.monotonic() < self._held_until:
+            return
         self.size = max(size, 1)
         self._members = members
 
@@ -54,9 +61,14 @@ class Fleet:
         return share
 
 
-def fixed_share(share: float, units: int) -> int:
-    """Return a fixed fraction of a limit, rounded down; exact for a fraction that is written in decimals."""
-    return math.floor(Fraction(str(share)) * units)
+def fraction(share: float) -> Fraction:
+    """Return a share as it is written in decimals, and not as the nearest binary number."""
+    return Fraction(str(share))
+
+
+def fixed_share(share: Fraction, units: int) -> int:
+    """Return a fixed fraction of a limit, rounded down."""
+    return share.numerator * units // share.denominator
 
 
 def _place(counter: bytes, member: bytes) -> bytes:

@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import RLock
 from typing import NamedTuple, Protocol
 from weakref import WeakSet
@@ -79,7 +80,7 @@ class Health:
             self._listeners.add(listener)
 
     def failed(self, error: StoreError, seen: int, within: float) -> bool:
-        """Take note of a failure. Returns whether it opened the breaker: then the store is to be probed.
+        """Take note of a failure. Returns whether it opened the breaker: then probe the store, and call `report_down`.
 
         Args:
             error: The failure.
@@ -100,9 +101,11 @@ class Health:
             self._why = _Why(error.reason, error.lasts, _without_address(error).partition(";")[0])
             self._opened_at = time.monotonic()
             self._next_probe_at = self._opened_at + FIRST_DELAY
-        logger.warning("the store is down, %s: %s", error.reason, _without_address(error))
-        self._tell(StoreEvent("down", error.reason))
         return True
+
+    def report_down(self, error: StoreError) -> None:
+        """Log that the breaker is open, and notify the listeners. To be called once probing has begun."""
+        self._report(StoreEvent("down", error.reason), f"the store is down, {error.reason}: {_without_address(error)}")
 
     def answered(self) -> None:
         """Take note that a call succeeded."""
@@ -119,8 +122,7 @@ class Health:
                 return
             seconds = time.monotonic() - self._opened_at
             self._close(seconds)
-        logger.warning("the store is up again, after %.1f s", seconds)
-        self._tell(StoreEvent("up", seconds=seconds))
+        self._report(StoreEvent("up", seconds=seconds), f"the store is up again, after {seconds:.1f} s")
 
     def reset(self) -> None:
         """Close the breaker without a probe: whether the store answers is not known."""
@@ -157,14 +159,13 @@ class Health:
     def lost_state(self) -> None:
         """Take note that the server has lost all counters."""
         self.states_lost += 1
-        logger.warning("the store has lost all counters: every limit is fresh")
-        self._tell(StoreEvent("state-lost"))
+        self._report(StoreEvent("state-lost"), "the store has lost all counters: every limit is fresh")
 
     def failed_over(self) -> None:
         """Take note that another server took the place, or that it was restarted with its data."""
         self.failovers += 1
-        logger.warning("the store was restarted or replaced: what was counted just before may be lost")
-        self._tell(StoreEvent("failed-over"))
+        text = "the store was restarted or replaced: what was counted just before may be lost"
+        self._report(StoreEvent("failed-over"), text)
 
     def error(self, nothing_done: str) -> StoreUnavailable:
         """Return the error for a call that is not made as the breaker is open."""
@@ -179,6 +180,10 @@ class Health:
             self._next_probe_at = time.monotonic() + jittered
             yield jittered
             delay = min(2 * delay, LAST_DELAY)
+
+    def is_overdue(self, seconds: float) -> bool:
+        """Tell whether the next probe should have come so many seconds ago: nobody probes the store any more."""
+        return time.monotonic() > self._next_probe_at + seconds
 
     @property
     def next_probe_us(self) -> int:
@@ -197,7 +202,9 @@ class Health:
         self._lock = RLock()
         self.reset()
 
-    def _tell(self, event: StoreEvent) -> None:
+    def _report(self, event: StoreEvent, text: str) -> None:
+        with suppress(Exception):  # of a log filter or handler: the caller is a decision, or a probe
+            logger.warning("%s", text)
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:  # not under the lock: they are the user's

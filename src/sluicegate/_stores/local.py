@@ -9,6 +9,8 @@ see it. It goes out at most once: if the reply to it is lost, it is not sent aga
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import islice
 from threading import RLock
 
 from sluicegate._core.decision import NEVER, Verdict
@@ -35,12 +37,14 @@ class Local:
         fleet: The fleet, whose size says how large a share is.
 
     Attributes:
+        is_wanted: Whether a limiter decides here in outages; otherwise nothing is remembered for that.
         known: What the store last answered.
         owes: Whether there is anything to send to the store.
         unsent: Units that were allowed here and are never sent: there were too many counters, or the key is long.
     """
 
     def __init__(self, fleet: Fleet) -> None:
+        self.is_wanted = False
         self.known = Known()
         self._fleet = fleet
         self._start()
@@ -48,6 +52,7 @@ class Local:
     def _start(self) -> None:
         self.unsent = 0
         self._memory: MemoryStore | None = None
+        self._blocked: set[_CounterId] = set()
         self._owed: dict[_CounterId, Charge] = {}
         self._shares: dict[tuple[int, int, int], tuple[Policy, Policy]] = {}
         self.owes = False
@@ -62,7 +67,7 @@ class Local:
         """Start anew in a forked child: what the parent allowed, the parent sends."""
         self._start()
 
-    def decide(self, request: Request, *, share: float | None, owe: bool, wait_us: int) -> Fallback:
+    def decide(self, request: Request, *, share: Fraction | None, owe: bool, wait_us: int) -> Fallback:
         """Decide a request on this instance's share.
 
         Args:
@@ -91,11 +96,33 @@ class Local:
                 self._memory.forget(counters)
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
-        """Block counters here, too, as they are blocked on the store."""
-        if not span_us:
-            for policy, key in counters:
-                self.known.forget(policy, key)  # a block that is lifted must not be remembered as units in use
-        self._store.block(counters, span_us)
+        """Block counters here, too, as they are blocked on the store: as many as `MAX_KEYS` at a time."""
+        for counter in counters:
+            name = counter.policy.namespace, counter.key
+            if not span_us:
+                self.known.forget(*counter)  # a block that is lifted must not be remembered as units in use
+            elif len(self._blocked) < MAX_KEYS or name in self._blocked:
+                self._blocked.add(name)
+            else:
+                continue
+            self._store.block((counter,), span_us)
+            if not span_us:
+                self._blocked.discard(name)
+
+    def learn(self, requests: Sequence[tuple[Charge, ...]], answers: Sequence[object]) -> None:
+        """Take note of what the store answered: how much is used, and that what it allows is not blocked any more."""
+        if self.is_wanted:
+            self.known.learn(requests, answers)
+        if self._blocked:
+            for request, answer in zip(requests, answers, strict=True):
+                if type(answer) is list and all(verdict.allowed for verdict in answer):
+                    self._unblock(request)
+
+    def _unblock(self, request: tuple[Charge, ...]) -> None:
+        for policy, key, _ in request:
+            if (policy.namespace, key) in self._blocked:
+                self._blocked.discard((policy.namespace, key))
+                self._store.block((Counter(policy, key),), 0)
 
     def owed(self, charges: Iterable[Charge], most: int) -> list[tuple[Charge, ...]]:
         """Take out what is owed for the counters of these charges, as requests that are entered whatever the limit.
@@ -107,7 +134,7 @@ class Local:
     def any_owed(self, most: int) -> list[tuple[Charge, ...]]:
         """Take out what is owed for some counters, whichever."""
         with self._lock:
-            return self._take(list(self._owed)[:most], most)
+            return self._take(list(islice(self._owed, most)), most)
 
     def owe_again(self, requests: Iterable[tuple[Charge, ...]]) -> None:
         """Put back what was taken out and has certainly not been entered."""
@@ -121,7 +148,7 @@ class Local:
                 self._memory = self._memory or MemoryStore(max_keys=MAX_KEYS)
         return self._memory
 
-    def _with_share(self, charge: Charge, share: float | None) -> Charge | None:
+    def _with_share(self, charge: Charge, share: Fraction | None) -> Charge | None:
         """Return a charge under this instance's share of its limit; None if nothing of that is left."""
         policy, key, cost = charge
         limit, burst = (self._share(policy, units, key, share) for units in (policy.limit, policy.burst))
@@ -132,7 +159,7 @@ class Local:
             return None
         return Charge(self._variant(policy, limit, burst), key, cost)
 
-    def _share(self, policy: Policy, units: int, key: CounterKey, share: float | None) -> int:
+    def _share(self, policy: Policy, units: int, key: CounterKey, share: Fraction | None) -> int:
         return self._fleet.share(policy, units, key) if share is None else fixed_share(share, units)
 
     def _variant(self, policy: Policy, limit: int, burst: int) -> Policy:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from redis.exceptions import NoScriptError
 
@@ -21,7 +21,7 @@ from sluicegate._core.errors import StoreError, StoreUnavailable
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Remembered
 from sluicegate._stores.fleet import Fleet
-from sluicegate._stores.health import Health
+from sluicegate._stores.health import LAST_DELAY, Health
 from sluicegate._stores.local import Local
 from sluicegate._stores.outage import Outage
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
@@ -31,9 +31,11 @@ from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED, NO_PERMISSION, OTH
 from sluicegate._stores.redis.facts import look
 from sluicegate._stores.redis.failures import REFUSALS, from_reply, refused
 from sluicegate._stores.redis.node import ONLY_NODE, Node
+from sluicegate._stores.redis.pipeline.base import Pipeline
 from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Verb
 from sluicegate._stores.redis.script import (
+    MEMBER_LIFE,
     MEMBERS_TTL,
     Announced,
     Answer,
@@ -96,10 +98,12 @@ def _verb(effect: Effect) -> Callable[[Callable[[Any, list[Any]], Steps]], _Meth
     return decorate
 
 
+_Pipeline = TypeVar("_Pipeline", bound=Pipeline)
+
 Lane = tuple[Node, float]
 """A node, and the seconds that callers wait: the callers of a pipeline are late in the order in which they called."""
 
-PROBES = 0.0
+PROBES = -1.0
 """The seconds that stand for probes: these wait for the store's time-out, and leave their connection to others."""
 
 
@@ -166,12 +170,17 @@ class Body(ProcessLocal):
             within = self._timeout
         return self._node(counters), within
 
+    def _in_use(self, pipelines: Mapping[Lane, _Pipeline], counters: Sequence[Counter]) -> _Pipeline | None:
+        """Return the first of these pipelines that callers of the node of these counters use."""
+        node = self._node(counters)
+        return next((each for (to, within), each in pipelines.items() if to == node and within != PROBES), None)
+
     def _settings(self, lane: Lane, *, owned: bool) -> dict[str, Any]:
         """Return the arguments of the pipeline of a lane."""
         _, within = lane
         return {
             "pool": self._client.connection_pool,
-            "timeout": within or self._timeout,
+            "timeout": self._timeout if within == PROBES else within,
             "max_waiting": self._max_waiting,
             "keeps": owned and within != PROBES,
             "connects_within": self._timeout,
@@ -194,9 +203,11 @@ class Body(ProcessLocal):
                 break
         else:
             return False
-        self._health.recovered()
+        self._fleet.hold(MEMBER_LIFE + LAST_DELAY)  # the others come back at their own time
         with suppress(StoreError):
             yield self._announce, None
+        self._health.recovered()
+        with suppress(StoreError):
             while self._local.owes and (yield self._repay, None):
                 pass
         return True
@@ -234,9 +245,14 @@ class Body(ProcessLocal):
     def _probe(self, batch: list[None]) -> Steps:
         """Run the script of a decision, for no request: the server refuses it if it would refuse a decision.
 
-        With a key, so that it also refuses a user who may not use keys of this prefix.
+        With a key, as a node of a cluster that is down refuses keys alone. A user who may not use that key is answered
+        all the same.
         """
-        yield from _run_script(self._scripts.decide, ["1", members_key(self._prefix)])
+        try:
+            yield from _run_script(self._scripts.decide, ["1", members_key(self._prefix)])
+        except REFUSALS as refusal:
+            error = refused(refusal, PROBE)
+            return [error if error.reason != NO_PERMISSION else True for _ in batch]
         return [True for _ in batch]
 
     @_verb(PROBE)
@@ -254,10 +270,10 @@ class Body(ProcessLocal):
         self._local.known.forget_idle()
         return self._may_announce
 
-    def _note_fleet(self, announced: Announced | StoreUnavailable) -> None:
+    def _note_fleet(self, announced: Announced | StoreError) -> None:
         """Take note of the fleet, and of what the server's mark says."""
         since, self._heard_at = self._heard_at, time.monotonic()
-        if isinstance(announced, StoreUnavailable):
+        if isinstance(announced, StoreError):
             self._may_announce = announced.reason != NO_PERMISSION
             if self._health.is_first("unknown-fleet"):
                 text = _unknown_fleet(announced)
@@ -270,8 +286,10 @@ class Body(ProcessLocal):
             return
         if before.mark != announced.mark:
             self._local.known.clear()
+            self._denials.clear()
+            self._fleet.hold(MEMBER_LIFE + LAST_DELAY)
             self._to_log.append(self._health.lost_state)
-        elif before.replication != announced.replication:
+        elif before.run != announced.run:
             self._to_log.append(self._health.failed_over)
 
     @_verb(PROBE)
@@ -288,19 +306,21 @@ class Body(ProcessLocal):
         announce = self._is_due()
         if not self._local.owes:
             return self._decide(batch, commit=True, announce=announce)
-        charges = [charge for each in batch for charge in each]
-        return self._decide_owing(batch, self._local.owed(charges, MOST_OWED))
+        owed = self._local.owed([charge for each in batch for charge in each], MOST_OWED)
+        if announce:  # about once a second: of isolated failures no recovery sends the rest
+            owed += self._local.any_owed(MOST_OWED - len(owed))
+        return self._decide_owing(batch, owed, announce=announce)
 
-    def _decide_owing(self, batch: list[Charges], owed: list[Charges]) -> Steps:
-        """Enter what is owed, and decide a batch after it, in one call. Returns the answers to both, in this order."""
-        answers = yield from self._decide([*owed, *batch], commit=True)
-        not_entered = [
+    def _decide_owing(self, batch: list[Charges], owed: list[Charges], *, announce: bool = False) -> Steps:
+        """Enter what is owed, and decide a batch after it, in one call. Returns the answers to the batch."""
+        answers = yield from self._decide([*owed, *batch], commit=True, announce=announce)
+        of_owed, of_batch = answers[: len(owed)], answers[len(owed) :]
+        self._local.owe_again(
             request
-            for request, answer in zip(owed, answers, strict=False)
+            for request, answer in zip(owed, of_owed, strict=True)
             if isinstance(answer, StoreUnavailable) and answer.reason not in (OTHER_DATA, NO_PERMISSION)
-        ]
-        self._local.owe_again(not_entered)
-        return answers[len(owed) :]
+        )
+        return of_batch
 
     @_verb(PEEK)
     def _peek(self, batch: list[Charges]) -> Steps:
@@ -329,8 +349,13 @@ class Body(ProcessLocal):
             try:
                 reply = yield from _run_script(script, arguments)
             except REFUSALS as refusal:
+                effect = TAKE if commit else PEEK
+                if announce and (error := refused(refusal, effect)).reason == NO_PERMISSION:
+                    self._note_fleet(error)  # perhaps it was for the members' key alone, and nothing ran
+                    announce = False
+                    continue
                 for index in pending:  # of these alone: the others have their answers
-                    answers[index] = refused(refusal, TAKE if commit else PEEK)
+                    answers[index] = refused(refusal, effect)
                 break
             parsed = self._read(requests, reply, sent_ns, commit=commit, announce=announce)
             if requests is batch and ClockMismatch not in map(type, parsed):  # nearly always, and without a loop
@@ -355,7 +380,7 @@ class Body(ProcessLocal):
         self.repaired += repaired
         if commit:
             self._denials.learn(requests, parsed, sent_ns)
-            self._local.known.learn(requests, parsed)
+            self._local.learn(requests, parsed)
         return parsed
 
     def _place(self, parsed: list[Answer | ClockMismatch], pending: Sequence[int], answers: list[Any]) -> Sequence[int]:

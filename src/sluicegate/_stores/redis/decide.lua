@@ -65,8 +65,8 @@ end
 
 if ARGV[a] then
   -- The decisions stand whatever becomes of it.
-  local told, members = pcall(open, 'announce', KEYS[k], unpack(ARGV, a + 1))
-  answers[n + 1] = told and members or (type(members) == 'table' and members.err or tostring(members))
+  local is_done, members = pcall(open, 'announce', KEYS[k], unpack(ARGV, a + 1))
+  answers[n + 1] = is_done and members or (type(members) == 'table' and members.err or tostring(members))
 end
 answers[1] = repaired
 return answers

@@ -106,7 +106,13 @@ class Denials:
             raise ValueError(f"denial_ttl must be seconds from 0 to 60, got {ttl!r}")
         self.given = 0
         self._ttl_ns = round(ttl * 1e9)
+        self._void_until_ns = 0
         self.kept: OrderedDict[_Name, _Denial] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all denials, also those whose replies are still to come: the store has lost its counters."""
+        self._void_until_ns = time.monotonic_ns()
+        self.kept.clear()
 
     def find(self, request: Charges) -> Remembered | None:
         """Return the answer to a request that is remembered to be denied."""
@@ -139,7 +145,7 @@ class Denials:
 
     def learn(self, requests: Sequence[Charges], answers: Sequence[Answer | ClockMismatch], sent_ns: int) -> None:
         """Remember the denials among the answers to requests that were sent at ``sent_ns``, by the monotonic clock."""
-        if not self._ttl_ns:
+        if not self._ttl_ns or sent_ns <= self._void_until_ns:
             return
         replied_ns = time.monotonic_ns()
         for request, answer in zip(requests, answers, strict=True):

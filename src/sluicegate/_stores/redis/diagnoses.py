@@ -201,6 +201,14 @@ SAID = (
         lasts=False,
     ),
     Diagnosis(
+        "pool-exhausted",
+        "Too many connections, No connection available",
+        "the client's pool has no connection left",
+        "raise its max_connections",
+        lasts=False,
+        pattern="^Too many connections|^No connection available",
+    ),
+    Diagnosis(
         "protected-mode",
         "DENIED",
         "the server is in protected mode, and only talks to its own host",
@@ -270,9 +278,9 @@ CLOCK_STEPPED = Diagnosis("clock-stepped", "nothing", "the server's clock was st
 OTHERS = (UNREACHABLE, HUNG_UP, NOT_SENT, NO_REPLY, REPLY_LOST, REFUSED, SCRIPT_FAILED, QUEUE_FULL, CLOCK_STEPPED)
 """Those that depend on where it happened, and not on what was said alone."""
 
-NO_PERMISSION, OTHER_DATA = "no-permission", "other-data"
+NO_PERMISSION, OTHER_DATA, POOL_EXHAUSTED = "no-permission", "other-data", "pool-exhausted"
 
 NOT_OF_THE_SERVER = frozenset(
-    {OTHER_DATA, NO_PERMISSION, SCRIPT_FAILED.reason, QUEUE_FULL.reason, CLOCK_STEPPED.reason}
+    {OTHER_DATA, NO_PERMISSION, POOL_EXHAUSTED, SCRIPT_FAILED.reason, QUEUE_FULL.reason, CLOCK_STEPPED.reason}
 )
 """Reasons of failures that may be those of one key, or are of this process: the next request may well succeed."""

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextvars import Context
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -76,11 +77,12 @@ class ThreadProber:
         self._stop: Any = None  # a lock that is held while the thread is to go on
 
     def start(self) -> None:
-        """Probe until the store is up."""
+        """Probe until the store is up; also if a thread does already, which then ends."""
+        self.stop()
         stop = threading.Lock()
         stop.acquire()
         self._stop = stop
-        with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
+        with contextlib.suppress(RuntimeError):  # there are too many threads, or the interpreter is shutting down
             # Not `threading.Thread`: it takes a lock that a signal handler, calling in the middle, would wait for.
             _thread.start_new_thread(_run, (self._store, self._probe, self._delays(), stop))
 
@@ -88,7 +90,8 @@ class ThreadProber:
         """Let the thread end. It may be in the middle of a probe; then it ends after it."""
         stop, self._stop = self._stop, None
         if stop is not None:
-            stop.release()
+            with contextlib.suppress(RuntimeError):  # another thread has stopped it, too
+                stop.release()
 
 
 def _run(of: ref[Any], probe: Callable[[Any], bool], delays: Iterator[float], stop: Any) -> None:
@@ -123,7 +126,9 @@ class TaskProber:
         self._task: asyncio.Task[bool] | None = None
 
     def start(self) -> None:
-        """Probe until the store is up, on the running event loop."""
+        """Probe until the store is up, on the running event loop; in place of a timer that was set before."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._loop = asyncio.get_running_loop()
         self._delays = self._begin()
         self._set_timer()
@@ -143,7 +148,8 @@ class TaskProber:
 
     def _set_timer(self) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._timer = self._loop.call_later(next(self._delays), self._start_probe)
+            # Not in the context of the request that found the store down: it would live as long as the outage.
+            self._timer = self._loop.call_later(next(self._delays), self._start_probe, context=Context())
 
     def _start_probe(self) -> None:
         self._timer = None

@@ -285,13 +285,13 @@ class Announced(NamedTuple):
 
     Attributes:
         mark: A random text that is the same for as long as the server has its data.
-        replication: The server's replication id; empty if it does not say.
+        run: The id of the server's process, new with each start; empty if it does not say.
         size: How many instances are alive.
         members: Their names, or the first `MOST_NAMES` of them.
     """
 
     mark: str
-    replication: str
+    run: str
     size: int
     members: tuple[bytes, ...]
 
@@ -322,9 +322,9 @@ def parse_announced(reply: list[Any] | bytes | str) -> Announced | StoreUnavaila
     """Read what ``announce.lua`` returned, or what was wrong with it."""
     if not isinstance(reply, list):
         return from_reply(_text(reply), "nothing was announced")
-    mark, replication, size, *members = reply
+    mark, run, size, *members = reply
     names = tuple(name.encode() if isinstance(name, str) else name for name in members)
-    return Announced(_text(mark), _text(replication), size, names)
+    return Announced(_text(mark), _text(run), size, names)
 
 
 def faults(reply: list[bytes | str]) -> list[str]:

@@ -21,7 +21,7 @@ except ImportError as error:  # pragma: no cover - seen by the test of the bare 
     raise ImportError("the Redis stores need redis-py and hiredis: pip install 'sluicegate[redis]'") from error
 
 from sluicegate._core.decision import Verdict
-from sluicegate._core.errors import InvalidStore
+from sluicegate._core.errors import InvalidStore, StoreError
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import TIMEOUT
@@ -34,7 +34,7 @@ from sluicegate._stores.redis.pipeline.tasks import AsyncPipeline
 from sluicegate._stores.redis.pipeline.threads import ThreadPipeline
 from sluicegate._stores.redis.probing import TaskProber, ThreadProber, drive, drive_awaited
 
-_DENIALS_BETWEEN_YIELDS = 64
+_ANSWERS_BETWEEN_YIELDS = 64
 
 
 class RedisStore(Body):
@@ -45,7 +45,8 @@ class RedisStore(Body):
 
     Args:
         client: A ``redis.Redis`` of your own, decoding or not. It is never closed here. While calls are in flight, one
-            connection is borrowed from its pool. Its settings serve for connecting; its retries never repeat a call.
+            connection is borrowed from its pool for each different deadline, and one more for probes while the server
+            is down. Its settings serve for connecting; its retries never repeat a call.
         prefix: The beginning of all stored keys: printable text, 1 character or more. With a hash tag of its own
             (``"{pay}:"``), it keeps all keys in one slot of a cluster.
         timeout: Seconds that a whole call may last, above 0, at most 3600: waiting in the queue, connecting, and
@@ -81,7 +82,7 @@ class RedisStore(Body):
         self._make_client: Callable[[], redis.Redis] | None = None  # if the client is the store's own
         self._pipelines: dict[Lane, ThreadPipeline] = {}
         self._prober = ThreadProber(self, RedisStore._probe_once, self._health.delays)
-        self._guard = Guard(self._health, self._prober.start)
+        self._guard = Guard(self._health, self._prober.start, 5 + 4 * timeout)
 
     @classmethod
     def from_url(
@@ -144,7 +145,7 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._pipeline(counters).run(self._forget, counters, len(counters))
+            self._usual_pipeline(counters).run(self._forget, counters, len(counters))
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Deny every request of these counters until ``span_us`` microseconds from now; 0 lifts the block.
@@ -154,7 +155,7 @@ class RedisStore(Body):
             StoreTimeout: The outcome is unknown.
         """
         if counters:
-            self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
+            self._usual_pipeline(counters).run(self._block, (counters, span_us), len(counters))
 
     def close(self) -> None:
         """Close the client, if this store made it."""
@@ -185,6 +186,10 @@ class RedisStore(Body):
         self._log()
         return is_up
 
+    def _usual_pipeline(self, counters: Sequence[Counter]) -> ThreadPipeline:
+        """Return a pipeline to the node of these counters that is in use anyway: it needs no further connection."""
+        return self._in_use(self._pipelines, counters) or self._pipeline(counters)
+
     def _pipeline(self, counters: Sequence[Charge | Counter], within: float | None = None) -> ThreadPipeline:
         """Return the pipeline to the node of these counters, for callers that wait so many seconds."""
         lane = self._lane(counters, within)
@@ -214,7 +219,8 @@ class AsyncRedisStore(Body):
 
     Args:
         client: A ``redis.asyncio.Redis`` of your own, decoding or not, for the event loop that uses the store. It is
-            never closed here. While calls are in flight, one connection is borrowed from its pool. Its settings serve
+            never closed here. While calls are in flight, one connection is borrowed from its pool for each different
+            deadline, and one more for probes while the server is down. Its settings serve
             for connecting; its retries never repeat a call.
         prefix: The beginning of all stored keys: printable text, 1 character or more. With a hash tag of its own
             (``"{pay}:"``), it keeps all keys in one slot of a cluster.
@@ -251,9 +257,10 @@ class AsyncRedisStore(Body):
         self._owned = False
         self._finalizer: finalize[..., AsyncRedisStore] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._failed = 0  # calls
         self._pipelines: dict[Lane, AsyncPipeline] = {}
         self._prober = TaskProber(self, AsyncRedisStore._probe_once, self._health.delays)
-        self._guard = Guard(self._health, self._prober.start)
+        self._guard = Guard(self._health, self._prober.start, 5 + 4 * timeout)
 
     @classmethod
     def from_url(
@@ -299,12 +306,19 @@ class AsyncRedisStore(Body):
         remembered = self._remembered(request)
         if remembered is not None:
             # A task that calls in a loop, and never waits, would keep all others from running.
-            if self._denials.given % _DENIALS_BETWEEN_YIELDS == 0:
+            if self._denials.given % _ANSWERS_BETWEEN_YIELDS == 0:
                 await asyncio.sleep(0)
             return remembered
         charges = request.charges
         verb = self._take if request.commit else self._peek
-        verdicts: list[Verdict] = await self._pipeline(charges, request.within).run(verb, charges, len(charges))
+        try:
+            verdicts: list[Verdict] = await self._pipeline(charges, request.within).run(verb, charges, len(charges))
+        except StoreError:
+            # While the breaker is open a call never waits, and the probes run on the same event loop.
+            self._failed += 1
+            if self._failed % _ANSWERS_BETWEEN_YIELDS == 0:
+                await asyncio.sleep(0)
+            raise
         if self._to_log:
             self._log()
         return verdicts
@@ -315,7 +329,7 @@ class AsyncRedisStore(Body):
         Every so often it is False all the same: `decide` finds the denial, too, and lets other tasks run.
         """
         denials = self._denials
-        return (denials.given + 1) % _DENIALS_BETWEEN_YIELDS != 0 and denials.has(policy, key, cost)
+        return (denials.given + 1) % _ANSWERS_BETWEEN_YIELDS != 0 and denials.has(policy, key, cost)
 
     async def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and blocks on them: the whole limit is free again.
@@ -326,7 +340,7 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was dropped.
         """
         if counters:
-            await self._pipeline(counters).run(self._forget, counters, len(counters))
+            await self._usual_pipeline(counters).run(self._forget, counters, len(counters))
 
     async def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Deny every request of these counters until ``span_us`` microseconds from now; 0 lifts the block.
@@ -337,7 +351,7 @@ class AsyncRedisStore(Body):
             InvalidStore: The store belongs to another event loop. Nothing was changed.
         """
         if counters:
-            await self._pipeline(counters).run(self._block, (counters, span_us), len(counters))
+            await self._usual_pipeline(counters).run(self._block, (counters, span_us), len(counters))
 
     async def aclose(self) -> None:
         """Close the client, if this store made it: calls in flight are lost. Otherwise give back its connection."""
@@ -358,6 +372,12 @@ class AsyncRedisStore(Body):
         is_up = await drive_awaited(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
         self._log()
         return is_up
+
+    def _usual_pipeline(self, counters: Sequence[Counter]) -> AsyncPipeline:
+        """Return a pipeline to the node of these counters that is in use anyway: it needs no further connection."""
+        if asyncio.get_running_loop() is not self._loop:
+            self._bind_to_running_loop()
+        return self._in_use(self._pipelines, counters) or self._pipeline(counters)
 
     def _pipeline(self, counters: Sequence[Charge | Counter], within: float | None = None) -> AsyncPipeline:
         """Return the pipeline to the node of these counters, for callers that wait so many seconds.

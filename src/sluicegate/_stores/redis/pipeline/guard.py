@@ -15,17 +15,19 @@ class Guard:
 
     Args:
         health: The health of the store.
-        start_probing: Called when the breaker has opened.
+        start_probing: Called when the breaker has opened, and again if no probe comes.
+        overdue: Seconds by which a probe may be late.
 
     Attributes:
         health: As given.
     """
 
-    __slots__ = ("_start_probing", "health")
+    __slots__ = ("_overdue", "_start_probing", "health")
 
-    def __init__(self, health: Health, start_probing: Callable[[], None]) -> None:
+    def __init__(self, health: Health, start_probing: Callable[[], None], overdue: float) -> None:
         self.health = health
         self._start_probing = start_probing
+        self._overdue = overdue
 
     def admit(self, effect: Effect) -> int:
         """Return how many failures there have been before this call.
@@ -35,6 +37,8 @@ class Guard:
         """
         health = self.health
         if health.is_open:
+            if health.is_overdue(self._overdue):  # an exception of a signal handler, or no thread to be had
+                self._start_probing()
             raise health.error(effect.none)
         return health.failures
 
@@ -43,4 +47,5 @@ class Guard:
         if error.reason in NOT_OF_THE_SERVER:
             self.health.note_failure_of_one(error)
         elif self.health.failed(error, seen, within):
-            self._start_probing()
+            self._start_probing()  # before anything that may raise
+            self.health.report_down(error)

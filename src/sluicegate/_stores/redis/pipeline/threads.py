@@ -22,6 +22,7 @@ from typing import Any
 
 from hiredis import pack_command
 from redis.connection import SSLConnection
+from redis.exceptions import ReadOnlyError
 from redis.exceptions import RedisError as DriverError
 from redis.exceptions import TimeoutError as DriverTimeout
 
@@ -349,6 +350,9 @@ class ThreadPipeline(Pipeline):
             if failure is None:
                 if command := self._hand_over(reply, refusal):
                     self._send(command)
+                elif not self._in_flight and isinstance(refusal, ReadOnlyError):
+                    # Its name may be that of another server by now.
+                    self._break(DriverError("the server is a replica"))
             elif (
                 self._broken is not None
                 or not isinstance(failure, DriverTimeout)
