@@ -232,7 +232,8 @@ class Limiter(_Base[Store]):
 
         Raises:
             InvalidKey: The key is not text, or no policy counts by its attributes alone.
-            StoreError: The store could not be reached, refused, or did not answer in time.
+            StoreError: The store could not be reached, refused, or did not answer in time; whatever ``on_outage`` says.
+                What this instance counts in outages is dropped all the same.
         """
         counters = self._plan.forget(key)
         self._store.forget(counters)
@@ -252,8 +253,9 @@ class Limiter(_Base[Store]):
         Raises:
             InvalidSpan: ``seconds`` is not from 0 to ten years. Nothing was changed.
             InvalidKey: The key is not text, or no policy counts by its attributes alone. Nothing was changed.
-            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or a counter's key holds
-                something else on the server: the other counters are blocked.
+            StoreUnavailable: The store could not be reached, or refused: nothing was changed there, whatever
+                ``on_outage`` says. Or a counter's key holds something else on the server: the other counters are
+                blocked. What this instance decides in outages is blocked all the same.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """
         span_us = _span_us(seconds)
@@ -435,7 +437,8 @@ class AsyncLimiter(_Base[AsyncStore]):
 
         Raises:
             InvalidKey: The key is not text, or no policy counts by its attributes alone.
-            StoreError: The store could not be reached, refused, or did not answer in time.
+            StoreError: The store could not be reached, refused, or did not answer in time; whatever ``on_outage`` says.
+                What this instance counts in outages is dropped all the same.
         """
         counters = self._plan.forget(key)
         await self._store.forget(counters)
@@ -455,8 +458,9 @@ class AsyncLimiter(_Base[AsyncStore]):
         Raises:
             InvalidSpan: ``seconds`` is not from 0 to ten years. Nothing was changed.
             InvalidKey: The key is not text, or no policy counts by its attributes alone. Nothing was changed.
-            StoreUnavailable: The store could not be reached, or refused: nothing was changed. Or a counter's key holds
-                something else on the server: the other counters are blocked.
+            StoreUnavailable: The store could not be reached, or refused: nothing was changed there, whatever
+                ``on_outage`` says. Or a counter's key holds something else on the server: the other counters are
+                blocked. What this instance decides in outages is blocked all the same.
             StoreTimeout: The store did not answer in time. The block may be in force.
         """
         span_us = _span_us(seconds)
