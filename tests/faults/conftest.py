@@ -10,7 +10,7 @@ import servers
 from faults.cuts import Cuts
 from sluicegate import AsyncLimiter, Limiter
 from sluicegate._stores import health
-from sluicegate._stores.redis.body import Body
+from sluicegate._stores.redis.announcing import Announcing
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def plain_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for limiter in (Limiter, AsyncLimiter):
         monkeypatch.setitem(limiter.__init__.__wrapped__.__kwdefaults__, "on_outage", "raise")
-    monkeypatch.setattr(Body, "_may_announce", False)
+    monkeypatch.setattr(Announcing, "is_due", lambda _: False)
     monkeypatch.setattr(health, "OPENS_AFTER", 10**9)
 
 

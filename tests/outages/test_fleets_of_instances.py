@@ -12,7 +12,7 @@ import servers
 from outages.conftest import Instance, Make, until
 from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket
 from sluicegate._stores.local import Local
-from sluicegate._stores.redis import body, script
+from sluicegate._stores.redis import announcing, script
 from sluicegate._stores.redis.script import MEMBERS_TTL
 from sluicegate.proof.proxy import Proxy
 
@@ -31,7 +31,7 @@ of_each_kind = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: re
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let instances announce themselves with every call."""
-    monkeypatch.setattr(body, "ANNOUNCE_EVERY", 0.0)
+    monkeypatch.setattr(announcing, "EVERY", 0.0)
 
 
 def members(server: servers.Server, prefix: str) -> list[tuple[bytes, float]]:
@@ -322,10 +322,13 @@ def test_a_flush_is_noticed_with_the_next_announcement(
     make: Make, own_server: servers.Server, often: None, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.WARNING, "sluicegate")
-    instance = make(own_server.url, SlidingWindow(3, window=600, name="n"))
+    policy = SlidingWindow(3, window=600, name="n")
+    instance, other = (make(own_server.url, policy) for _ in range(2))
+    other.take("warm")
     assert instance.allowed(3) == 3
     own_server.client.flushall()
     instance.take("b")
+    assert sizes(instance) == [2]  # the members are lost, too, and the other one has not come back yet
     assert [event.kind for event in instance.events] == ["state-lost"]
     assert instance.health.states_lost == 1
     instance.take("b")

@@ -14,7 +14,7 @@ from outages.conftest import Instance, Make, until
 from sluicegate import AsyncLimiter, Limiter, RedisStore, SlidingWindow, StoreError, StoreUnavailable
 from sluicegate._core.decision import Verdict
 from sluicegate._stores import fleet
-from sluicegate._stores.redis import body, probing, script
+from sluicegate._stores.redis import announcing, probing, script
 from sluicegate.proof.proxy import Proxy
 
 POLICY = SlidingWindow(12, window=600, name="n")
@@ -46,10 +46,10 @@ def test_what_is_owed_keeps_no_instance_from_announcing_itself_and_needs_no_outa
     own_server.client.config_set("maxmemory", 0)
     assert instance.store._local.owes
     assert not instance.health.is_open
-    monkeypatch.setattr(body, "ANNOUNCE_EVERY", 0.0)
-    before = instance.store._heard_at
+    monkeypatch.setattr(announcing, "EVERY", 0.0)
+    before = instance.store._announcing._heard_at
     instance.take("other")
-    assert instance.store._heard_at > before
+    assert instance.store._announcing._heard_at > before
     assert not instance.store._local.owes
     assert instance.peek("owed").remaining == 11
 
@@ -57,7 +57,7 @@ def test_what_is_owed_keeps_no_instance_from_announcing_itself_and_needs_no_outa
 def test_after_an_outage_the_fleet_is_not_counted_from_one(
     make: Make, own_server: servers.Server, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(body, "ANNOUNCE_EVERY", 0.0)
+    monkeypatch.setattr(announcing, "EVERY", 0.0)
     instances = [make(own_server.url, POLICY) for _ in range(4)]
     for instance in instances * 2:
         instance.take("warm")
@@ -153,7 +153,7 @@ def test_an_exhausted_pool_is_no_outage_of_the_server(own_server: servers.Server
 def test_a_user_who_may_use_some_keys_only_decides_on_these_whatever_the_members_key(
     make: Make, own_server: servers.Server, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(body, "ANNOUNCE_EVERY", 0.0)
+    monkeypatch.setattr(announcing, "EVERY", 0.0)
     own_server.client.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~sluicegate:{user*", "+@all")
     instance = make(f"redis://ann:secret@127.0.0.1:{own_server.port}/0", POLICY)
     assert [instance.take("user-1").source for _ in range(3)] == ["store"] * 3
@@ -167,7 +167,7 @@ def test_a_user_who_may_use_some_keys_only_decides_on_these_whatever_the_members
 def test_a_replica_that_attaches_is_no_failover(
     make: Make, own_server: servers.Server, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(body, "ANNOUNCE_EVERY", 0.0)
+    monkeypatch.setattr(announcing, "EVERY", 0.0)
     instance = make(own_server.url, POLICY)
     instance.take()
     with servers.running(own_server.kind, "--replicaof", "127.0.0.1", str(own_server.port)) as replica:
@@ -179,7 +179,7 @@ def test_a_replica_that_attaches_is_no_failover(
 def test_a_denial_is_not_remembered_beyond_the_loss_of_the_counters(
     make: Make, own_server: servers.Server, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(body, "ANNOUNCE_EVERY", 0.0)
+    monkeypatch.setattr(announcing, "EVERY", 0.0)
     instance = make(own_server.url, SlidingWindow(1, window=600, name="n"))
     assert [instance.take().allowed for _ in range(2)] == [True, False]
     own_server.client.flushall()

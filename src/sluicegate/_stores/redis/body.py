@@ -7,7 +7,6 @@ threads and tasks.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
@@ -21,11 +20,12 @@ from sluicegate._core.errors import StoreError, StoreUnavailable
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Remembered
 from sluicegate._stores.fleet import Fleet
-from sluicegate._stores.health import LAST_DELAY, Health
+from sluicegate._stores.health import Health
 from sluicegate._stores.local import Local
 from sluicegate._stores.outage import Outage
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.redis.address import address, server
+from sluicegate._stores.redis.announcing import Announcing
 from sluicegate._stores.redis.denials import Denials, forgetting
 from sluicegate._stores.redis.diagnoses import CLOCK_STEPPED, NO_PERMISSION, OTHER_DATA
 from sluicegate._stores.redis.facts import look
@@ -35,8 +35,6 @@ from sluicegate._stores.redis.pipeline.base import Pipeline
 from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.waiter import Command, Effect, Steps, Verb
 from sluicegate._stores.redis.script import (
-    MEMBER_LIFE,
-    MEMBERS_TTL,
     Announced,
     Answer,
     Arguments,
@@ -66,9 +64,6 @@ def check_timeout(timeout: float) -> None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _MAX_TIMEOUT:
         raise ValueError(f"timeout must be a number of seconds above 0, an hour at most, got {timeout!r}")
 
-
-ANNOUNCE_EVERY = 1.0
-"""Seconds between two announcements of an instance that is used. A second late is soon enough: see `MEMBER_LIFE`."""
 
 MOST_OWED = 256
 """Counters for which one call enters what is owed."""
@@ -112,7 +107,6 @@ class Body(ProcessLocal):
 
     _client: Any
     _guard: Guard
-    _may_announce = True  # until the server refuses it
 
     def __init__(self, prefix: str, timeout: float, denial_ttl: float, max_waiting: int) -> None:
         if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
@@ -130,10 +124,8 @@ class Body(ProcessLocal):
         self._has_looked = False  # whether it is known what kind of server it is
         self._to_log: list[Callable[[], None]] = []
         self._health = Health()
-        self._announced_at = -math.inf  # by `time.monotonic`
-        self._heard_at = -math.inf  # of the fleet
-        self._announced: Announced | None = None
         self._fleet = Fleet()
+        self._announcing = Announcing(self._fleet)
         self._local = Local(self._fleet)
         renew_after_fork(self)
 
@@ -142,7 +134,7 @@ class Body(ProcessLocal):
         self._health.after_fork()
         self._fleet.leave()
         self._local.after_fork()
-        self._announced_at = -math.inf
+        self._announcing.after_fork()
 
     @property
     def outage(self) -> Outage:
@@ -203,7 +195,7 @@ class Body(ProcessLocal):
                 break
         else:
             return False
-        self._fleet.hold(MEMBER_LIFE + LAST_DELAY)  # the others come back at their own time
+        self._announcing.expect_return()
         with suppress(StoreError):
             yield self._announce, None
         self._health.recovered()
@@ -262,34 +254,26 @@ class Body(ProcessLocal):
         return [True for _ in batch]
 
     def _is_due(self) -> bool:
-        """Tell whether this instance is to announce itself; and meanwhile, free what an outage will not need."""
-        now = time.monotonic()
-        if now - self._announced_at < ANNOUNCE_EVERY:
+        """Tell whether a decision is to announce this instance; about once a second, free what no outage will need."""
+        if not self._announcing.is_due():
             return False
-        self._announced_at = now  # until the answer comes, no other batch does
         self._local.known.forget_idle()
-        return self._may_announce
+        return self._announcing.is_permitted
 
     def _note_fleet(self, announced: Announced | StoreError) -> None:
-        """Take note of the fleet, and of what the server's mark says."""
-        since, self._heard_at = self._heard_at, time.monotonic()
+        """Take note of the answer to an announcement."""
         if isinstance(announced, StoreError):
-            self._may_announce = announced.reason != NO_PERMISSION
+            self._announcing.is_permitted = announced.reason != NO_PERMISSION
             if self._health.is_first("unknown-fleet"):
                 text = _unknown_fleet(announced)
                 self._to_log.append(lambda: codes.log("unknown-fleet", text))
             return
-        self._may_announce = True
-        self._fleet.learn(announced.size, announced.members)
-        before, self._announced = self._announced, announced
-        if before is None or self._heard_at - since >= MEMBERS_TTL:  # an old mark may have expired by itself
-            return
-        if before.mark != announced.mark:
+        happened = self._announcing.learn(announced)
+        if happened == "state-lost":
             self._local.known.clear()
             self._denials.clear()
-            self._fleet.hold(MEMBER_LIFE + LAST_DELAY)
             self._to_log.append(self._health.lost_state)
-        elif before.run != announced.run:
+        elif happened == "failed-over":
             self._to_log.append(self._health.failed_over)
 
     @_verb(PROBE)
