@@ -154,11 +154,12 @@ def test_a_slow_server_that_cannot_answer_in_time_stays_down_until_it_is_quick(
 
 
 def test_a_distant_server_is_connected_to_though_that_takes_longer_than_a_deadline(
-    make: Make, server: servers.Server, prefix: str
+    make: Make, own_server: servers.Server
 ):
-    with Proxy(server.port) as proxy:
-        proxy.delay = 0.06
-        limiter = make(f"redis://127.0.0.1:{proxy.port}/0", prefix=prefix, deadline=0.1, timeout=2)
+    own_server.client.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "+@all")
+    with Proxy(own_server.port) as proxy:
+        proxy.delay = 0.12  # to be connected takes two round trips, a decision one
+        limiter = make(f"redis://ann:secret@127.0.0.1:{proxy.port}/0", deadline=0.2, timeout=2)
         until(limiter, lambda: limiter.take("x").source == "store")
 
 

@@ -275,6 +275,16 @@ def test_what_the_server_refuses_to_take_back_is_kept_until_it_takes_it(make: Ma
     assert instance.peek().remaining == 9
 
 
+def test_what_rode_with_a_decision_that_was_refused_is_still_owed(make: Make, own_server: servers.Server):
+    instance = make(own_server.url, SlidingWindow(12, window=600, name="n"))
+    instance.take("warm")
+    own_server.client.config_set("maxmemory", 1)
+    assert instance.allowed(2) == 2  # the second takes what the first one owes along
+    own_server.client.config_set("maxmemory", 0)
+    assert not instance.health.is_open
+    assert instance.take().remaining == 9
+
+
 def test_a_sweep_of_many_counters_charges_each_once(make: Make, own_server: servers.Server):
     instance = make(own_server.url, SlidingWindow(12, window=600, name="n"))
     instance.take("warm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 
 import pytest
@@ -126,15 +127,27 @@ def test_a_demoted_server_behind_a_name_is_left_for_the_one_that_took_its_place(
         until(instance, lambda: instance.take().source == "store")
 
 
-def test_a_pool_of_one_connection_serves_every_verb_and_opens_no_breaker(own_server: servers.Server):
+def test_a_pool_of_one_connection_serves_every_verb_at_the_same_time(own_server: servers.Server):
     with redis.Redis(connection_pool=redis.ConnectionPool.from_url(own_server.url, max_connections=1)) as client:
-        limiter = Limiter(POLICY, store=RedisStore(client), deadline=0.2)
-        for n in range(20):
-            limiter.take(f"user-{n}")
-            limiter.forget(f"user-{n}")
-            limiter.block(f"user-{n}", 0)
-        assert limiter.statistics().by_source["store"].allowed == 20
-        assert limiter.statistics().mode == "store"
+        limiter = Limiter(SlidingWindow(10**6, window=600, name="n"), store=RedisStore(client), deadline=20)
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                limiter.take("busy")
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for n in range(50):
+                limiter.forget(f"user-{n}")
+                limiter.block(f"user-{n}", 0)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert set(limiter.statistics().by_source) == {"store"}
 
 
 def test_an_exhausted_pool_is_no_outage_of_the_server(own_server: servers.Server):
