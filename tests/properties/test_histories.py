@@ -32,7 +32,6 @@ from sluicegate._core.decision import Verdict
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Counter, Request
 from sluicegate._stores.base import Remembered
-from sluicegate._stores.redis.node import ONLY_NODE
 from stores.harness import Harness, charges
 
 HOUR = 3600
@@ -325,7 +324,7 @@ class Tasks(Run):
 
     def borrowed(self, store: AsyncRedisStore) -> object:
         self.runner.run(asyncio.sleep(0.01))  # for one that is being given back
-        protocol = store._pipelines[ONLY_NODE]._protocol
+        protocol = store._in_use(store._pipelines, ())._protocol
         return protocol and protocol.connection
 
     def play(self, actors: Sequence[Sequence[Step]], chance: Random, fault: str, cancels: bool) -> list[Operation]:
@@ -372,7 +371,7 @@ class Threads(Run):
             self.closing.callback(store.close)
 
     def borrowed(self, store: RedisStore) -> object:
-        return store._pipelines[ONLY_NODE]._connection
+        return store._in_use(store._pipelines, ())._connection
 
     def play(self, actors: Sequence[Sequence[Step]], chance: Random, fault: str, cancels: bool) -> list[Operation]:
         start = Barrier(len(actors) + 1)
