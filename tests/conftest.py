@@ -88,16 +88,30 @@ def hasty_threads() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With SLUICEGATE_TEST_REST set, leave out what `make test` runs: the fast tests on the first kind of server."""
+    """Test the service on one kind of server: it only uses the library, which is tested on each.
+
+    And with SLUICEGATE_TEST_REST set, leave out what `make test` runs: the fast tests on the first kind of server.
+    """
+    chosen = [item for item in items if not (_is_of_the_service(item) and _is_on_another_server(item))]
     if os.environ.get("SLUICEGATE_TEST_REST"):
-        config.hook.pytest_deselected(items=[item for item in items if not _is_rest(item)])
-        items[:] = filter(_is_rest, items)
+        chosen = list(filter(_is_rest, chosen))
+    left = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in left])
+    items[:] = chosen
 
 
 def _is_rest(item: pytest.Item) -> bool:
     is_slow = item.get_closest_marker("slow") is not None
     is_property = getattr(getattr(item, "function", None), "is_hypothesis_test", False)  # these run more thoroughly
-    return is_slow or is_property or not set(servers.kinds()[1:]).isdisjoint(re.split(r"[\[\]-]", item.name))
+    return is_slow or is_property or _is_on_another_server(item)
+
+
+def _is_on_another_server(item: pytest.Item) -> bool:
+    return not set(servers.kinds()[1:]).isdisjoint(re.split(r"[\[\]-]", item.name))
+
+
+def _is_of_the_service(item: pytest.Item) -> bool:
+    return "service" in item.path.parts
 
 
 # With pytest-xdist each worker has servers of its own, and it is the controller that writes the summary.

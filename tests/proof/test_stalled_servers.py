@@ -36,7 +36,7 @@ def findings(target: Target, cases: list[str]) -> dict[str, Finding]:
     return {result.case.id: result.finding for result in report.results}
 
 
-@pytest.mark.parametrize("name", ["redis_closed", "redis_raise"])
+@pytest.mark.parametrize("name", ["redis_closed"])  # `tools/soak.py --stall` has more
 def test_a_correct_limiter_is_not_failed_while_its_server_stalls(name: str):
     found = findings(parse(f"{sluicegate_targets.__file__}:{name}"), CASES)
     assert set(found) == set(CASES)
