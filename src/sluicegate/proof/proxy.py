@@ -78,17 +78,22 @@ class Proxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # for what they have closed
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-        self._writers |= {writer, up_writer}
-        await asyncio.gather(
-            self._up(reader, up_writer), self._down(up_reader, writer, up_writer), return_exceptions=True
-        )
-        self._settle(up_writer)
-        for each in (writer, up_writer):
-            each.close()
-            self._writers.discard(each)
+        mine = {writer}
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+            mine.add(up_writer)
+            self._writers |= mine
+            await asyncio.gather(
+                self._up(reader, up_writer), self._down(up_reader, writer, up_writer), return_exceptions=True
+            )
+            self._settle(up_writer)
+        finally:  # also if it is cancelled: a client may come while the proxy ends
+            for each in mine:
+                each.close()
+            self._writers -= mine
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
