@@ -32,7 +32,7 @@ FAST = "not slow"
 """The marker expression of the fast tests, as in pyproject.toml."""
 
 _health = (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture)
-for _name, _examples in (("fast", 25), ("thorough", 100)):
+for _name, _examples in (("fast", 25), ("thorough", 60)):
     hypothesis.settings.register_profile(
         _name, max_examples=_examples, stateful_step_count=30, deadline=None, suppress_health_check=_health
     )
@@ -88,11 +88,11 @@ def hasty_threads() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Test the service on one kind of server: it only uses the library, which is tested on each.
+    """Test on one kind of server what only uses the library, which is tested on each, and what mostly waits.
 
     And with SLUICEGATE_TEST_REST set, leave out what `make test` runs: the fast tests on the first kind of server.
     """
-    chosen = [item for item in items if not (_is_of_the_service(item) and _is_on_another_server(item))]
+    chosen = [item for item in items if not (_needs_one_server(item) and _is_on_another_server(item))]
     if os.environ.get("SLUICEGATE_TEST_REST"):
         chosen = list(filter(_is_rest, chosen))
     left = set(chosen)
@@ -110,8 +110,9 @@ def _is_on_another_server(item: pytest.Item) -> bool:
     return not set(servers.kinds()[1:]).isdisjoint(re.split(r"[\[\]-]", item.name))
 
 
-def _is_of_the_service(item: pytest.Item) -> bool:
-    return "service" in item.path.parts
+def _needs_one_server(item: pytest.Item) -> bool:
+    waits = "outages" in item.path.parts and item.get_closest_marker("slow") is not None
+    return waits or "service" in item.path.parts
 
 
 # With pytest-xdist each worker has servers of its own, and it is the controller that writes the summary.
