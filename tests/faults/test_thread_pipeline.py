@@ -34,6 +34,7 @@ from faults.cuts import Cuts
 from machine import awake
 from sluicegate import Limiter, RedisStore, SlidingWindow, StoreError, StoreTimeout, StoreUnavailable
 from sluicegate._stores.redis.pipeline import base, batch, connections, queue, threads
+from sluicegate._stores.redis.pipeline.queue import Queue
 from sluicegate._stores.redis.pipeline.waiter import Failed, Waiter
 
 INTERRUPTIBLE = {str(module.__file__) for module in (base, batch, connections, queue, threads)}
@@ -346,3 +347,13 @@ def test_16_threads_survive_faults_and_no_call_is_sent_twice(
         proxy.recover()
         assert limiter.take("after").allowed
     judge(server, proxy, prefix, outcomes, fault)
+
+
+def test_a_caller_that_is_refused_just_as_its_time_is_over_leaves_the_queue_once():
+    callers = Queue(10)
+    waiter = Waiter(lambda _: iter(()), (), 1, 0.0)
+    callers.add(waiter)
+    first, second = StoreUnavailable("refused"), StoreUnavailable("late")
+    callers.leave(waiter, first)
+    callers.leave(waiter, second)
+    assert (len(callers), waiter.outcome.error) == (0, first)

@@ -67,7 +67,9 @@ class Queue:
         self._charges += waiter.charges
 
     def leave(self, waiter: Waiter, error: Exception) -> None:
-        """Let a caller fail that has not been sent. Nothing is sent for it any more."""
+        """Let a caller fail that has not been sent. Nothing is sent for it any more. A second time does nothing."""
+        if waiter.outcome is not None:  # refused by an attempt to connect, just as its own time was over
+            return
         waiter.outcome = Failed(error)
         self._waiting -= 1
         self._charges -= waiter.charges
