@@ -419,3 +419,15 @@ def test_a_child_owes_nothing_and_counts_anew_but_knows_what_the_store_answered(
     assert within_time(lambda: (local.owes, len(local), local.any_owed(10))) == (False, 0, [])
     local._memory = MemoryStore(clock=clock)
     assert allowed(local, POLICY) == 3
+
+
+def test_blocks_that_are_over_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch, clock: ManualClock):
+    monkeypatch.setattr(module, "MAX_KEYS", 2)
+    monkeypatch.setattr(module, "time", monotonic(clock))
+    local = local_of(fleet_of(1), clock)
+    for key in "abc":
+        local.block([Counter(POLICY, key)], 10_000_000)
+    assert [allows(local, POLICY, key=key) for key in "abc"] == [False, False, True]  # there was no room for the third
+    clock.advance(11)
+    local.block([Counter(POLICY, "d")], 10_000_000)
+    assert not allows(local, POLICY, key="d")

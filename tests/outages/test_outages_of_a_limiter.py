@@ -246,7 +246,7 @@ def test_that_the_fleet_is_unknown_is_logged_once_a_store_where_it_matters(
         limiter = form.limiter("2/minute", store=store, **options)
         for _ in range(3):
             form.allow(limiter, "a")
-        return sum("how many instances" in message for message in caplog.messages)
+        return sum("the whole limit by itself" in message for message in caplog.messages)
 
     known = form.breaking()
     known.outage.fleet.learn(1, [])

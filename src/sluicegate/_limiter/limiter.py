@@ -121,8 +121,8 @@ class Limiter(_Base[Store]):
             is not part of it.
         share: For ``"local"``: a fixed share of every limit, above 0, at most 1, in place of one by the number of
             instances that the store last saw.
-        on_event: Called with a `StoreEvent` when the store goes down, is up again, or has lost counters; at once, by
-            whoever finds out, so it must be quick. What it raises is logged.
+        on_event: Called with a `StoreEvent` when the store goes down, is up again, or has lost counters. It runs in the
+            middle of a decision or a probe, so it must be quick and synchronous. Exceptions that it raises are logged.
 
     Raises:
         InvalidPolicy: No policy; two with one name; one that would share a counter by accident with another one on this
@@ -322,8 +322,8 @@ class AsyncLimiter(_Base[AsyncStore]):
             is not part of it.
         share: For ``"local"``: a fixed share of every limit, above 0, at most 1, in place of one by the number of
             instances that the store last saw.
-        on_event: Called with a `StoreEvent` when the store goes down, is up again, or has lost counters; at once, by
-            whoever finds out, so it must be quick. What it raises is logged.
+        on_event: Called with a `StoreEvent` when the store goes down, is up again, or has lost counters. It runs in the
+            middle of a decision or a probe, so it must be quick and synchronous. Exceptions that it raises are logged.
 
     Raises:
         InvalidPolicy: No policy; two with one name; one that would share a counter by accident with another one on this

@@ -29,7 +29,7 @@ FIRST_DELAY, LAST_DELAY = 0.05, 1.0
 
 
 class Listener(Protocol):
-    """Is told what happens to a store."""
+    """Receives the events of a store."""
 
     def on_store_event(self, event: StoreEvent) -> None:
         """Take note. It must not raise, and should not take long."""
@@ -75,7 +75,7 @@ class Health:
         self._lock = RLock()
 
     def listen(self, listener: Listener) -> None:
-        """Tell a listener of all events from now on, for as long as it lives."""
+        """Notify a listener of all events from now on, for as long as it lives."""
         with self._lock:
             self._listeners.add(listener)
 
@@ -152,7 +152,7 @@ class Health:
         """Log once that this instance allows the whole limit by itself, as it knows of no others."""
         if self.is_first("whole limit"):
             logger.warning(
-                "the store has not told how many instances there are, so this one allows the whole limit by itself "
+                "the number of instances is unknown, so this one allows the whole limit by itself "
                 "(logged once; share= sets another part)"
             )
 

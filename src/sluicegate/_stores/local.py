@@ -8,13 +8,14 @@ see it. It goes out at most once: if the reply to it is lost, it is not sent aga
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import islice
 from threading import RLock
 
 from sluicegate._core.decision import NEVER, Verdict
-from sluicegate._core.keys import CounterKey, memory_key
+from sluicegate._core.keys import CounterKey, Digest, memory_key
 from sluicegate._core.policy import Policy, boundless, with_share
 from sluicegate._core.request import Charge, Counter, Request
 from sluicegate._stores.base import Fallback
@@ -28,6 +29,7 @@ MAX_KEYS = 100_000
 _MOST_VARIANTS = 1024  # policies with a share of their limit to keep: making one anew takes microseconds
 
 _CounterId = tuple[str, CounterKey]
+_CounterName = tuple[str, CounterKey | Digest]
 
 
 class Local:
@@ -52,7 +54,7 @@ class Local:
     def _start(self) -> None:
         self.unsent = 0
         self._memory: MemoryStore | None = None
-        self._blocked: set[_CounterId] = set()
+        self._blocked: dict[_CounterName, float] = {}  # until when, by `time.monotonic`
         self._owed: dict[_CounterId, Charge] = {}
         self._shares: dict[tuple[int, int, int], tuple[Policy, Policy]] = {}
         self.owes = False
@@ -97,17 +99,19 @@ class Local:
 
     def block(self, counters: Sequence[Counter], span_us: int) -> None:
         """Block counters here, too, as they are blocked on the store: as many as `MAX_KEYS` at a time."""
+        now = time.monotonic()
         for counter in counters:
-            name = counter.policy.namespace, counter.key
+            name = counter.policy.namespace, memory_key(counter.key)
             if not span_us:
                 self.known.forget(*counter)  # a block that is lifted must not be remembered as units in use
-            elif len(self._blocked) < MAX_KEYS or name in self._blocked:
-                self._blocked.add(name)
+                self._blocked.pop(name, None)
             else:
-                continue
+                if len(self._blocked) >= MAX_KEYS:
+                    self._blocked = {each: end for each, end in self._blocked.items() if end > now}
+                if len(self._blocked) >= MAX_KEYS and name not in self._blocked:
+                    continue
+                self._blocked[name] = now + span_us / 1_000_000
             self._store.block((counter,), span_us)
-            if not span_us:
-                self._blocked.discard(name)
 
     def learn(self, requests: Sequence[tuple[Charge, ...]], answers: Sequence[object]) -> None:
         """Take note of what the store answered: how much is used, and that what it allows is not blocked any more."""
@@ -120,8 +124,7 @@ class Local:
 
     def _unblock(self, request: tuple[Charge, ...]) -> None:
         for policy, key, _ in request:
-            if (policy.namespace, key) in self._blocked:
-                self._blocked.discard((policy.namespace, key))
+            if self._blocked.pop((policy.namespace, memory_key(key)), None) is not None:
                 self._store.block((Counter(policy, key),), 0)
 
     def owed(self, charges: Iterable[Charge], most: int) -> list[tuple[Charge, ...]]:

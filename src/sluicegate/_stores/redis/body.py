@@ -179,16 +179,16 @@ class Body(ProcessLocal):
             "guard": None if within == PROBES else self._guard,
         }
 
-    def _recovery(self) -> Generator[tuple[Verb, Any], Any, bool]:
+    def _recovery(self) -> Generator[Verb, Any, bool]:
         """Probe the store; if it answers in time, close the breaker and send what is owed.
 
-        Yields a verb and its argument, to be run within the store's own time-out; is sent the result, or thrown the
+        Yields verbs without arguments, to be run within the store's own time-out; is sent the result, or thrown the
         `StoreError`. Returns whether the store is up.
         """
         for _ in range(2):  # the second one needs no new connection
             began_at = time.monotonic()
             try:
-                yield self._probe, None
+                yield self._probe
             except StoreError:
                 return False
             if time.monotonic() - began_at <= self._health.within:
@@ -197,10 +197,10 @@ class Body(ProcessLocal):
             return False
         self._announcing.expect_return()
         with suppress(StoreError):
-            yield self._announce, None
+            yield self._announce
         self._health.recovered()
         with suppress(StoreError):
-            while self._local.owes and (yield self._repay, None):
+            while self._local.owes and (yield self._repay):
                 pass
         return True
 

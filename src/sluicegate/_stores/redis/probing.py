@@ -19,7 +19,7 @@ from weakref import ref
 from sluicegate._core.errors import StoreError
 from sluicegate._stores.redis.pipeline.waiter import Verb
 
-Recovery = Generator[tuple[Verb, Any], Any, bool]
+Recovery = Generator[Verb, Any, bool]
 """One probe: yields verbs to run, is sent their results or thrown their errors, and returns whether the store is up."""
 
 
@@ -29,32 +29,32 @@ Delays = Callable[[], Iterator[float]]
 """Returns the seconds to wait before each probe."""
 
 
-def drive(recovery: Recovery, run: Callable[[Verb, Any], Any]) -> bool:
+def drive(recovery: Recovery, run: Callable[[Verb], Any]) -> bool:
     """Run the steps of a probe, for threads."""
     send = partial(recovery.send, None)
     while True:
         try:
-            verb, argument = send()
+            verb = send()
         except StopIteration as stop:
             return bool(stop.value)
         try:
-            result = run(verb, argument)
+            result = run(verb)
         except StoreError as error:
             send = partial(recovery.throw, error)
         else:
             send = partial(recovery.send, result)
 
 
-async def drive_awaited(recovery: Recovery, run: Callable[[Verb, Any], Awaitable[Any]]) -> bool:
+async def drive_awaited(recovery: Recovery, run: Callable[[Verb], Awaitable[Any]]) -> bool:
     """Run the steps of a probe, for tasks."""
     send = partial(recovery.send, None)
     while True:
         try:
-            verb, argument = send()
+            verb = send()
         except StopIteration as stop:
             return bool(stop.value)
         try:
-            result = await run(verb, argument)
+            result = await run(verb)
         except StoreError as error:
             send = partial(recovery.throw, error)
         else:

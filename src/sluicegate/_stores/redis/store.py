@@ -182,7 +182,7 @@ class RedisStore(Body):
     def _probe_once(self) -> bool:
         """Probe the store, and return whether it is up: then it is used again, and knows what it is owed."""
         steps, pipeline = self._recovery(), self._pipeline((), PROBES)
-        is_up = drive(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+        is_up = drive(steps, lambda verb: pipeline.run(verb, None, 1))
         self._log()
         return is_up
 
@@ -369,7 +369,7 @@ class AsyncRedisStore(Body):
     async def _probe_once(self) -> bool:
         """Probe the store, and return whether it is up; the twin of `RedisStore._probe_once`."""
         steps, pipeline = self._recovery(), self._pipeline((), PROBES)
-        is_up = await drive_awaited(steps, lambda verb, argument: pipeline.run(verb, argument, 1))
+        is_up = await drive_awaited(steps, lambda verb: pipeline.run(verb, None, 1))
         self._log()
         return is_up
 
