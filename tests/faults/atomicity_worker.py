@@ -112,7 +112,7 @@ async def main(task: dict) -> None:
 
     async with (
         AsyncRedisStore.from_url(task["url"], prefix=task["prefix"], timeout=30) as store,
-        AsyncLimiter(*limits, store=store) as limiter,
+        AsyncLimiter(*limits, store=store, on_outage="raise", deadline=30) as limiter,  # each answer is the store's
     ):
         await limiter.peek(key_of(limits, "connect"))
         print("ready", flush=True)

@@ -66,7 +66,7 @@ def test_a_request_whose_process_is_killed_is_charged_to_all_of_its_policies_or_
     charged, known = charged_on(server, task), allowed(answers)
     unheard = (charged - known).total() // len(policies_of(task))
     report(f"{KILLS} processes killed, {unheard} charged requests unheard of", answers)
-    assert lost(answers) == 0, "an answer was lost within 5 s: is the machine busy? Then nothing can be said"
+    assert lost(answers) == 0, "an answer was lost within 30 s: is the machine busy? Then nothing can be said"
     assert {len(each.answers()) > 0 for each in killed} == {True}
     # Each request cost one unit: so all policies have counted the same requests, whichever process was killed.
     totals = Counter()
@@ -198,7 +198,7 @@ def await_no_connection(server: servers.Server, name: str) -> None:
 
 def judge(answers: Sequence[Answer], charged: Units, limits: Sequence[Policy]) -> None:
     """Hold what was charged to what was allowed; and refuse to say so where a policy hardly denied anything."""
-    assert lost(answers) == 0, "an answer was lost within 5 s: is the machine busy? Then nothing can be said"
+    assert lost(answers) == 0, "an answer was lost within 30 s: is the machine busy? Then nothing can be said"
     known = allowed(answers)
     wrong = {counter: (known[counter], charged[counter]) for counter in known | charged}
     assert {counter: units for counter, units in wrong.items() if units[0] != units[1]} == {}
