@@ -13,15 +13,19 @@ from sluicegate._core.errors import (
     InvalidSpan,
     InvalidStore,
     LimiterClosed,
+    NotAllowed,
+    ReservationError,
     SluicegateError,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
 )
 from sluicegate._core.event import StoreEvent
-from sluicegate._core.policy import CalendarWindow, FixedWindow, Policy, SlidingWindow, TokenBucket
+from sluicegate._core.policy import CalendarWindow, Concurrency, FixedWindow, Policy, SlidingWindow, TokenBucket
 from sluicegate._core.rate import parse_rates
-from sluicegate._limiter.limiter import AsyncLimiter, Limiter
+from sluicegate._limiter.async_limiter import AsyncLimiter
+from sluicegate._limiter.limiter import Limiter
+from sluicegate._limiter.reservation import AsyncReservation, Reservation
 from sluicegate._limiter.statistics import Outcomes, Statistics
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.resolve import open_async_store, open_store
@@ -34,7 +38,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncLimiter",
     "AsyncRedisStore",
+    "AsyncReservation",
     "CalendarWindow",
+    "Concurrency",
     "Decision",
     "FixedWindow",
     "InvalidCost",
@@ -46,9 +52,12 @@ __all__ = [
     "Limiter",
     "LimiterClosed",
     "MemoryStore",
+    "NotAllowed",
     "Outcomes",
     "Policy",
     "RedisStore",
+    "Reservation",
+    "ReservationError",
     "SlidingWindow",
     "SluicegateError",
     "SluicegateWarning",

@@ -2,7 +2,31 @@
 
 from sluicegate._core.clock import Clock
 from sluicegate._core.decision import NEVER, Verdict
-from sluicegate._core.request import Charge, Counter, Request
-from sluicegate._stores.base import AsyncStore, Fallback, Remembered, Store
+from sluicegate._core.request import Charge, Counter, Mark, Request, Settlement
+from sluicegate._stores.base import (
+    AsyncReservingStore,
+    AsyncStore,
+    Fallback,
+    Remembered,
+    Reserved,
+    ReservingStore,
+    Store,
+)
 
-__all__ = ["NEVER", "AsyncStore", "Charge", "Clock", "Counter", "Fallback", "Remembered", "Request", "Store", "Verdict"]
+__all__ = [
+    "NEVER",
+    "AsyncReservingStore",
+    "AsyncStore",
+    "Charge",
+    "Clock",
+    "Counter",
+    "Fallback",
+    "Mark",
+    "Remembered",
+    "Request",
+    "Reserved",
+    "ReservingStore",
+    "Settlement",
+    "Store",
+    "Verdict",
+]

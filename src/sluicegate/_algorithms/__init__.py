@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, Protocol, cast
 
 from sluicegate._core.decision import Verdict
+from sluicegate._core.request import Mark
 
 State = Any
 """What an algorithm keeps of one key; only its own file knows the type."""
@@ -39,6 +40,24 @@ class Algorithm(Protocol):
         Returns:
             The state to keep (the same object if it was changed in place; None while nothing was entered), and the
             verdict. Its ``remaining`` and ``reset_after_us`` are those after the charge if it was entered.
+        """
+        ...
+
+    def mark(self, state: State) -> tuple[State, Mark]:
+        """Return where the charge is that was just entered, and the state to keep, which may be in another form.
+
+        A mark fits the state for as long as that has the charge: not once it was forgotten, or repaired.
+        """
+        ...
+
+    def settle(
+        self, state: State, policy: Any, now_ns: int, cost: int, mark: Mark, actual: int
+    ) -> tuple[State | None, bool]:
+        """Make a charge of ``cost`` units, at its mark, one of ``actual`` units, 0 or more, whatever the limit.
+
+        Returns:
+            The state to keep, None if nothing is left in it; and whether the charge was there. If not, because it has
+            left its window for example, nothing changes.
         """
         ...
 

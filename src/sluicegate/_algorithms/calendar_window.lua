@@ -8,21 +8,21 @@
 -- ARGV[a+4]  its end
 -- ARGV[a+5]  end of the window after it
 --
--- Given      now and open, which stand before this file in the script; a; and for a block, ends: the end of the block.
+-- Given      now and open, which stand before this file in the script; a; and verb and ends, as in sliding_window.lua.
 -- Returns    what count.lua does, and how many arguments there are.
 -- Clock      the server's picks the window. If it is in none of the three, or a count needs the window after them, the
 --            fault "CLOCK_MISMATCH now" makes the sender send the right ones. So a sender whose clock is wrong needs
 --            one call more, and its clock decides nothing.
-local a, ends = ...
+local a, verb, ends = ...
 local start, over, after = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5])
 if now < start then
   start, over, after = tonumber(ARGV[a + 2]), start, over
 elseif now >= over then
   start, over, after = over, after, nil
 end
-if not ends and (now < start or now >= over) then
+if not verb and (now < start or now >= over) then
   return function()
     return nil, string.format('CLOCK_MISMATCH %.0f', now)
   end, 6
 end
-return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, over, after, ends), 6
+return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, over, after, verb, ends), 6

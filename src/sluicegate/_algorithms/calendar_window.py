@@ -6,11 +6,11 @@ window by the server's clock; when none of them fits, the script reports a clock
 
 from __future__ import annotations
 
-from sluicegate._algorithms.fixed_window import CALENDAR_TIME, decide, expires_at_ns, repair, trim
+from sluicegate._algorithms.fixed_window import CALENDAR_TIME, decide, expires_at_ns, mark, repair, settle, trim
 from sluicegate._core import calendar
 from sluicegate._core.policy import CalendarWindow
 
-__all__ = ["CALENDAR_TIME", "NAME", "arguments", "decide", "expires_at_ns", "repair", "trim"]
+__all__ = ["CALENDAR_TIME", "NAME", "arguments", "decide", "expires_at_ns", "mark", "repair", "settle", "trim"]
 
 NAME = CalendarWindow.algorithm
 

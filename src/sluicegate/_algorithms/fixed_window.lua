@@ -5,9 +5,9 @@
 -- ARGV[a+1]  limit: units per window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
 --
--- Given      now and open, which stand before this file in the script; a; and for a block, ends: the end of the block.
+-- Given      now and open, which stand before this file in the script; a; and verb and ends, as in sliding_window.lua.
 -- Returns    what count.lua does, and how many arguments there are.
-local a, ends = ...
+local a, verb, ends = ...
 local window = tonumber(ARGV[a + 2])
 local start = now - math.fmod(now, window)
-return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, start + window, start + 2 * window, ends), 3
+return open('count', tonumber(ARGV[a]), tonumber(ARGV[a + 1]), start, start + window, start + 2 * window, verb, ends), 3

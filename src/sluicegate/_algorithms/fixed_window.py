@@ -13,7 +13,8 @@ allowed: a whole window still lies between the previous count and the next.
 from __future__ import annotations
 
 from sluicegate._core.decision import NEVER, Verdict, verdict_of
-from sluicegate._core.policy import CalendarWindow, FixedWindow
+from sluicegate._core.policy import MOST_DEBT, CalendarWindow, FixedWindow
+from sluicegate._core.request import Mark
 
 NAME = FixedWindow.algorithm
 CALENDAR_TIME = True
@@ -22,14 +23,18 @@ Edged = FixedWindow | CalendarWindow
 
 
 class Count:
-    """The units allowed to one key in the window from ``start_ns`` to ``end_ns``, nanoseconds since 1970."""
+    """The units allowed to one key in the window from ``start_ns`` to ``end_ns``, nanoseconds since 1970.
 
-    __slots__ = ("end_ns", "start_ns", "used")
+    A charge in it is marked by its ``generation``, which a repair ends.
+    """
+
+    __slots__ = ("end_ns", "generation", "start_ns", "used")
 
     def __init__(self, start_ns: int, end_ns: int, used: int) -> None:
         self.start_ns = start_ns
         self.end_ns = end_ns
         self.used = used
+        self.generation: object | None = None
 
 
 def decide(count: Count | None, policy: Edged, now_ns: int, cost: int, commit: bool) -> tuple[Count | None, Verdict]:
@@ -56,6 +61,25 @@ def decide(count: Count | None, policy: Edged, now_ns: int, cost: int, commit: b
     return count, verdict_of((True, room - cost, 0, left_us))
 
 
+def mark(count: Count) -> tuple[Count, Mark]:
+    """Return the count, and its generation."""
+    if count.generation is None:
+        count.generation = object()
+    return count, count.generation
+
+
+def settle(count: Count, _: Edged, now_ns: int, cost: int, mark: Mark, actual: int) -> tuple[Count, bool]:
+    """Correct the count, if it is the one that was charged and its window is not over."""
+    if count.generation is not mark or now_ns >= count.end_ns:
+        return count, False
+    count.used = (
+        max(count.used + actual - cost, 0)
+        if actual < cost
+        else max(count.used, min(count.used + actual - cost, MOST_DEBT))
+    )
+    return count, True
+
+
 def repair(count: Count, policy: Edged, now_ns: int) -> bool:
     """Move a count that a clock step left further ahead than the next window into the next window (G8).
 
@@ -67,6 +91,7 @@ def repair(count: Count, policy: Edged, now_ns: int) -> bool:
     if count.start_ns <= next_ns:
         return False
     count.start_ns, count.end_ns = _edges_ns(policy, next_ns)
+    count.generation = None
     return True
 
 

@@ -12,27 +12,33 @@
 -- ARGV[a+2]  window: µs (integer > 0)
 -- ARGV[a+3]  grain: µs (integer > 0); stamps are rounded up to a multiple of it, 1 for exact
 --
--- Given      COMMIT, now and open, which stand before this file in the script; redis; a; and for a block, ends: the
---            end of the block.
--- Returns    check, to decide.lua, or block, to block.lua; and how many arguments there are.
+-- Given      COMMIT, RESERVE, entered, now and open, which stand before this file in the script; redis; a; verb: nil,
+--            'block' or 'settle'; and for a block, ends: its end.
+-- Returns    check, to decide.lua; block, to block.lua; or settle, to settle.lua; and how many arguments there are.
 --            check(key, at_once) decides the charge: remaining, retry_after µs (0: allowed, -1: never), reset_after µs;
 --            or nil and what is wrong with the key. An allowed charge is committed, if at_once; if not, a function
 --            follows that commits it, and returns the new remaining and reset_after.
 --            block(key) blocks a key until `ends`, in place of any block before; if that is now, it lifts the block.
 --            The count stays. Returns what is wrong with the key, if anything is.
+--            settle(key, mark, actual) makes the charge of the cost at a mark one of `actual` units. Returns 1 if it is
+--            there, 0 if not; or nil and what is wrong with the key.
+--            A mark says where a charge was entered: committing puts it into `entered`, if RESERVE. Here it is the log's
+--            birth, and the stamp.
 -- Cost       O(1) for a unit cost: one LINDEX to check, one LSET or RPUSH to commit, and one LINDEX more if the oldest
 --            entry has left. A request of several units that is denied searches: O(log n) reads.
 --
 -- Why pages: a string doubles when it grows and is read or cut whole, a list of single entries needs five calls for a
 -- charge. See docs/adr/0003. Code that few charges need is in files of its own: a call makes all functions of a file
 -- anew.
-local a, ends = ...
+local a, verb, ends = ...
 local cost, limit, window, grain =
   tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-if ends then
+if verb == 'block' then
   return function(key)
     return open('log-block').block(key, ends, window)
   end, 4
+elseif verb == 'settle' then
+  return open('log-settle', cost, window), 4
 end
 
 local HEADER, ENTRY, FULL = 20, 12, 20
@@ -67,6 +73,7 @@ local function commit(key, tail, newest, total, header, kept, drop)
     -- when the stamps enter a new eighth, and not at each charge.
     redis.call('PEXPIRE', key, math.ceil((stamped - since + eighth) / 1000) + 1)
   end
+  if RESERVE then entered = string.format('%.0f %.0f', struct.unpack('>I7', header or tail), stamp) end
   return stamp - since
 end
 

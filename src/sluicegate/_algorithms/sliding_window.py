@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from sluicegate._core.decision import NEVER, Verdict, verdict_of
-from sluicegate._core.policy import SlidingWindow
+from sluicegate._core.policy import MOST_DEBT, SlidingWindow
+from sluicegate._core.request import Mark
 
 if TYPE_CHECKING:
     _Array = array[int]
@@ -86,12 +87,17 @@ class Totals:
 
     One array holds them, after a pair of the head (as in `Units`) and the total of everything before the first entry.
     A `Totals` has no length, so the fast path for `Units` cannot mistake it for one.
+
+    Attributes:
+        pairs: The array.
+        generation: What marks of charges in it refer to, once there are any. A log that was shifted has a new one.
     """
 
-    __slots__ = ("pairs",)
+    __slots__ = ("generation", "pairs")
 
     def __init__(self, stamps: Sequence[int]) -> None:
         """Make a log of entries of one unit each."""
+        self.generation: object | None = None
         self.pairs = array("q", (1, 0))
         for total, stamp_ns in enumerate(stamps, 1):
             self.pairs.extend((stamp_ns, total))
@@ -136,16 +142,46 @@ class Totals:
         return True
 
     def units(self) -> Units | None:
-        """Return the same log without totals, if every entry left is one unit.
+        """Return the same log without totals, if every entry left is one unit and none is marked.
 
         Safe where buckets were used before: a stamp that they rounded up past now would have absorbed this charge, and
         its entry would hold two units.
         """
         pairs = self.pairs
+        if self.generation is not None:
+            return None
         entries = len(pairs) // 2 - 1
         return Units("q", (pairs[0], *pairs[2::2])) if pairs[-1] - pairs[1] == entries else None
 
+    def settle(self, stamp_ns: int, cost: int, actual: int) -> bool:
+        """Make a charge of ``cost`` units one of ``actual`` units, in the entry of a stamp.
+
+        All later totals move, and an entry without units goes. Returns whether the charge was there.
+        """
+        pairs = self.pairs
+        head, end = pairs[0], len(pairs) // 2
+        index = bisect_left(range(end), stamp_ns, head, key=lambda index: pairs[2 * index])
+        if index == end or pairs[2 * index] != stamp_ns:
+            return False
+        units = pairs[2 * index + 1] - pairs[2 * index - 1]
+        if units < cost:
+            return False
+        more = actual - cost
+        if more > 0:
+            more = max(min(more, MOST_DEBT - (pairs[-1] - pairs[2 * head - 1])), 0)
+        settled = pairs[:]
+        settled[2 * index + 1 :: 2] = array("q", [total + more for total in pairs[2 * index + 1 :: 2]])
+        if units + more == 0:
+            del settled[2 * index : 2 * index + 2]
+        self.pairs = settled  # one step: a signal may interrupt before or after
+        return True
+
+    def is_spent(self) -> bool:
+        """Return whether no entry is left that may not have left the window."""
+        return len(self.pairs) == 2 * self.pairs[0]
+
     def shift(self, back_ns: int, latest_ns: int) -> None:
+        self.generation = None
         pairs = self.pairs
         pairs[2::2] = array("q", [min(stamp_ns - back_ns, latest_ns) for stamp_ns in pairs[2::2]])
 
@@ -187,6 +223,26 @@ def decide(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int, commi
         if head > 1 and log.cut(head) and type(log) is Totals and exact:
             log = log.units() or log
     return log, verdict_of((True, room - cost, 0, -((cutoff_ns - stamp_ns) // 1000)))
+
+
+def mark(log: Log) -> tuple[Log, Mark]:
+    """Return the log, with totals, and where its newest entry is. Charges of one stamp share an entry and a mark."""
+    if type(log) is Units:
+        log = Totals(log[1:]) if log[0] == 1 else Totals(log[log[0] :])
+    assert isinstance(log, Totals)  # noqa: S101 - for the type checker
+    if log.generation is None:
+        log.generation = object()
+    return log, (log.generation, log.newest_ns())
+
+
+def settle(log: Log, policy: SlidingWindow, now_ns: int, cost: int, mark: Mark, actual: int) -> tuple[Log | None, bool]:
+    """Correct a charge where it stands, as long as its entry is in the window."""
+    generation, stamp_ns = mark
+    if isinstance(log, Units) or log.generation is not generation or stamp_ns <= now_ns - policy.window_ns:
+        return log, False
+    if not log.settle(stamp_ns, cost, actual):
+        return log, False
+    return None if log.is_spent() else log, True
 
 
 def repair(log: Log, policy: SlidingWindow, now_ns: int) -> bool:

@@ -8,6 +8,8 @@
       InvalidSpan(ValueError)      .span; a negative number of seconds to block a key for
       InvalidStore(ValueError)     .store; neither a store nor the URL of one
       LimiterClosed(RuntimeError)  a verb after close() or aclose()
+      ReservationError(RuntimeError)  settled after its block, or by another thread
+      NotAllowed                   .decision; a block under ``limited`` whose turn did not come in time
       StoreError                   .reason .lasts; __cause__ is the driver's error; on_outage= chooses another answer
         StoreUnavailable           nothing was taken
         StoreTimeout               outcome unknown: the cost may have been taken
@@ -19,6 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from reprlib import Repr
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sluicegate._core.decision import Decision
 
 __all__ = [
     "InvalidCost",
@@ -28,6 +34,8 @@ __all__ = [
     "InvalidSpan",
     "InvalidStore",
     "LimiterClosed",
+    "NotAllowed",
+    "ReservationError",
     "SluicegateError",
     "StoreError",
     "StoreTimeout",
@@ -164,6 +172,22 @@ class InvalidStore(SluicegateError, ValueError):
 
 class LimiterClosed(SluicegateError, RuntimeError):
     """A limiter was used after it was closed. Nothing was taken; enter it (``with limiter:``) to open it again."""
+
+
+class ReservationError(SluicegateError, RuntimeError):
+    """A reservation was used outside of its block, twice, or by another thread. Nothing was changed."""
+
+
+class NotAllowed(SluicegateError):
+    """A function or a block under ``limited`` was not run: its turn did not come in time. Nothing was taken.
+
+    Attributes:
+        decision: The denial.
+    """
+
+    def __init__(self, message: str, *, decision: Decision) -> None:
+        super().__init__(message)
+        self.decision = decision
 
 
 class StoreError(SluicegateError):

@@ -5,6 +5,7 @@ Policy               what all have: limit, window, name, and what they count by
   TokenBucket        a steady flow and a burst
   FixedWindow        windows that start at multiples of their length
   CalendarWindow     hours, days, weeks, months or years of a time zone
+  Concurrency        how many run at once
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Policy(ABC):
     """
 
     algorithm: ClassVar[str]
+    lends: ClassVar[bool] = False
+    """Whether its units are permits, which come back when their holder gives them back, and not with time alone."""
 
     limit: int
     window: float
@@ -143,7 +146,8 @@ def suspended(policy: Policy) -> Policy:
     return _changed(policy, 0, 0)
 
 
-_MOST_DEBT = 10**12  # below 2^40, the modulus of the logs' totals; above it nothing is entered any more
+MOST_DEBT = 10**12
+"""Units of a log or a count above which nothing is entered any more: below 2^40, the modulus of the logs' totals."""
 
 
 def boundless(policy: Policy) -> Policy:
@@ -153,7 +157,12 @@ def boundless(policy: Policy) -> Policy:
     """
     if isinstance(policy, TokenBucket):
         return _changed(policy, policy.limit, _EXACT // policy.window_us)
-    return _changed(policy, _MOST_DEBT, _MOST_DEBT)
+    return _changed(policy, MOST_DEBT, MOST_DEBT)
+
+
+def most_level(policy: TokenBucket) -> int:
+    """Return what a bucket may hold at most, units times window in microseconds: what fits in whole units in 2^53."""
+    return _EXACT // policy.window_us * policy.window_us
 
 
 def with_share(policy: Policy, limit: int, burst: int) -> Policy:
@@ -256,7 +265,7 @@ class SlidingWindow(Policy):
 class TokenBucket(Policy):
     """Allow a steady flow of ``limit`` units per window, and up to ``burst`` at once after a silence.
 
-    In any window at most burst + limit - 1 units are allowed. A key takes 15 bytes, whatever its traffic.
+    In any window at most burst + limit - 1 units are allowed. A key takes 22 bytes, whatever its traffic.
 
     Args:
         limit: Units that come back in one window, a whole number from 1 to 10^11.
@@ -316,7 +325,7 @@ class FixedWindow(Policy):
     """Allow at most ``limit`` units in each window; windows start at multiples of their length on the store's clock.
 
     The cheapest to count, with the weakest promise: around an edge up to 2 x limit units pass within one window's
-    length, so 100 a minute may be 200 in two seconds. A key takes 19 bytes, whatever its traffic.
+    length, so 100 a minute may be 200 in two seconds. A key takes 26 bytes, whatever its traffic.
 
     Args:
         limit: Units per window, a whole number from 1 to 10^11.
@@ -360,7 +369,7 @@ class CalendarWindow(Policy):
     """Allow at most ``limit`` units in each hour, day, week, month or year of a time zone: for quotas.
 
     A window starts when clocks in the zone first show its start or jump past it, so a day on which clocks change has 23
-    or 25 hours. Around an edge up to 2 x limit units pass within a short time. A key takes 19 bytes, whatever its
+    or 25 hours. Around an edge up to 2 x limit units pass within a short time. A key takes 26 bytes, whatever its
     traffic.
 
     A window that starts elsewhere is another window, so it counts apart, under the same explicit name, too (G10).
@@ -433,20 +442,71 @@ class CalendarWindow(Policy):
         return start, end
 
 
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Concurrency(Policy):
+    """Allow at most ``limit`` permits at once: held through ``reserve``, and released when its block ends.
+
+    A permit is lent for ``ttl`` seconds, and renewed by its holder's process every third of that for as long as the
+    block runs. The permits of a process that died come back ``ttl`` after their last renewal, and not before.
+
+    Its ``retry_after`` is the longest possible: until permits come back of which nobody renews any. Most come back
+    sooner, when their holders are done.
+
+    Args:
+        limit: Permits that may be held at once, a whole number from 1 to 10^11.
+        ttl: Seconds (or a ``timedelta``) for which a permit is lent, 1 µs to 10 years; 30 by default. A holder that is
+            paused for longer loses its permits, see `Reservation.lost`.
+        name: As for `SlidingWindow`; ``concurrency-30s`` by default.
+        per: As for `SlidingWindow`.
+        shared: One counter for all keys.
+
+    Attributes:
+        window: The ``ttl``.
+
+    Raises:
+        InvalidPolicy: An argument is outside its range.
+    """
+
+    algorithm: ClassVar[str] = "concurrency"
+    lends: ClassVar[bool] = True
+
+    window: float = field(init=False)
+    ttl: float
+
+    @explained
+    def __init__(
+        self,
+        limit: int,
+        *,
+        ttl: float | timedelta = 30,
+        name: str | None = None,
+        per: str | Sequence[str] | None = None,
+        shared: bool = False,
+    ) -> None:
+        ttl_us = _microseconds(ttl, "ttl")
+        self._init(limit, ttl_us, name, per, shared)
+        object.__setattr__(self, "ttl", self.window)
+
+    @property
+    def worst_case(self) -> int:
+        """The limit: no more permits are held at any instant."""
+        return self.limit
+
+
 def seconds(window_us: int) -> str:
     """Return microseconds as text in seconds, without trailing zeros."""
     whole, rest = divmod(window_us, 1_000_000)
     return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
 
 
-def _microseconds(window: float | timedelta) -> int:
+def _microseconds(window: float | timedelta, what: str = "window") -> int:
     seconds = window.total_seconds() if isinstance(window, timedelta) else window
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     # Compared before it is multiplied: NaN fails the comparison, and an int too large for a float does no harm.
     window_us = round(seconds * 1_000_000) if is_number and 0 < seconds <= MAX_WINDOW_US else 0
     if not 1 <= window_us <= MAX_WINDOW_US:
         raise InvalidPolicy(
-            f"window must be a number of seconds (or a timedelta) from 0.000001 to {MAX_WINDOW_US // 1_000_000} "
+            f"{what} must be a number of seconds (or a timedelta) from 0.000001 to {MAX_WINDOW_US // 1_000_000} "
             f"(ten years), got {short_repr(window)}{of_window(window)}"
         )
     return window_us

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import InvalidPolicy, StoreError, StoreUnavailable, short_repr
 from sluicegate._core.event import StoreEvent
-from sluicegate._core.request import Counter, Request
+from sluicegate._core.request import Counter, Request, Settlement
 from sluicegate._limiter.callbacks import synchronous
 from sluicegate._stores.base import Fallback
 from sluicegate._stores.fleet import fraction
@@ -103,6 +103,10 @@ class Outages:
         if self.on_outage == "open":
             return Fallback([Verdict(True, charge.policy.burst, 0, 0) for charge in request.charges])
         return Fallback([Verdict(False, 0, wait_us, 0) for _ in request.charges])
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Settle what was decided here. What is owed to the store for it stays as it was."""
+        return self._outage.local.settle(settlements)
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """Forget counters here, too, as they are forgotten on the store."""

@@ -16,7 +16,8 @@ from sluicegate._core.decision import NEVER, Decision, Source, Verdict, decision
 from sluicegate._core.errors import InvalidPolicy, LimiterClosed, StoreError, short_repr
 from sluicegate._core.keys import Key
 from sluicegate._core.policies import Cost, Policies
-from sluicegate._core.request import Counter, Request, request_of
+from sluicegate._core.policy import SlidingWindow, boundless
+from sluicegate._core.request import Counter, Request, Settlement, request_of
 from sluicegate._limiter.exempt import Exempt, exempt_function
 from sluicegate._limiter.outages import Outages
 from sluicegate._limiter.statistics import Statistics, Tally
@@ -74,6 +75,8 @@ class Plan:
         self.outages = outages
         self._deadline = deadline
         self.tally = Tally()
+        self._lending = next((policy.name for policy in policies.all if policy.lends), None)
+        self._boundless = [policy if policy.lends else boundless(policy) for policy in policies.all]
         self._exempt = exempt_function(exempt, policies.attributes)
         self._is_open = True
         self.enabled = enabled
@@ -99,7 +102,9 @@ class Plan:
         self._update()
 
     def _update(self) -> None:
-        self.is_direct = self._is_open and self._enabled and self._exempt is None and self.limits is None
+        self.is_direct = (
+            self._is_open and self._enabled and self._exempt is None and self.limits is None and self._lending is None
+        )
 
     def check_open(self) -> None:
         """Raise `LimiterClosed` if the limiter is closed."""
@@ -109,9 +114,35 @@ class Plan:
                 "end, or enter it to open it again (with limiter: or async with limiter:)"
             )
 
+    def check_lends_nothing(self, verb: str) -> None:
+        """Raise `InvalidPolicy` if a policy lends permits: these are held through ``reserve`` alone."""
+        if self._lending is not None:
+            raise InvalidPolicy(
+                f"policy {self._lending} lends permits, which {verb}() could never give back; write "
+                f"with limiter.reserve(key): (async with, for an AsyncLimiter)"
+            )
+
+    def check_can_reserve(self) -> None:
+        """Raise `InvalidPolicy` if a policy rounds times, so that a charge cannot be settled."""
+        for policy in self.policies.all:
+            if isinstance(policy, SlidingWindow) and policy.buckets is not None:
+                raise InvalidPolicy(
+                    f"reserve() needs exact entries, and policy {policy.name} has buckets={policy.buckets}: leave "
+                    f"buckets= out, or use a TokenBucket"
+                )
+
+    def debt(self, key: Key, cost: Cost) -> Request:
+        """Return the request that charges what has happened already, whatever the limits."""
+        self.check_lends_nothing("charge")
+        charges = self.policies.charges(key, cost)
+        return Request(
+            tuple([charge._replace(policy=policy) for charge, policy in zip(charges, self._boundless, strict=True)]),
+            within=self._deadline,
+        )
+
     def request(self, key: Key, cost: Cost, commit: bool) -> Request:
         """Return the request that a verb makes. Raises `InvalidKey` or `InvalidCost`."""
-        return request_of((self.policies.charges(key, cost), commit, self._deadline))
+        return request_of((self.policies.charges(key, cost), commit, self._deadline, False))
 
     def is_bypassed(self, key: Key) -> bool:
         """Return whether a key is not limited: it is exempt, or the limiter is off."""
@@ -142,6 +173,50 @@ class Plan:
             mode=mode if self.outages.is_open else "store",
             seconds=MappingProxyType({"store": up, mode: down}),
         )
+
+    def line_without_store(self, requests: Sequence[Request], error: StoreError) -> list[list[Verdict]]:
+        """Return the answers to a line of requests, up to the first that is denied, as `without_store` does for one."""
+        answers: list[list[Verdict]] = []
+        for request in requests:
+            answers.append(self.without_store(request, error))
+            if not all(verdict.allowed for verdict in answers[-1]):
+                break
+        return answers
+
+    def settlements(self, request: Request, answer: list[Verdict], actual: Sequence[int]) -> list[Settlement]:
+        """Return what to settle so that each charge of a request becomes its number of units.
+
+        Empty if the answer does not say where they are: it was not limited, or an outage decided it without counting.
+        """
+        marks = getattr(answer, "marks", None)
+        if marks is None:
+            return []
+        return [
+            Settlement(*charge, mark, units)
+            for charge, mark, units in zip(request.charges, marks, actual, strict=True)
+            if units != charge.cost
+        ]
+
+    def not_recorded(self, error: StoreError, *, raises: bool = True) -> None:
+        """Take note that the store could not be told what was used. Raises the error, if limiters are to raise it."""
+        self.tally.unsettled += 1
+        if raises and self.outages.on_outage == "raise":
+            raise error
+
+    def charge_without_store(self, request: Request, error: StoreError) -> list[Verdict]:
+        """Charge what has happened while the store is down: in memory, or not at all."""
+        if self.outages.on_outage == "local":
+            return self.without_store(request, error)
+        self.not_recorded(error)
+        return self.bypass(request)
+
+    def one_by_one(self, request: Request) -> list[Request]:
+        """Return a request for each charge."""
+        return [request._replace(charges=(charge,)) for charge in request.charges]
+
+    def settle_here(self, answer: list[Verdict], settlements: Sequence[Settlement]) -> list[bool] | None:
+        """Settle what was decided in an outage, in memory. Returns None if the store decided it."""
+        return self.outages.settle(settlements) if isinstance(answer, Fallback) else None
 
     def without_store(self, request: Request, error: StoreError) -> Fallback:
         """Return the answer to a request that the store failed to decide. Raises the error, if that is the answer."""

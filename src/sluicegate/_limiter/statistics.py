@@ -23,6 +23,11 @@ class Statistics:
             decisions is not in it. Those of an outage have the source ``fallback``.
         mode: How decisions are made now: ``store``; or, while the store is down, what ``on_outage`` says.
         seconds: For each mode how long decisions were made so.
+        waiting: Callers that wait their turn now.
+        unsettled: Charges that could not be made what they turned out to be, as the store was down: of reservations
+            their estimates stand, and what ``charge`` was to record is missing.
+        saturated: Charges of ``charge`` that were left out, as a counter holds as much debt as it can.
+        leases_lost: Reservations so far that lost their permits before their block ended.
     """
 
     allowed: int
@@ -31,6 +36,10 @@ class Statistics:
     by_source: Mapping[Source, Outcomes]
     mode: str = "store"
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    waiting: int = 0
+    unsettled: int = 0
+    saturated: int = 0
+    leases_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +53,12 @@ class Outcomes:
 class Tally:
     """The counters behind `Statistics`."""
 
-    __slots__ = ("allowed", "by_other_source", "denied", "errors")
+    __slots__ = ("allowed", "by_other_source", "denied", "errors", "leases_lost", "saturated", "unsettled")
 
     def __init__(self) -> None:
         self.allowed = self.denied = 0  # by the store
         self.by_other_source: dict[Source, list[int]] = {}  # by other sources: denied, allowed
-        self.errors = 0
+        self.errors = self.unsettled = self.saturated = self.leases_lost = 0
 
     def count(self, source: Source, allowed: bool) -> None:
         """Count one decision."""
@@ -73,4 +82,7 @@ class Tally:
             denied=sum(outcomes.denied for outcomes in by_source.values()),
             errors=self.errors,
             by_source=MappingProxyType(by_source),
+            unsettled=self.unsettled,
+            saturated=self.saturated,
+            leases_lost=self.leases_lost,
         )

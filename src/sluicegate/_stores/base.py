@@ -6,11 +6,11 @@ store that cannot answer raises `StoreUnavailable` if nothing was taken, and `St
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from sluicegate._core.decision import Verdict
-from sluicegate._core.request import Counter, Request
+from sluicegate._core.request import Counter, Mark, Request, Settlement
 
 TIMEOUT = 0.5
 """Seconds that a store waits for its server, by default."""
@@ -20,8 +20,28 @@ class Remembered(list[Verdict]):
     """An answer that a store gives from memory: the request was denied, it still is, and the server was not called."""
 
 
+class Reserved(list[Verdict]):
+    """An answer that allows a request, and says where its charges were entered.
+
+    Attributes:
+        marks: One for each charge.
+    """
+
+    __slots__ = ("marks",)
+
+    def __init__(self, verdicts: Iterable[Verdict], marks: Sequence[Mark]) -> None:
+        super().__init__(verdicts)
+        self.marks = marks
+
+
 class Fallback(list[Verdict]):
-    """An answer that was given without the store, while it was down or slow."""
+    """An answer that was given without the store, while it was down or slow.
+
+    Attributes:
+        marks: Where the charges were entered in memory, one for each, if the request was allowed there and reserves.
+    """
+
+    marks: Sequence[Mark] | None = None
 
 
 class Store(Protocol):
@@ -36,7 +56,7 @@ class Store(Protocol):
 
         Returns:
             A new list with a verdict for each charge, in order. If one denies, none was entered. A `Remembered` is an
-            answer from memory.
+            answer from memory, a `Reserved` one that can be settled.
 
         Raises:
             StoreUnavailable: The store could not be reached, or refused. Nothing was taken.
@@ -60,6 +80,40 @@ class Store(Protocol):
         ...
 
 
+class ReservingStore(Store, Protocol):
+    """A store whose charges can be settled, for ``reserve``, ``wait`` and ``Concurrency``. For threads."""
+
+    def decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        """Decide requests that reserve, in their order and at one instant, up to the first that is denied.
+
+        Args:
+            requests: One or more, all on the same counters.
+
+        Returns:
+            The answers to those that were looked at: each but the last one allows its request.
+
+        Raises:
+            StoreError: As `decide` does, for all of them.
+        """
+        ...
+
+    def settle(self, settlements: Sequence[Settlement], within: float | None = None) -> list[bool]:
+        """Make charges what they turned out to be, at one instant; release leases, and renew them.
+
+        Args:
+            settlements: The charges, as a `Reserved` answer marked them.
+            within: Seconds within which the caller needs the answer.
+
+        Returns:
+            Whether each was there. If not, because it has left its window for example, nothing changed.
+
+        Raises:
+            StoreUnavailable: Nothing was settled.
+            StoreTimeout: The outcome is unknown.
+        """
+        ...
+
+
 class AsyncStore(Protocol):
     """The same verbs, awaited. For tasks."""
 
@@ -77,4 +131,16 @@ class AsyncStore(Protocol):
 
     async def aclose(self) -> None:
         """Close what the store itself opened; the twin of `Store.close`."""
+        ...
+
+
+class AsyncReservingStore(AsyncStore, Protocol):
+    """The same verbs, awaited. For tasks."""
+
+    async def decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        """Decide a line of requests; the twin of `ReservingStore.decide_line`."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement], within: float | None = None) -> list[bool]:
+        """Settle charges; the twin of `ReservingStore.settle`."""
         ...

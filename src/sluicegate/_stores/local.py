@@ -17,8 +17,8 @@ from threading import RLock
 from sluicegate._core.decision import NEVER, Verdict
 from sluicegate._core.keys import CounterKey, Digest, memory_key
 from sluicegate._core.policy import Policy, boundless, with_share
-from sluicegate._core.request import Charge, Counter, Request
-from sluicegate._stores.base import Fallback
+from sluicegate._core.request import Charge, Counter, Request, Settlement
+from sluicegate._stores.base import Fallback, Reserved
 from sluicegate._stores.fleet import Fleet, fixed_share
 from sluicegate._stores.known import Known
 from sluicegate._stores.memory.store import MemoryStore
@@ -83,9 +83,15 @@ class Local:
             return Fallback([Verdict(charge is not None, 0, 0 if charge else wait_us, 0) for charge in charges])
         verdicts = self._store.decide(request._replace(charges=tuple(charges)))  # type: ignore[arg-type]
         answer = Fallback([_sooner(verdict, wait_us) for verdict in verdicts])
+        if isinstance(verdicts, Reserved):
+            answer.marks = verdicts.marks
         if owe and request.commit and all(verdict.allowed for verdict in verdicts):
             self._owe(request.charges)
         return answer
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Settle what was decided here. What is owed for it stays as it was."""
+        return self._store.settle(settlements)
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and what is owed for them."""
@@ -180,6 +186,8 @@ class Local:
     def _owe(self, charges: Iterable[Charge]) -> None:
         with self._lock:
             for charge in charges:
+                if charge.policy.lends:  # permits are held here alone
+                    continue
                 name = charge.policy.namespace, charge.key
                 before = self._owed.get(name)
                 # Keys are kept whole, to be sent: so not the long ones.

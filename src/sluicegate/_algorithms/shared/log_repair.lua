@@ -16,10 +16,10 @@ local function moved_back(stamp)
   return math.max(math.min(stamp - stepped, now), 0)
 end
 for _, page in ipairs(pages) do
-  local birth, base, oldest, gone = struct.unpack('>I7I5I7B', page)
+  local _, base, oldest, gone = struct.unpack('>I7I5I7B', page)
   local mark = (#page - HEADER) % ENTRY == MARK and string.sub(page, -MARK) or ''
   first = moved_back(oldest)
-  local moved = {struct.pack('>I7I5I7B', birth, base, first, gone)}
+  local moved = {struct.pack('>I7I5I7B', now, base, first, gone)} -- born anew: no mark fits any more
   for at = HEADER + 1, #page - #mark, ENTRY do
     local stamp, total = struct.unpack('>I7I5', page, at)
     moved[#moved + 1] = struct.pack('>I7I5', moved_back(stamp), total)

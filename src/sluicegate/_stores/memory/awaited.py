@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluicegate._core.decision import Verdict
-from sluicegate._core.request import Counter, Request
+from sluicegate._core.request import Counter, Request, Settlement
 from sluicegate._stores.memory.store import MemoryStore
 
 
@@ -21,6 +21,12 @@ class AwaitedMemoryStore:
 
     async def decide(self, request: Request) -> list[Verdict]:
         return self.store.decide(request)
+
+    async def decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        return self.store.decide_line(requests)
+
+    async def settle(self, settlements: Sequence[Settlement], within: float | None = None) -> list[bool]:  # noqa: ARG002
+        return self.store.settle(settlements)
 
     async def forget(self, counters: Sequence[Counter]) -> None:
         self.store.forget(counters)

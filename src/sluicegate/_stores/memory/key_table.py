@@ -14,7 +14,7 @@ from sluicegate._algorithms import BY_NAME, State
 from sluicegate._core.decision import NEVER, Verdict, verdict_of
 from sluicegate._core.keys import CounterKey, Digest, key_bytes
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Charge
+from sluicegate._core.request import Charge, Mark, Settlement
 from sluicegate._stores.memory.capacity import Capacity
 from sluicegate._stores.memory.timing_wheel import TimingWheel
 
@@ -126,6 +126,38 @@ class KeyTable:
                 self._wheel.schedule(name, self._algorithm.expires_at_ns(decided, policy))
             states[name] = decided
         return verdict
+
+    def mark(self, states: States, name: _Name) -> Mark:
+        """Return where the charge is that was just entered in a state."""
+        states[name], mark = self._algorithm.mark(states[name])
+        return mark
+
+    def settle(self, name: CounterKey | Digest, settlement: Settlement, now_ns: int) -> bool:
+        """Make a charge what it turned out to be, be it in a state of its own or in an overflow state.
+
+        Returns whether it was there.
+        """
+        if self._settle_in(self.states, name, settlement, now_ns + self._offset_ns):
+            return True
+        if not self.overflow:
+            return False
+        return self._settle_in(self.overflow, self._overflow_number(name), settlement, now_ns + self._offset_ns)
+
+    def _settle_in(self, states: States, name: _Name, settlement: Settlement, at_ns: int) -> bool:
+        policy, _, cost, mark, actual = settlement
+        state = states.get(name)
+        blocked = state if type(state) is Blocked else None
+        if blocked is not None:
+            state = blocked.state
+        if state is None:
+            return False
+        settled, is_there = self._algorithm.settle(state, policy, at_ns, cost, mark, actual)
+        if settled is not state:
+            if blocked is not None:
+                blocked.state = settled
+            else:
+                states[name] = settled
+        return is_there
 
     def block(self, name: CounterKey | Digest, now_ns: int, span_ns: int) -> None:
         """Block a key until ``span_ns`` from now, in place of any block before; 0 lifts it."""

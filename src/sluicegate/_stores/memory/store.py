@@ -25,7 +25,8 @@ from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import short_repr
 from sluicegate._core.keys import memory_key
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Counter, Request
+from sluicegate._core.request import Counter, Request, Settlement
+from sluicegate._stores.base import Reserved
 from sluicegate._stores.memory.capacity import Capacity
 from sluicegate._stores.memory.key_table import KeyTable
 from sluicegate._stores.memory.lock import Lock
@@ -61,6 +62,7 @@ class MemoryStore(ProcessLocal):
         TypeError: ``clock`` has no method ``now_us``.
 
     Attributes:
+        clock: As given.
         overflowed: Requests so far with a charge on a counter that keys share for want of room.
         repaired: States so far that a clock step had left in the future, and that were moved back (G8).
     """
@@ -70,6 +72,7 @@ class MemoryStore(ProcessLocal):
             raise ValueError(f"max_keys must be a whole number of 1 or more, got {max_keys!r}")
         if clock is not None and not callable(getattr(clock, "now_us", None)):
             raise TypeError(f"clock must have a method now_us(), as sluicegate.testing.ManualClock has, got {clock!r}")
+        self.clock = clock
         self.overflowed = 0
         self._warned = False
         self._max_keys = max_keys
@@ -93,6 +96,14 @@ class MemoryStore(ProcessLocal):
             self._warned = True  # not under the lock: a log handler takes its time, and may call a limiter
             logger.warning(_FULL, self._max_keys)
         return verdicts
+
+    def decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        """Decide requests in order; see `sluicegate.stores.ReservingStore.decide_line`. Never raises a `StoreError`."""
+        return self._lock.run_locked(self._decide_line, requests)
+
+    def settle(self, settlements: Sequence[Settlement], within: float | None = None) -> list[bool]:  # noqa: ARG002
+        """Settle charges; see `sluicegate.stores.ReservingStore.settle`. Never raises a `StoreError`."""
+        return self._lock.run_locked(self._settle, settlements)
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters; see `sluicegate.stores.Store.forget`. A counter that keys share for want of room stays."""
@@ -144,7 +155,7 @@ class MemoryStore(ProcessLocal):
     # All of what follows runs under the lock.
 
     def _decide(self, request: Request) -> list[Verdict]:
-        charges, commit, _ = request
+        charges, commit, _, reserves = request
         now_ns = self._now_ns()
         if not self._swept_ns <= now_ns < self._due_ns:
             self._sweep(now_ns, 2 * len(charges))
@@ -169,7 +180,22 @@ class MemoryStore(ProcessLocal):
                 verdicts[index] = table.decide(states, name, charges[index], now_ns, True, False)
         if self._capacity.is_full and commit:
             self.overflowed += any(states is table.overflow for table, states, _ in places)
+        if reserves and commit and allowed == len(charges):
+            return Reserved(verdicts, [table.mark(states, name) for table, states, name in places])
         return verdicts
+
+    def _decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        answers = []
+        for request in requests:
+            answer = self._decide(request)
+            answers.append(answer)
+            if type(answer) is not Reserved:
+                break
+        return answers
+
+    def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        now_ns = self._now_ns()
+        return [self._table(each.policy).settle(memory_key(each.key), each, now_ns) for each in settlements]
 
     def _sweep(self, now_ns: int, steps: int) -> None:
         """Free idle keys of the namespace that is due first: at least two a charge, so that freeing keeps up."""

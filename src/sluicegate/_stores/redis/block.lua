@@ -11,7 +11,7 @@
 local ends = now + tonumber(ARGV[1])
 local faults, a = {}, 2
 for k = 1, #KEYS do
-  local block, argc = open(ARGV[a], a + 1, ends)
+  local block, argc = open(ARGV[a], a + 1, 'block', ends)
   faults[k] = block(KEYS[k]) or ''
   a = a + 1 + argc
 end

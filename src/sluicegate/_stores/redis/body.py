@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError
 
 from sluicegate._core import codes
 from sluicegate._core.errors import StoreError, StoreUnavailable
-from sluicegate._core.request import Charge, Counter, Request
+from sluicegate._core.request import Charge, Counter, Request, Settlement
 from sluicegate._stores.base import Remembered
 from sluicegate._stores.fleet import Fleet
 from sluicegate._stores.health import Health
@@ -40,6 +40,7 @@ from sluicegate._stores.redis.script import (
     Arguments,
     Charges,
     ClockMismatch,
+    Line,
     Script,
     Scripts,
     ServerClockEstimate,
@@ -49,6 +50,10 @@ from sluicegate._stores.redis.script import (
     faults,
     parse_announced,
     parse_reply,
+    parse_reserved,
+    parse_settled,
+    reserve_arguments,
+    settle_arguments,
     with_announcement,
 )
 from sluicegate._stores.redis.stored_keys import lies_in_one_slot, members_key
@@ -72,6 +77,7 @@ TAKE = Effect("nothing was taken", "the cost may have been taken")
 PEEK = Effect("nothing was taken", "nothing was taken")
 FORGET = Effect("nothing was dropped", "it may have been dropped")
 BLOCK = Effect("nothing was changed", "the block may have been changed")
+SETTLE = Effect("nothing was settled", "it may have been settled")
 PROBE = Effect("nothing was taken", "nothing was taken")
 
 
@@ -379,6 +385,67 @@ class Body(ProcessLocal):
                 answers[index] = answer
         return mismatched
 
+    @_verb(TAKE)
+    def _reserve(self, batch: list[Line]) -> Steps:
+        """Decide a batch of lines. Returns for each the answers to its requests, up to the first that is denied."""
+        if self._local.owes:
+            charges = [charge for line in batch for charge in line[0]]
+            yield from self._decide_owing([], self._local.owed(charges, MOST_OWED))
+        if self._is_due():
+            yield from self._decide([], commit=True, announce=True)
+        answers: list[list[Any]] = [[] for _ in batch]
+        errors: dict[int, StoreError] = {}
+        pending: Sequence[int] = range(len(batch))
+        for _ in range(2):  # what is left of a line may be sent again once: after a clock mismatch nothing was taken
+            lines = [batch[index][len(answers[index]) :] for index in pending]
+            sent_ns = time.monotonic_ns()
+            try:
+                arguments = reserve_arguments(self._prefix, lines, self._server_clock)
+                reply = yield from _run_script(self._scripts.reserve, arguments)
+            except REFUSALS as refusal:
+                errors |= {index: refused(refusal, TAKE) for index in pending}
+                break
+            repaired, parsed = parse_reserved(lines, reply)
+            self.repaired += repaired
+            mismatched: list[int] = []
+            for index, line, answered in zip(pending, lines, parsed, strict=True):
+                self._learn_reserved(line, answered, sent_ns)
+                last = answered[-1]
+                if isinstance(last, list):
+                    answers[index] += answered
+                    continue
+                answers[index] += answered[:-1]
+                errors[index] = _stepped_again() if isinstance(last, ClockMismatch) else last
+                if isinstance(last, ClockMismatch):
+                    self._server_clock.correct(last.now_us)
+                    mismatched.append(index)
+            pending = mismatched
+            if not pending:
+                break
+        # An error is the outcome of a caller only if nothing was taken for it.
+        return [answer or errors[index] for index, answer in enumerate(answers)]
+
+    def _learn_reserved(self, line: Line, answered: Sequence[Answer | ClockMismatch], sent_ns: int) -> None:
+        looked_at = line[: len(answered)]
+        plain = [list(each) if isinstance(each, list) else each for each in answered]
+        self._denials.learn(looked_at, plain, sent_ns)
+        self._local.learn(looked_at, plain)
+
+    @_verb(SETTLE)
+    def _settle(self, batch: list[Sequence[Settlement]]) -> Steps:
+        """Settle charges. Returns for each caller whether each of its charges was there."""
+        settlements = [each for given in batch for each in given]
+        lowered = counters_of([each for each in settlements if each.actual < each.cost])
+        with forgetting(lowered):
+            reply = yield from _run_script(
+                self._scripts.settle, settle_arguments(self._prefix, settlements, self._server_clock)
+            )
+        for policy, key, *_ in settlements:
+            self._local.known.forget(policy, key)
+        settled = iter(parse_settled(reply))
+        results = [[next(settled) for _ in given] for given in batch]
+        return [next((one for one in result if isinstance(one, StoreError)), result) for result in results]
+
     @_verb(FORGET)
     def _forget(self, batch: list[Sequence[Counter]]) -> Steps:
         counters = [counter for each in batch for counter in each]
@@ -408,6 +475,17 @@ def _run_script(script: Script, arguments: Arguments) -> Generator[Command, Any,
     except NoScriptError:  # after a restart, a failover or a SCRIPT FLUSH. Nothing ran, so nothing is sent twice
         reply = yield ["EVAL", script.source, *arguments]
     return reply
+
+
+def line_of(requests: Sequence[Request]) -> tuple[Line, int]:
+    """Return requests in the form in which they are sent, and how many charges they are."""
+    line = tuple([request.charges for request in requests])
+    return line, sum(map(len, line))
+
+
+def counters_of(settlements: Sequence[Settlement]) -> list[Counter]:
+    """Return the counters that are settled."""
+    return [Counter(each.policy, each.key) for each in settlements]
 
 
 def _stepped_again() -> StoreUnavailable:

@@ -162,6 +162,8 @@ class Denials:
         waits_us = [answer[n].retry_after_us for n in denied]
         if NEVER in waits_us or any(answer[n].remaining for n in denied):
             return
+        if any(request[n].policy.lends for n in denied):  # permits come back before their wait is over
+            return
         slots = [_slot(request[n].policy, request[n].key) for n in denied]
         # The shortest wait: after it, part of the answer would differ.
         until_ns = sent_ns + min(min(waits_us) * 1000, self._ttl_ns)

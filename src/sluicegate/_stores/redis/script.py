@@ -1,8 +1,9 @@
 """The scripts that run on a Redis server: their source, their arguments, and how to read their replies. No I/O.
 
-``decide.lua`` decides a batch; its twin commits nothing, and is marked ``no-writes``. ``block.lua`` puts a block on
-counters. Before each stand ``clock.lua`` and the files of all algorithms, each of which runs when it is opened; so
-does ``announce.lua``, which a decision opens to announce its sender to the fleet.
+``decide.lua`` decides a batch; one twin commits nothing, and is marked ``no-writes``; another tells where it entered
+what it allowed, and decides lines. ``settle.lua`` settles that, and ``block.lua`` puts a block on counters. Before each
+stand ``clock.lua`` and the files of all algorithms, each of which runs when it is opened; so does ``announce.lua``,
+which a decision opens to announce its sender to the fleet.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict, verdict_of
 from sluicegate._core.errors import StoreError, StoreUnavailable
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Charge, Counter
+from sluicegate._core.request import Charge, Counter, Settlement
+from sluicegate._stores.base import Reserved
 from sluicegate._stores.redis.failures import from_reply
 from sluicegate._stores.redis.stored_keys import members_key, stored_key, stored_keys
 
@@ -31,6 +33,9 @@ Charges = tuple[Charge, ...]
 
 Answer = list[Verdict] | StoreError
 """The answer to one request: a verdict for each charge, or the error that is its alone."""
+
+Line = tuple[Charges, ...]
+"""Requests that are decided in their order, up to the first that is denied."""
 
 Arguments = list[bytes | str]
 """The words after the script. No numbers: hiredis (3.5) crashes if a signal handler raises while it packs one."""
@@ -55,8 +60,9 @@ class Script:
     """One script, for ``EVAL`` and ``EVALSHA``.
 
     Args:
-        verb: The file that it ends with: ``decide`` or ``block``.
+        verb: The file that it ends with: ``decide``, ``block`` or ``settle``.
         commit: False for a script that commits nothing.
+        reserve: Whether what it enters can be settled.
         clock: The source of ``now_us``. By default the server's ``TIME``; tests replace it.
 
     Attributes:
@@ -64,12 +70,13 @@ class Script:
         sha: The SHA-1 of that, by which the server knows it.
     """
 
-    def __init__(self, verb: str, *, commit: bool = True, clock: str | None = None) -> None:
+    def __init__(self, verb: str, *, commit: bool = True, reserve: bool = False, clock: str | None = None) -> None:
         # The first line makes a full server, a replica or a wrong slot refuse the script before it has written.
         parts = [
             "#!lua" if commit else "#!lua flags=no-writes",
             f"local COMMIT = {str(commit).lower()}",
-            "local repaired = 0",
+            f"local RESERVE = {str(reserve).lower()}",
+            "local repaired, entered, holder, numbered = 0, '', '', 0",
             clock or _file("clock.lua"),
             "local now = now_us()",
             _open(),
@@ -118,12 +125,16 @@ class Scripts:
     Attributes:
         decide: Decides a batch.
         peek: The same, and commits nothing.
+        reserve: Decides lines, and tells where it entered what it allowed.
+        settle: Settles that.
         block: Puts a block on counters.
     """
 
     def __init__(self, clock: str | None = None) -> None:
         self.decide = Script("decide", clock=clock)
         self.peek = Script("decide", commit=False, clock=clock)
+        self.reserve = Script("decide", reserve=True, clock=clock)
+        self.settle = Script("settle", clock=clock)
         self.block = Script("block", clock=clock)
 
 
@@ -155,6 +166,23 @@ def decide_arguments(prefix: str, requests: Sequence[Charges], server_clock: Ser
         arguments.append(str(len(run)))
         arguments += _run_arguments(run[0], server_clock)
     return [str(len(keys)), *keys, *arguments]
+
+
+def reserve_arguments(prefix: str, lines: Sequence[Line], server_clock: ServerClockEstimate) -> Arguments:
+    """Return what follows the script that reserves, for lines of requests."""
+    requests = [request for line in lines for request in line]
+    count, *rest = decide_arguments(prefix, requests, server_clock)
+    keys = int(count)
+    behind = "".join(["0" + "1" * (len(line) - 1) for line in lines])
+    return [count, *rest[:keys], secrets.token_hex(8), behind, *rest[keys:]]
+
+
+def settle_arguments(prefix: str, settlements: Sequence[Settlement], server_clock: ServerClockEstimate) -> Arguments:
+    """Return what follows the script in a call: the number of keys, KEYS and ARGV as ``settle.lua`` lists them."""
+    arguments: Arguments = []
+    for policy, _, cost, mark, actual in settlements:
+        arguments += policy.algorithm, *_policy_arguments(policy, cost, server_clock), mark, str(actual)
+    return [str(len(settlements)), *counter_keys(prefix, settlements), *arguments]
 
 
 def _runs(requests: Sequence[Charges]) -> Iterable[Sequence[Charges]]:
@@ -232,7 +260,7 @@ def _policy_arguments(policy: Policy, cost: int, server_clock: ServerClockEstima
     return map(str, algorithm.arguments(policy, cost, server_clock.now_us() if algorithm.CALENDAR_TIME else 0))
 
 
-def counter_keys(prefix: str, counters: Iterable[Charge | Counter]) -> list[bytes]:
+def counter_keys(prefix: str, counters: Iterable[Charge | Counter | Settlement]) -> list[bytes]:
     """Return the stored keys of counters, in order."""
     return [stored_key(prefix, counter.policy.namespace, counter.key).encode() for counter in counters]
 
@@ -259,6 +287,46 @@ def parse_reply(requests: Sequence[Charges], reply: list[Any]) -> tuple[int, lis
         answers.append(verdicts[start:end])
         start = end
     return reply[0], answers
+
+
+def parse_reserved(lines: Sequence[Line], reply: list[Any]) -> tuple[int, list[list[Answer | ClockMismatch]]]:
+    """Read the reply of the script that reserves. Returns how many states it repaired, and answers for each line.
+
+    They end with the first one that is not allowed. Those that are, are `Reserved`.
+    """
+    if type(reply) is not list:
+        raise TypeError(f"a script's reply must be a list, got {reply!r:.100}")
+    values = iter(reply)
+    repaired: int = next(values)
+    return repaired, [_parse_line(line, values) for line in lines]
+
+
+def _parse_line(line: Line, values: Iterator[Any]) -> list[Answer | ClockMismatch]:
+    answers: list[Answer | ClockMismatch] = []
+    for request in line:
+        answer = _parse_reserved(len(request), values)
+        if answer is not None:
+            answers.append(answer)
+    return answers
+
+
+def _parse_reserved(charges: int, values: Iterator[Any]) -> Answer | ClockMismatch | None:
+    """Read the answer to one request; None if it was not looked at."""
+    verdicts, marks = [], []
+    for _ in range(charges):
+        remaining = next(values)
+        if not isinstance(remaining, int):
+            return None if _text(remaining) == "BEHIND" else _parse_fault(remaining)
+        wait_us, reset_us = next(values), next(values)
+        verdicts.append(verdict_of((not wait_us, remaining, wait_us, reset_us)))
+        marks.append(next(values))
+    is_allowed = all(verdict.allowed for verdict in verdicts)
+    return Reserved(verdicts, marks) if is_allowed else verdicts
+
+
+def parse_settled(reply: list[Any]) -> list[bool | StoreUnavailable]:
+    """Read the reply of ``settle.lua``: whether each charge was there, or what is wrong with its key."""
+    return [bool(one) if isinstance(one, int) else from_reply(_text(one), "nothing was settled") for one in reply]
 
 
 def _parse_answer(charges: int, numbers: Iterator[Any]) -> Answer | ClockMismatch:

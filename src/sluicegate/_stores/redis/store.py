@@ -23,16 +23,17 @@ except ImportError as error:  # pragma: no cover - seen by the test of the bare 
 from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import InvalidStore, StoreError
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Charge, Counter, Request
-from sluicegate._stores.base import TIMEOUT
+from sluicegate._core.request import Charge, Counter, Request, Settlement
+from sluicegate._stores.base import TIMEOUT, Reserved
 from sluicegate._stores.redis import clients
-from sluicegate._stores.redis.body import PREFIX, PROBES, Body, Lane, check_timeout
+from sluicegate._stores.redis.body import PREFIX, PROBES, Body, Lane, check_timeout, counters_of, line_of
 from sluicegate._stores.redis.denials import DENIAL_TTL
 from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.queue import MAX_WAITING
 from sluicegate._stores.redis.pipeline.tasks import AsyncPipeline
 from sluicegate._stores.redis.pipeline.threads import ThreadPipeline
 from sluicegate._stores.redis.probing import TaskProber, ThreadProber, drive, drive_awaited
+from sluicegate._stores.redis.script import Line
 
 _ANSWERS_BETWEEN_YIELDS = 64
 
@@ -127,11 +128,40 @@ class RedisStore(Body):
         if remembered is not None:
             return remembered
         charges = request.charges
+        if request.reserves and request.commit:
+            return self.decide_line((request,))[0]
         verb = self._take if request.commit else self._peek
         verdicts: list[Verdict] = self._pipeline(charges, request.within).run(verb, charges, len(charges))
         if self._to_log:
             self._log()
         return verdicts
+
+    def decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        """Decide requests that reserve, in order, as `sluicegate.stores.ReservingStore.decide_line` describes.
+
+        Raises:
+            StoreUnavailable: As for `decide`. Nothing was taken.
+            StoreTimeout: The outcome is unknown.
+        """
+        line, charges = line_of(requests)
+        pipeline = self._pipeline(line[0], requests[0].within)
+        answers: list[list[Verdict]] = pipeline.run(self._reserve, line, charges)
+        if self._to_log:
+            self._log()
+        return answers
+
+    def settle(self, settlements: Sequence[Settlement], within: float | None = None) -> list[bool]:
+        """Settle charges, as `sluicegate.stores.ReservingStore.settle` describes.
+
+        Raises:
+            StoreUnavailable: Nothing was settled; or one of several charges was not, as its key holds something else.
+            StoreTimeout: The outcome is unknown.
+        """
+        if not settlements:
+            return []
+        pipeline = self._pipeline(counters_of(settlements), within)
+        found: list[bool] = pipeline.run(self._settle, settlements, len(settlements))
+        return found
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
         """Tell whether a request that charges this policy alone is remembered to be denied. Needs no call."""
@@ -258,6 +288,7 @@ class AsyncRedisStore(Body):
         self._finalizer: finalize[..., AsyncRedisStore] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed = 0  # calls
+        self._giving_back: set[asyncio.Task[None]] = set()
         self._pipelines: dict[Lane, AsyncPipeline] = {}
         self._prober = TaskProber(self, AsyncRedisStore._probe_once, self._health.delays)
         self._guard = Guard(self._health, self._prober.start, 5 + 4 * timeout)
@@ -310,18 +341,76 @@ class AsyncRedisStore(Body):
                 await asyncio.sleep(0)
             return remembered
         charges = request.charges
+        if request.reserves and request.commit:
+            return (await self.decide_line((request,)))[0]
         verb = self._take if request.commit else self._peek
         try:
             verdicts: list[Verdict] = await self._pipeline(charges, request.within).run(verb, charges, len(charges))
         except StoreError:
-            # While the breaker is open a call never waits, and the probes run on the same event loop.
-            self._failed += 1
-            if self._failed % _ANSWERS_BETWEEN_YIELDS == 0:
-                await asyncio.sleep(0)
+            await self._let_others_run()
             raise
         if self._to_log:
             self._log()
         return verdicts
+
+    async def decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        """Decide requests that reserve, in order, as `sluicegate.stores.ReservingStore.decide_line` describes.
+
+        If the task is cancelled once its call was sent, what the call has taken is given back when its reply is there.
+
+        Raises:
+            StoreUnavailable: As for `decide`. Nothing was taken.
+            StoreTimeout: The outcome is unknown.
+            InvalidStore: The store belongs to another event loop. Nothing was taken.
+        """
+        line, charges = line_of(requests)
+        pipeline = self._pipeline(line[0], requests[0].within)
+        unheard = partial(self._give_back, line)
+        try:
+            answers: list[list[Verdict]] = await pipeline.run(self._reserve, line, charges, unheard)
+        except StoreError:
+            await self._let_others_run()
+            raise
+        if self._to_log:
+            self._log()
+        return answers
+
+    async def settle(self, settlements: Sequence[Settlement], within: float | None = None) -> list[bool]:
+        """Settle charges, as `sluicegate.stores.ReservingStore.settle` describes.
+
+        Raises:
+            StoreUnavailable: Nothing was settled; or one of several charges was not, as its key holds something else.
+            StoreTimeout: The outcome is unknown.
+            InvalidStore: The store belongs to another event loop. Nothing was settled.
+        """
+        if not settlements:
+            return []
+        pipeline = self._pipeline(counters_of(settlements), within)
+        found: list[bool] = await pipeline.run(self._settle, settlements, len(settlements))
+        return found
+
+    def _give_back(self, line: Line, answers: list[list[Verdict]]) -> None:
+        """Settle to 0 what was taken for a task that is not there any more."""
+        settlements = [
+            Settlement(*charge, mark, 0)
+            for request, answer in zip(line, answers, strict=False)
+            if isinstance(answer, Reserved)
+            for charge, mark in zip(request, answer.marks, strict=True)
+        ]
+        if settlements:
+            task = asyncio.get_running_loop().create_task(self._settle_if_up(settlements))
+            self._giving_back.add(task)
+            task.add_done_callback(self._giving_back.discard)
+
+    async def _settle_if_up(self, settlements: Sequence[Settlement]) -> None:
+        with contextlib.suppress(StoreError):
+            await self.settle(settlements)
+
+    async def _let_others_run(self) -> None:
+        """Every so often, let other tasks run: while the breaker is open a call never waits, and they are to probe."""
+        self._failed += 1
+        if self._failed % _ANSWERS_BETWEEN_YIELDS == 0:
+            await asyncio.sleep(0)
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
         """Tell whether a request that charges this policy alone is remembered to be denied. Needs no call.

@@ -79,3 +79,5 @@ class Batch:
             if waiter.outcome is None:  # it may have left by now, late or cancelled
                 waiter.outcome = result
                 wake(waiter)
+            elif waiter.unheard is not None and not isinstance(result, Exception):
+                waiter.unheard(result)

@@ -24,6 +24,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
 from operator import attrgetter
@@ -33,10 +34,11 @@ from redis.exceptions import RedisError as DriverError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as DriverTimeout
 
+from sluicegate._core.errors import StoreError
 from sluicegate._stores.redis.pipeline.base import Pipeline
 from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.reply_protocol import ReplyProtocol, ensure_connected
-from sluicegate._stores.redis.pipeline.waiter import Command, Verb, Waiter
+from sluicegate._stores.redis.pipeline.waiter import Command, Failed, Verb, Waiter
 
 
 class State(Enum):
@@ -92,8 +94,10 @@ class AsyncPipeline(Pipeline):
         self._join_timer: asyncio.TimerHandle | None = None  # when the queue has been patient for long enough
         self._deadline_timer: asyncio.TimerHandle | None = None  # when the first caller is late; one serves all
 
-    async def run(self, verb: Verb, argument: Any, charges: int) -> Any:
+    async def run(self, verb: Verb, argument: Any, charges: int, unheard: Callable[[Any], None] | None = None) -> Any:
         """Run a verb for one caller, and return its result.
+
+        ``unheard`` is called with the result if the task is late or cancelled when it comes.
 
         Raises:
             StoreUnavailable: Nothing was taken: the request was not sent.
@@ -101,6 +105,7 @@ class AsyncPipeline(Pipeline):
         """
         loop = self._loop
         waiter = Waiter(verb, argument, charges, loop.time() + self._timeout, loop.create_future())
+        waiter.unheard = unheard
         if self._guard is not None:
             waiter.seen = self._guard.admit(verb.effect)
         self._queue.add(waiter)
@@ -113,6 +118,8 @@ class AsyncPipeline(Pipeline):
         except asyncio.CancelledError:
             if waiter.outcome is None:
                 self._give_up(waiter, self._late(waiter))
+            elif unheard is not None and not isinstance(waiter.outcome, (Failed, StoreError)):
+                unheard(waiter.outcome)
             raise
         return self._result(waiter)
 

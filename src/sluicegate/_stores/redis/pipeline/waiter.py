@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol
 
 Command = list[Any]
@@ -58,9 +58,10 @@ class Waiter:
         seen: How many failures there had been when it called.
         sent: Whether it has left the queue.
         outcome: The result, or a `Failed`; None while it waits.
+        unheard: Called with the result if the caller did not wait for it; None if nobody wants to know.
     """
 
-    __slots__ = ("argument", "charges", "deadline", "outcome", "seen", "sent", "verb", "wake_up")
+    __slots__ = ("argument", "charges", "deadline", "outcome", "seen", "sent", "unheard", "verb", "wake_up")
 
     def __init__(self, verb: Verb, argument: Any, charges: int, deadline: float, wake_up: Any = None) -> None:
         self.verb = verb
@@ -71,3 +72,4 @@ class Waiter:
         self.seen = 0
         self.sent = False
         self.outcome: Any = None
+        self.unheard: Callable[[Any], None] | None = None

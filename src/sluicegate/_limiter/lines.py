@@ -1,0 +1,288 @@
+"""The lines in which callers wait their turn, one for each set of counters. No I/O, and no clock of its own.
+
+A line is served by one caller at a time: by the thread that waits longest, or by a task. When the first in line may be
+allowed, the server makes one call for it and for some behind it, in order, up to the first that is denied. Whoever is
+denied then waits as long as that denial says, and the others behind it. So nobody is overtaken, whatever the costs, and
+there is no polling.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import RLock
+from typing import Any
+
+from sluicegate._core.decision import NEVER, Verdict
+from sluicegate._core.keys import CounterKey
+from sluicegate._core.request import Charge, Request
+
+POLL = 0.05
+"""Seconds between two calls for permits: another process that releases some does not say so."""
+
+FIRST_BATCH = 2
+LAST_BATCH = 128
+"""How many are tried in one call: twice as many as the last one allowed, within these bounds."""
+
+LineName = tuple[tuple[str, CounterKey], ...]
+
+
+def line_name(charges: Sequence[Charge]) -> LineName:
+    """Return what lines are told apart by: the counters that are charged."""
+    return tuple([(charge.policy.namespace, charge.key) for charge in charges])
+
+
+class Ticket:
+    """One caller in a line.
+
+    Attributes:
+        request: What it asks for.
+        until: When it waits no longer, by the limiter's time; None if it waits for as long as it takes.
+        wake: Called when it has an answer, or is to serve the line.
+        answer: The answer that ends its wait, or the error; None while it waits.
+        denied: The last denial of its own, and when it was told.
+        has_left: Whether it does not wait any more.
+    """
+
+    __slots__ = ("answer", "denied", "has_left", "request", "until", "wake")
+
+    def __init__(self, request: Request, until: float | None, wake: Callable[[], object]) -> None:
+        self.request = request
+        self.until = until
+        self.wake = wake
+        self.answer: list[Verdict] | Exception | None = None
+        self.denied: tuple[list[Verdict], float] | None = None
+        self.has_left = False
+
+    def is_late(self, now: float) -> bool:
+        """Return whether its time is over."""
+        return self.until is not None and now >= self.until
+
+    @property
+    def waits(self) -> bool:
+        """Whether it still waits for an answer."""
+        return self.answer is None and not self.has_left
+
+    def end(self, answer: list[Verdict] | Exception) -> None:
+        """End its wait."""
+        self.answer = answer
+        self.wake()
+
+
+class Line:
+    """The callers that wait for one set of counters.
+
+    Attributes:
+        due_at: When the first one may be allowed.
+        denied: The last denial of whoever was first, and when it was told.
+        is_served: Whether somebody serves it.
+        wake_server: Called to make the server look again; None while it does not sleep.
+    """
+
+    def __init__(self) -> None:
+        self.due_at = 0.0
+        self.denied: tuple[list[Verdict], float] | None = None
+        self.is_served = False
+        self.wake_server: Callable[[], object] | None = None
+        self._tickets: deque[Ticket] = deque()
+        self._batch = FIRST_BATCH
+
+    def first(self) -> Ticket | None:
+        """Return the first one that waits."""
+        while self._tickets and not self._tickets[0].waits:
+            self._tickets.popleft()
+        return self._tickets[0] if self._tickets else None
+
+    def join(self, ticket: Ticket) -> None:
+        """Put a caller at the end."""
+        self._tickets.append(ticket)
+
+    def next_batch(self) -> list[Ticket]:
+        """Return those that are tried in one call, in order."""
+        batch: list[Ticket] = []
+        for ticket in self._tickets:
+            if ticket.waits:
+                batch.append(ticket)
+                if len(batch) >= self._batch:
+                    break
+        return batch
+
+    def all_waiting(self) -> list[Ticket]:
+        """Return all that wait."""
+        return [ticket for ticket in self._tickets if ticket.waits]
+
+    def deliver(self, batch: Sequence[Ticket], answers: Sequence[list[Verdict]], now: float) -> list[Unheard]:
+        """Hand out the answers to a batch. Returns those that nobody waits for any more, and that are to be given back.
+
+        What a caller was allowed that has left meanwhile goes to the next one in line of the same cost.
+        """
+        unheard: list[Unheard] = []
+        allowed = [pair for pair in zip(batch, answers, strict=False) if is_allowed(pair[1])]
+        for ticket, answer in allowed:
+            if ticket.waits:
+                ticket.end(answer)
+        for ticket, answer in allowed:
+            if ticket.answer is not answer:
+                heir = self.first()
+                if heir is not None and heir.request.charges == ticket.request.charges:
+                    heir.end(answer)
+                else:
+                    unheard.append((ticket.request, answer))
+        self.due_at = now
+        if len(allowed) < len(answers):
+            self._deny(batch[len(allowed)], answers[-1], now)
+        self._batch = max(FIRST_BATCH, min(2 * len(allowed), LAST_BATCH))
+        return unheard
+
+    def fail(self, batch: Sequence[Ticket], error: Exception) -> None:
+        """Let the callers of a batch fail."""
+        for ticket in batch:
+            if ticket.waits:
+                ticket.end(error)
+
+    def poke(self, now: float) -> None:
+        """Look again: units were given back."""
+        self.due_at = min(self.due_at, now)
+        if self.wake_server is not None:
+            self.wake_server()
+
+    def _deny(self, ticket: Ticket, answer: list[Verdict], now: float) -> None:
+        self.denied = ticket.denied = answer, now
+        if cannot_be_met(ticket.request.charges, answer, ticket.until, now):
+            if ticket.waits:
+                ticket.end(answer)
+            return  # and the next one in line may have room
+        wait = wait_of(answer) or 0.0
+        self.due_at = now + (min(wait, POLL) if waits_for_permits(ticket.request.charges, answer) else wait)
+
+
+Unheard = tuple[Request, list[Verdict]]
+"""A request, and the answer that allowed it, for which nobody waits any more."""
+
+
+class Lines:
+    """The lines of one limiter.
+
+    Args:
+        most: Callers that may wait in all of them.
+
+    Attributes:
+        waiting: Callers that wait now.
+        lock: Held by whoever looks at a line, for as long as that takes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.waiting = 0
+        # Reentrant: a signal handler may call the limiter in the middle.
+        self.lock = RLock()
+        self._most = most
+        self._by_name: dict[Any, Line] = {}
+
+    def __contains__(self, name: Any) -> bool:
+        return name in self._by_name
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more callers may wait."""
+        return self.waiting >= self._most
+
+    def join(self, name: Any, ticket: Ticket) -> Line:
+        """Put a caller at the end of the line of this name. Returns the line."""
+        with self.lock:
+            line = self._by_name.get(name)
+            if line is None:
+                line = self._by_name[name] = Line()
+            line.join(ticket)
+            self.waiting += 1
+            return line
+
+    def leave(self, name: Any, line: Line, ticket: Ticket) -> None:
+        """Let a caller leave, with or without an answer. A line that nobody waits in is forgotten."""
+        with self.lock:
+            if not ticket.has_left:
+                ticket.has_left = True
+                self.waiting -= 1
+            if line.first() is None and self._by_name.get(name) is line:
+                del self._by_name[name]
+                if line.wake_server is not None:
+                    line.wake_server()
+
+    def poke(self, charges: Sequence[Charge], now: float) -> None:
+        """Let the line of these counters look again: units were given back."""
+        if self._by_name:
+            with self.lock:
+                line = self._by_name.get(line_name(charges))
+                if line is not None:
+                    line.poke(now)
+
+    def fail_all(self, error: Exception) -> None:
+        """Let everybody who waits fail."""
+        with self.lock:
+            for line in list(self._by_name.values()):
+                line.fail(line.all_waiting(), error)
+                line.poke(0)
+
+    def after_fork(self) -> None:
+        """Forget the parent's lines, in a forked child: the threads that wait in them are not there."""
+        self.lock = RLock()
+        self.waiting = 0
+        self._by_name = {}
+
+    def poke_all(self, now: float) -> None:
+        """Let every line look again."""
+        with self.lock:
+            for line in list(self._by_name.values()):
+                line.poke(now)
+
+
+def is_allowed(answer: list[Verdict]) -> bool:
+    """Return whether an answer allows its request."""
+    return all(verdict.allowed for verdict in answer)
+
+
+def wait_of(answer: Sequence[Verdict]) -> float | None:
+    """Return for how many seconds an answer says to wait: 0 if it allows the request, None if for ever."""
+    waits_us = [verdict.retry_after_us for verdict in answer if not verdict.allowed]
+    if NEVER in waits_us:
+        return None
+    return max(waits_us, default=0) / 1_000_000
+
+
+def waits_for_permits(charges: Sequence[Charge], answer: Sequence[Verdict]) -> bool:
+    """Return whether a denial is for want of permits: then its wait is an upper estimate."""
+    return any(charge.policy.lends and not verdict.allowed for charge, verdict in zip(charges, answer, strict=True))
+
+
+def cannot_be_met(charges: Sequence[Charge], answer: Sequence[Verdict], until: float | None, now: float) -> bool:
+    """Return whether a denial tells a caller to wait for longer than it does."""
+    wait = wait_of(answer)
+    if wait is None:
+        return True
+    return until is not None and now + wait > until and not waits_for_permits(charges, answer)
+
+
+def never_fits(charges: Sequence[Charge]) -> bool:
+    """Return whether a request can never be allowed, as its cost is above a burst."""
+    return any(cost > policy.burst for policy, _, cost in charges)
+
+
+def refusal(answer: list[Verdict] | None, told_at: float, now: float, charges: Sequence[Charge]) -> list[Verdict]:
+    """Return a denial for a caller whose time is over: the last one that is known, by what has passed since.
+
+    Args:
+        answer: That denial, its own or that of the first in line; None if there is none yet.
+        told_at: When it was told.
+        now: The time.
+        charges: What the caller asked for.
+    """
+    if answer is None or is_allowed(answer):
+        return [Verdict(False, 0, 1, 0) for _ in charges]
+    passed_us = round((now - told_at) * 1_000_000)
+    return [_aged(verdict, passed_us) for verdict in answer]
+
+
+def _aged(verdict: Verdict, passed_us: int) -> Verdict:
+    allowed, remaining, wait_us, reset_us = verdict
+    if not allowed and wait_us != NEVER:
+        wait_us = max(wait_us - passed_us, 1)
+    return Verdict(allowed, remaining, wait_us, max(reset_us - passed_us, 0))
