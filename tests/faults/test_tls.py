@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -124,3 +125,30 @@ def test_no_tls_connection_is_lost_under_load(tls: Tls):
             thread.join()
     assert lost == []
     assert sum(call_counts) > 1000
+
+
+def test_tasks_of_one_store_share_a_tls_context_that_is_made_beside_the_event_loop(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+):
+    made = []
+    create = ssl.create_default_context
+
+    def counted() -> ssl.SSLContext:
+        made.append(threading.get_ident())
+        return create()
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+
+    async def main() -> None:
+        async with AsyncLimiter(POLICY, store=tls.url(), deadline=30, on_outage="raise") as limiter:
+            await limiter.take("context")
+            pool = limiter._store._client.connection_pool  # type: ignore[attr-defined]
+            await pool.disconnect()
+            others = [pool.make_connection() for _ in range(3)]
+            for each in others:
+                await each.connect()
+                await each.disconnect()
+
+    asyncio.run(main())
+    assert len(made) == 1
+    assert made[0] != threading.get_ident()

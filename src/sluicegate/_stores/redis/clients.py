@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import ssl
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection as AsyncAbstractConnection
+from redis.asyncio.connection import SSLConnection
 from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 
@@ -58,6 +61,39 @@ def from_url(kind: Any, url: str, timeout: float, no_retry: object, *, socket_ti
         why = (_option_advice(kind, url, error) if "?" in url else "") or f"it raised {type(error).__name__}"
         raise InvalidStore(f"store must be a URL that redis-py can read: {why}", store=url) from None
     return client
+
+
+class _TlsConnection(SSLConnection):
+    """redis-py's, which shares one TLS context with the others of its pool, made outside of the event loop.
+
+    redis-py makes one for each connection (8.1). It reads all certificate authorities of the system, which takes 25 ms
+    that the event loop would stand still.
+    """
+
+    async def _connect(self) -> None:
+        if self.ssl_context.context is None:
+            await asyncio.get_running_loop().run_in_executor(None, self.ssl_context.get)
+        try:
+            await super()._connect()  # type: ignore[no-untyped-call]
+        except ssl.SSLCertVerificationError:
+            self.ssl_context.context = None  # the file of the authority may have been replaced meanwhile
+            raise
+
+
+def share_tls_context(pool: Any) -> None:
+    """Let the connections of an async pool of the store's own share a TLS context, if they use TLS."""
+    if pool.connection_class is not SSLConnection:
+        return
+    shared: list[Any] = []
+
+    class OfOnePool(_TlsConnection):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            shared.append(self.ssl_context)
+            del shared[1:]
+            self.ssl_context = shared[0]
+
+    pool.connection_class = OfOnePool
 
 
 def _option_advice(kind: Any, url: str, error: Exception) -> str:

@@ -321,6 +321,7 @@ class AsyncRedisStore(Body):
         check_timeout(timeout)
         # The driver has a time-out for connecting alone: the pipeline watches each caller's deadline, and costs less.
         client = clients.from_url(redis.asyncio.Redis, url, timeout, AsyncRetry(NoBackoff(), 0), socket_timeout=None)
+        clients.share_tls_context(client.connection_pool)
         store = cls(client, prefix=prefix, timeout=timeout, denial_ttl=denial_ttl, max_waiting=max_waiting)
         store._owned = True
         return store
