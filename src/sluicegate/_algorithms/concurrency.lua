@@ -17,79 +17,67 @@
 local a, verb, ends = ...
 local cost, limit, ttl = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
 
-local function score(key, member)
-  return -tonumber(redis.call('ZSCORE', key, member) or 0)
-end
-
 -- When the last lease ends; now, if none is left.
 local function newest(key)
   local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
   return math.max(tonumber(last[2] or 0), now)
 end
 
-local function expire(key, last, block)
-  redis.call('PEXPIRE', key, math.ceil((math.max(last, block) - now) / 1000) + 1)
+if verb == 'block' then
+  return function(key)
+    local marked = redis.pcall('ZSCORE', key, 'block')
+    if type(marked) == 'table' then return marked.err end
+    if ends > now then
+      redis.call('ZADD', key, string.format('%.0f', -ends), 'block')
+    else
+      redis.call('ZREM', key, 'block')
+    end
+    if redis.call('EXISTS', key) == 1 then
+      redis.call('PEXPIRE', key, math.ceil((math.max(newest(key), ends) - now) / 1000) + 1)
+    end
+  end, 3
 end
 
--- What is wrong with a key, if anything is.
-local function fault(key)
-  local size = redis.pcall('ZCARD', key)
-  return type(size) == 'table' and size.err or nil
+-- Moves leases that a clock step left too far ahead to where a new one would end (G8).
+local function repair(key)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.0f', now + ttl), '+inf')) do
+    redis.call('ZADD', key, string.format('%.0f', now + ttl), member)
+  end
+  repaired = repaired + 1
+  return now + ttl
+end
+
+if verb == 'settle' then
+  return function(key, mark, actual)
+    local member = mark .. ':' .. ARGV[a]
+    local over = redis.pcall('ZSCORE', key, member)
+    if type(over) == 'table' then return nil, over.err end
+    if not over or tonumber(over) <= now then return 0 end
+    if actual == 0 then
+      redis.call('ZREM', key, member)
+      local used = redis.call('ZINCRBY', key, ARGV[a], 'used')
+      if tonumber(used) >= 0 and not redis.call('ZSCORE', key, 'block') then redis.call('DEL', key) end
+      return 1
+    end
+    local last = newest(key)
+    if last - now > 2 * ttl then last = repair(key) end
+    last = math.max(now + ttl, last)
+    redis.call('ZADD', key, string.format('%.0f', last), member)
+    -- GT: a block may have to last longer.
+    redis.call('PEXPIRE', key, math.ceil((last - now) / 1000) + 1, 'GT')
+    return 1
+  end, 3
 end
 
 local function permits(member)
   return tonumber(string.match(member, ':(%d+)$'))
 end
 
--- Moves leases that a clock step left too far ahead to where a new one would end (G8).
-local function repair(key)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.0f', now + ttl), '+inf')) do
-    redis.call('ZADD', key, now + ttl, member)
-  end
-  repaired = repaired + 1
-end
-
-if verb == 'block' then
-  return function(key)
-    local wrong = fault(key)
-    if wrong then return wrong end
-    if ends > now then
-      redis.call('ZADD', key, string.format('%.0f', -ends), 'block')
-    else
-      redis.call('ZREM', key, 'block')
-    end
-    if redis.call('EXISTS', key) == 1 then expire(key, newest(key), ends) end
-  end, 3
-elseif verb == 'settle' then
-  return function(key, mark, actual)
-    local wrong = fault(key)
-    if wrong then return nil, wrong end
-    local member = mark .. ':' .. ARGV[a]
-    local over = -score(key, member)
-    if over <= now then return 0 end
-    if actual == 0 then
-      redis.call('ZREM', key, member)
-      local used = score(key, 'used') - cost
-      redis.call('ZADD', key, string.format('%.0f', -used), 'used')
-      if used <= 0 and score(key, 'block') == 0 then redis.call('DEL', key) end
-      return 1
-    end
-    local last = newest(key)
-    if last - now > 2 * ttl then
-      repair(key)
-      last = now + ttl
-    end
-    last = math.max(now + ttl, last)
-    redis.call('ZADD', key, string.format('%.0f', last), member)
-    expire(key, last, score(key, 'block'))
-    return 1
-  end, 3
-end
-
 return function(key, at_once)
-  local wrong = fault(key)
-  if wrong then return nil, wrong end
-  local used, block, last = score(key, 'used'), score(key, 'block'), newest(key)
+  local used = redis.pcall('ZSCORE', key, 'used')
+  if type(used) == 'table' then return nil, used.err end
+  used = -tonumber(used or 0)
+  local block, last = -tonumber(redis.call('ZSCORE', key, 'block') or 0), newest(key)
   local ended = redis.call('ZRANGEBYSCORE', key, '(0', string.format('%.0f', now))
   for _, member in ipairs(ended) do
     used = used - permits(member)
@@ -131,7 +119,7 @@ return function(key, at_once)
       string.format('%.0f', -(used + cost)),
       'used'
     )
-    expire(key, over, 0)
+    redis.call('PEXPIRE', key, math.ceil((over - now) / 1000) + 1)
     return over - now
   end
   if at_once then return room - cost, 0, commit() end

@@ -215,7 +215,18 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
             LimiterClosed: The limiter was closed. Nothing was taken.
             StoreError: As for `take`, for everybody whose turn it would have been.
         """
-        return self._plan.decision(*await self._wait(key, cost, timeout, overtake, "wait"))
+        plan = self._plan
+        waiting = self._waiting
+        if not plan.is_direct:
+            return plan.decision(*await self._wait(key, cost, timeout, overtake, "wait"))
+        seconds = None if timeout is None else checked_timeout(timeout)
+        if waiting.is_instant:  # a shorter way to the same
+            request = plan.request(key, cost, True)
+            answer = await self._store.decide(request)
+            if is_allowed(answer):
+                return plan.decision(request, answer)
+        request = plan.request(key, cost, True, reserves=True)
+        return plan.decision(request, await waiting.wait(request, seconds, overtake=overtake))
 
     def reserve(
         self,
@@ -401,7 +412,11 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
             request, answer = await self._looked_up(key, request)
             if answer is not None:
                 return finish(request, answer)
-        return finish(request, await self._decide(request))
+        try:
+            verdicts = await self._store.decide(request)
+        except StoreError as error:
+            verdicts = plan.without_store(request, error)
+        return finish(request, verdicts)
 
     async def _looked_up(self, key: Key, request: Request) -> tuple[Request, list[Verdict] | None]:
         """Return the request under the limits of its key, and its answer if that needs no store."""
@@ -427,9 +442,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         plan, seconds = self._plan, checked_timeout(timeout)
         if verb == "wait":
             plan.check_lends_nothing(verb)
-        request = plan.request(key, cost, True)
-        if verb != "wait":
-            request = request._replace(reserves=True)
+        request = plan.request(key, cost, True, reserves=True)
         if not plan.is_direct:
             request, answer = await self._looked_up(key, request)
             if answer is not None:
@@ -438,7 +451,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
 
     async def _reserve(self, key: Key, cost: Cost) -> Answered:
         plan = self._plan
-        request = plan.request(key, cost, True)._replace(reserves=True)
+        request = plan.request(key, cost, True, reserves=True)
         if not plan.is_direct:
             request, answer = await self._looked_up(key, request)
             if answer is not None:

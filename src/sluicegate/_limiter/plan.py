@@ -140,9 +140,9 @@ class Plan:
             within=self._deadline,
         )
 
-    def request(self, key: Key, cost: Cost, commit: bool) -> Request:
+    def request(self, key: Key, cost: Cost, commit: bool, reserves: bool = False) -> Request:
         """Return the request that a verb makes. Raises `InvalidKey` or `InvalidCost`."""
-        return request_of((self.policies.charges(key, cost), commit, self._deadline, False))
+        return request_of((self.policies.charges(key, cost), commit, self._deadline, reserves))
 
     def is_bypassed(self, key: Key) -> bool:
         """Return whether a key is not limited: it is exempt, or the limiter is off."""

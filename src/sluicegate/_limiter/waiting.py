@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from threading import Event
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,7 @@ from sluicegate._limiter.lines import (
     Unheard,
     cannot_be_met,
     is_allowed,
+    later,
     line_name,
     never_fits,
     refusal,
@@ -35,6 +36,11 @@ from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.process_local import renew_after_fork
 
 _Store = TypeVar("_Store", Store, AsyncStore)
+
+
+def peek_of(request: Request) -> Request:
+    """Return the request that asks the same and takes nothing."""
+    return request._replace(commit=False, reserves=False)
 
 
 class _Waiting(Generic[_Store]):
@@ -56,23 +62,44 @@ class _Waiting(Generic[_Store]):
         self.timing = timing_of(store)
         self._plan = plan
         self._store: _Store = store
-        self._is_instant = isinstance(store, (MemoryStore, AwaitedMemoryStore))
-        self._has_lines = hasattr(store, "decide_line")
+        self._in_memory = isinstance(store, (MemoryStore, AwaitedMemoryStore))
+        self._ask_store: Callable[..., Any] = getattr(store, "decide_line", self._one_by_one)
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether a request may be decided at once, past the lines: in memory, where nobody waits."""
+        return self._in_memory and not self.lines
 
     def poke(self, request: Request) -> None:
         """Let the line of these counters look again: units were given back."""
-        self.lines.poke(request.charges, self.timing.now())
+        self.lines.poke(request.charges)
 
     def poke_all(self) -> None:
         """Let every line look again."""
-        self.lines.poke_all(self.timing.now())
+        self.lines.poke_all()
+
+    def _one_by_one(self, requests: Sequence[Request]) -> Any:
+        raise NotImplementedError
 
     def _until(self, timeout: float | None) -> float | None:
-        return None if timeout is None else self.timing.now() + timeout
+        return None if timeout is None else later(self.timing.now(), timeout)
 
-    def _is_refused(self, request: Request, answer: list[Verdict], until: float | None) -> bool:
-        """Return whether a denial, or what a peek said, ends the wait at once."""
-        return not is_allowed(answer) and cannot_be_met(request.charges, answer, until, self.timing.now())
+    def _is_to_wait(self, request: Request, answer: list[Verdict], until: float | None) -> bool:
+        """Return whether the answer to a first call is a denial that leaves hope, and there is room to wait."""
+        if is_allowed(answer) or self.lines.is_full:
+            return False
+        return not cannot_be_met(request.charges, answer, until, self.timing.now())
+
+    def _is_refused(self, ticket: Ticket, answer: list[Verdict]) -> bool:
+        """Return whether what a peek said ends a wait at once."""
+        if is_allowed(answer):
+            return False
+        return cannot_be_met(ticket.request.charges, answer, ticket.until, self.timing.now())
+
+    def _lingers(self, line: Line, ticket: Ticket) -> bool:
+        """Return whether a caller whose time is over stays for the call that is due."""
+        with self.lines.lock:
+            return line.lingers(ticket, self.timing.now())
 
     def _outcome(self, line: Line, ticket: Ticket) -> list[Verdict]:
         """Return the answer to a caller that has left its line. Raises the error that it got."""
@@ -101,25 +128,49 @@ class Waiting(_Waiting[Store]):
         """
         until = self._until(timeout)
         name = object() if overtake else line_name(request.charges)
-        if self._is_instant and name not in self.lines:
-            answer = self._decide(request)
-            if is_allowed(answer) or self._is_refused(request, answer, until):
+        line = self.lines.begin(name)
+        ticket: Ticket | None = None
+        answer: list[Verdict]
+        if line is not None:  # nobody waits: the first call is one's own
+            try:
+                try:
+                    (answer,) = self._ask_store((request,))
+                except StoreError as error:
+                    answer = self._plan.without_store(request, error)
+                if self._is_to_wait(request, answer, until):
+                    woken = Event()
+                    ticket = Ticket(request, until, woken.set)
+                    self.lines.join_first(line, ticket, answer, self.timing.now())
+            finally:
+                line.is_served = False
+                self.lines.end(name, line)
+                self._hand_over(line)
+            if ticket is None:
                 return answer
-        if self.lines.is_full:
-            return refusal(self._decide(request._replace(commit=False)), 0, 0, request.charges)
-        woken = Event()
-        ticket = Ticket(request._replace(reserves=True), until, woken.set)
-        line = self.lines.join(name, ticket)
+        elif self.lines.is_full:
+            return refusal(self._decide(peek_of(request)), 0, 0, request.charges)
+        else:
+            woken = Event()
+            ticket = Ticket(request, until, woken.set)
+            line = self.lines.join(name, ticket)
+        return self._stand_in(name, line, ticket, woken)
+
+    def _stand_in(self, name: Any, line: Line, ticket: Ticket, woken: Event) -> list[Verdict]:
+        """Wait in a line until one's turn has come, or one's time is over."""
         try:
-            refused = self._refused_behind(line, ticket)
+            self._plan.check_open()  # it may have been closed since
+            refused = None if ticket.denied else self._refused_behind(ticket)
             if refused is not None:
                 return refused
-            while ticket.waits and not ticket.is_late(self.timing.now()):
+            while ticket.waits:
                 if self._leads(line, ticket):
                     self._serve(line, ticket, woken)
-                else:
-                    self.timing.sleep(woken, until)
-                    woken.clear()
+                    break
+                is_late = ticket.is_late(self.timing.now())
+                if is_late and not self._lingers(line, ticket):
+                    break
+                self.timing.sleep(woken, None if is_late else ticket.until)
+                woken.clear()
         except BaseException:
             self.lines.leave(name, line, ticket)
             if isinstance(ticket.answer, list) and is_allowed(ticket.answer):
@@ -130,17 +181,15 @@ class Waiting(_Waiting[Store]):
             self._hand_over(line)
         return self._outcome(line, ticket)
 
-    def _refused_behind(self, line: Line, ticket: Ticket) -> list[Verdict] | None:
+    def _refused_behind(self, ticket: Ticket) -> list[Verdict] | None:
         """Return the denial of a caller that joins behind others, if its own wait, by the store, is too long."""
-        if line.first() is ticket:
-            return None
         request = ticket.request
         if ticket.until is None and not never_fits(request.charges):
             return None
-        answer = self._decide(request._replace(commit=False, reserves=False))
+        answer = self._decide(peek_of(request))
         if not is_allowed(answer):
             ticket.denied = answer, self.timing.now()
-        return answer if self._is_refused(request, answer, ticket.until) else None
+        return answer if self._is_refused(ticket, answer) else None
 
     def _leads(self, line: Line, ticket: Ticket) -> bool:
         with self.lines.lock:
@@ -193,11 +242,14 @@ class Waiting(_Waiting[Store]):
 
     def _decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
         try:
-            if self._has_lines:
-                return self._store.decide_line(requests)  # type: ignore[attr-defined,no-any-return]
-            return [self._store.decide(requests[0])]
+            answers: list[list[Verdict]] = self._ask_store(requests)
         except StoreError as error:
             return self._plan.line_without_store(requests, error)
+        return answers
+
+    def _one_by_one(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        """Ask a store that knows no lines about the first of them."""
+        return [self._store.decide(requests[0])]
 
     def _give_back(self, unheard: Sequence[Unheard]) -> None:
         for request, answer in unheard:
@@ -219,25 +271,46 @@ class AsyncWaiting(_Waiting[AsyncStore]):
         """Return the answer to a request, once it is allowed or its time is over; the twin of `Waiting.wait`."""
         until = self._until(timeout)
         name = object() if overtake else line_name(request.charges)
-        if self._is_instant and name not in self.lines:
-            answer = await self._decide(request)
-            if is_allowed(answer) or self._is_refused(request, answer, until):
-                return answer
-        if self.lines.is_full:
-            return refusal(await self._decide(request._replace(commit=False)), 0, 0, request.charges)
-        woken = asyncio.Event()
-        ticket = Ticket(request._replace(reserves=True), until, woken.set)
-        line = self.lines.join(name, ticket)
-        try:
-            if line.first() is ticket and not line.is_served:
-                await self._call_first(line, ticket)
-            else:
-                refused = await self._refused_behind(ticket)
-                if refused is not None:
-                    return refused
-            while ticket.waits and not ticket.is_late(self.timing.now()):
+        line = self.lines.begin(name)
+        ticket: Ticket | None = None
+        answer: list[Verdict]
+        if line is not None:  # nobody waits: the first call is one's own
+            try:
+                try:
+                    (answer,) = await self._ask_store((request,))
+                except StoreError as error:
+                    answer = self._plan.without_store(request, error)
+                if self._is_to_wait(request, answer, until):
+                    woken = asyncio.Event()
+                    ticket = Ticket(request, until, woken.set)
+                    self.lines.join_first(line, ticket, answer, self.timing.now())
+            finally:
+                line.is_served = False
+                self.lines.end(name, line)
                 self._start_server(line)
-                await self.timing.sleep_task(woken, until)
+            if ticket is None:
+                return answer
+        elif self.lines.is_full:
+            return refusal(await self._decide(peek_of(request)), 0, 0, request.charges)
+        else:
+            woken = asyncio.Event()
+            ticket = Ticket(request, until, woken.set)
+            line = self.lines.join(name, ticket)
+        return await self._stand_in(name, line, ticket, woken)
+
+    async def _stand_in(self, name: Any, line: Line, ticket: Ticket, woken: asyncio.Event) -> list[Verdict]:
+        """Wait in a line until one's turn has come, or one's time is over."""
+        try:
+            self._plan.check_open()  # it may have been closed since
+            refused = None if ticket.denied else await self._refused_behind(ticket)
+            if refused is not None:
+                return refused
+            while ticket.waits:
+                is_late = ticket.is_late(self.timing.now())
+                if is_late and not self._lingers(line, ticket):
+                    break
+                self._start_server(line)
+                await self.timing.sleep_task(woken, None if is_late else ticket.until)
                 woken.clear()
         except BaseException:
             self.lines.leave(name, line, ticket)
@@ -249,26 +322,14 @@ class AsyncWaiting(_Waiting[AsyncStore]):
             self._start_server(line)
         return self._outcome(line, ticket)
 
-    async def _call_first(self, line: Line, ticket: Ticket) -> None:
-        """Make the first call for a line that one is alone in: cancelled, it is nobody else's."""
-        line.is_served = True
-        try:
-            answers = await self._decide_line([ticket.request])
-        except StoreError as error:
-            line.fail([ticket], error)
-        else:
-            line.deliver([ticket], answers, self.timing.now())
-        finally:
-            line.is_served = False
-
     async def _refused_behind(self, ticket: Ticket) -> list[Verdict] | None:
         request = ticket.request
         if ticket.until is None and not never_fits(request.charges):
             return None
-        answer = await self._decide(request._replace(commit=False, reserves=False))
+        answer = await self._decide(peek_of(request))
         if not is_allowed(answer):
             ticket.denied = answer, self.timing.now()
-        return answer if self._is_refused(request, answer, ticket.until) else None
+        return answer if self._is_refused(ticket, answer) else None
 
     def _start_server(self, line: Line) -> None:
         """Let a task serve a line that somebody waits in, unless one does."""
@@ -294,6 +355,9 @@ class AsyncWaiting(_Waiting[AsyncStore]):
                     woken.clear()
         finally:
             line.wake_server, line.is_served = None, False
+            first = line.first()
+            if first is not None:  # this task was cancelled: let it start another one
+                first.wake()
 
     async def _call(self, line: Line) -> None:
         batch = line.next_batch()
@@ -312,11 +376,14 @@ class AsyncWaiting(_Waiting[AsyncStore]):
 
     async def _decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
         try:
-            if self._has_lines:
-                return await self._store.decide_line(requests)  # type: ignore[attr-defined,no-any-return]
-            return [await self._store.decide(requests[0])]
+            answers: list[list[Verdict]] = await self._ask_store(requests)
         except StoreError as error:
             return self._plan.line_without_store(requests, error)
+        return answers
+
+    async def _one_by_one(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        """Ask a store that knows no lines about the first of them."""
+        return [await self._store.decide(requests[0])]
 
     async def _give_back(self, unheard: Sequence[Unheard]) -> None:
         for request, answer in unheard:

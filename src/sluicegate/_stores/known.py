@@ -39,7 +39,7 @@ class Known:
         now_ns = time.monotonic_ns()
         young = self._young
         for request, answer in zip(requests, answers, strict=True):
-            if type(answer) is not list:
+            if not isinstance(answer, list):
                 continue
             (policy, key, _), verdict = request[0], answer[0]
             short = key if type(key) is str and len(key) < _SHORT else memory_key(key)

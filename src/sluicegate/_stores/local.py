@@ -125,7 +125,7 @@ class Local:
             self.known.learn(requests, answers)
         if self._blocked:
             for request, answer in zip(requests, answers, strict=True):
-                if type(answer) is list and all(verdict.allowed for verdict in answer):
+                if isinstance(answer, list) and all(verdict.allowed for verdict in answer):
                     self._unblock(request)
 
     def _unblock(self, request: tuple[Charge, ...]) -> None:

@@ -170,11 +170,11 @@ def decide_arguments(prefix: str, requests: Sequence[Charges], server_clock: Ser
 
 def reserve_arguments(prefix: str, lines: Sequence[Line], server_clock: ServerClockEstimate) -> Arguments:
     """Return what follows the script that reserves, for lines of requests."""
-    requests = [request for line in lines for request in line]
-    count, *rest = decide_arguments(prefix, requests, server_clock)
-    keys = int(count)
+    arguments = decide_arguments(prefix, list(chain.from_iterable(lines)), server_clock)
     behind = "".join(["0" + "1" * (len(line) - 1) for line in lines])
-    return [count, *rest[:keys], secrets.token_hex(8), behind, *rest[keys:]]
+    first = 1 + int(arguments[0])
+    arguments[first:first] = secrets.token_hex(8), behind
+    return arguments
 
 
 def settle_arguments(prefix: str, settlements: Sequence[Settlement], server_clock: ServerClockEstimate) -> Arguments:
@@ -296,6 +296,15 @@ def parse_reserved(lines: Sequence[Line], reply: list[Any]) -> tuple[int, list[l
     """
     if type(reply) is not list:
         raise TypeError(f"a script's reply must be a list, got {reply!r:.100}")
+    # As in `parse_reply`: a reply with faults, or with requests that were not looked at, is shorter.
+    if len(lines) > 1 and len(reply) == 1 + 4 * len(lines) and all(len(line) == len(line[0]) == 1 for line in lines):
+        waits_us = reply[2::4]
+        fields = zip(map(not_, waits_us), reply[1::4], waits_us, reply[3::4], strict=True)
+        verdicts = map(tuple.__new__, repeat(Verdict), fields)
+        return reply[0], [
+            [[verdict] if verdict[2] else Reserved((verdict,), (mark,))]
+            for verdict, mark in zip(verdicts, reply[4::4], strict=True)
+        ]
     values = iter(reply)
     repaired: int = next(values)
     return repaired, [_parse_line(line, values) for line in lines]

@@ -366,9 +366,8 @@ class AsyncRedisStore(Body):
         """
         line, charges = line_of(requests)
         pipeline = self._pipeline(line[0], requests[0].within)
-        unheard = partial(self._give_back, line)
         try:
-            answers: list[list[Verdict]] = await pipeline.run(self._reserve, line, charges, unheard)
+            answers: list[list[Verdict]] = await pipeline.run(self._reserve, line, charges, self._give_back)
         except StoreError:
             await self._let_others_run()
             raise

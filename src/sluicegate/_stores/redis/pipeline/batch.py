@@ -80,4 +80,4 @@ class Batch:
                 waiter.outcome = result
                 wake(waiter)
             elif waiter.unheard is not None and not isinstance(result, Exception):
-                waiter.unheard(result)
+                waiter.unheard(waiter.argument, result)

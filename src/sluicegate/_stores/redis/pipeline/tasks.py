@@ -94,10 +94,12 @@ class AsyncPipeline(Pipeline):
         self._join_timer: asyncio.TimerHandle | None = None  # when the queue has been patient for long enough
         self._deadline_timer: asyncio.TimerHandle | None = None  # when the first caller is late; one serves all
 
-    async def run(self, verb: Verb, argument: Any, charges: int, unheard: Callable[[Any], None] | None = None) -> Any:
+    async def run(
+        self, verb: Verb, argument: Any, charges: int, unheard: Callable[[Any, Any], None] | None = None
+    ) -> Any:
         """Run a verb for one caller, and return its result.
 
-        ``unheard`` is called with the result if the task is late or cancelled when it comes.
+        ``unheard`` is called with the argument and the result if the task is late or cancelled when that comes.
 
         Raises:
             StoreUnavailable: Nothing was taken: the request was not sent.
@@ -119,7 +121,7 @@ class AsyncPipeline(Pipeline):
             if waiter.outcome is None:
                 self._give_up(waiter, self._late(waiter))
             elif unheard is not None and not isinstance(waiter.outcome, (Failed, StoreError)):
-                unheard(waiter.outcome)
+                unheard(argument, waiter.outcome)
             raise
         return self._result(waiter)
 

@@ -58,7 +58,7 @@ class Waiter:
         seen: How many failures there had been when it called.
         sent: Whether it has left the queue.
         outcome: The result, or a `Failed`; None while it waits.
-        unheard: Called with the result if the caller did not wait for it; None if nobody wants to know.
+        unheard: Called with the argument and the result if the caller did not wait for it, unless it is None.
     """
 
     __slots__ = ("argument", "charges", "deadline", "outcome", "seen", "sent", "unheard", "verb", "wake_up")
@@ -72,4 +72,4 @@ class Waiter:
         self.seen = 0
         self.sent = False
         self.outcome: Any = None
-        self.unheard: Callable[[Any], None] | None = None
+        self.unheard: Callable[[Any, Any], None] | None = None
