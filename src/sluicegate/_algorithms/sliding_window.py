@@ -159,9 +159,9 @@ class Totals:
         All later totals move, and an entry without units goes. Returns whether the charge was there.
         """
         pairs = self.pairs
-        head, end = pairs[0], len(pairs) // 2
-        index = bisect_left(range(end), stamp_ns, head, key=lambda index: pairs[2 * index])
-        if index == end or pairs[2 * index] != stamp_ns:
+        head, pairs_held = pairs[0], len(pairs) // 2
+        index = bisect_left(range(pairs_held), stamp_ns, head, key=lambda index: pairs[2 * index])
+        if index == pairs_held or pairs[2 * index] != stamp_ns:
             return False
         units = pairs[2 * index + 1] - pairs[2 * index - 1]
         if units < cost:
