@@ -1,5 +1,6 @@
 """The public API as users write it, held by the type checker. It is not run."""
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 from typing import Literal, assert_type
@@ -10,7 +11,9 @@ import redis.asyncio
 from sluicegate import (
     AsyncLimiter,
     AsyncRedisStore,
+    AsyncReservation,
     CalendarWindow,
+    Concurrency,
     Decision,
     FixedWindow,
     InvalidCost,
@@ -21,6 +24,7 @@ from sluicegate import (
     MemoryStore,
     Policy,
     RedisStore,
+    Reservation,
     SlidingWindow,
     StoreError,
     TokenBucket,
@@ -203,3 +207,49 @@ async def tasks() -> None:
         await limiter.allow(5)  # type: ignore[arg-type]
         forgotten: Awaitable[None] = limiter.forget("alice")
         await forgotten
+
+
+jobs = Concurrency(5, ttl=timedelta(seconds=30), per="tenant")
+assert_type(jobs, Concurrency)
+assert_type(jobs.ttl, float)
+Concurrency(5, 30)  # type: ignore[call-arg]
+Concurrency(5, window=30)  # type: ignore[call-arg]
+
+
+@Limiter("100/minute").limited("api", timeout=5)
+def call_out(text: str, *, times: int = 1) -> bytes:
+    return text.encode() * times
+
+
+assert_type(call_out("a", times=2), bytes)
+call_out(1)  # type: ignore[arg-type]
+
+
+def wait_and_reserve() -> None:
+    limiter = Limiter("100/minute", jobs, max_waiting=100)
+    assert_type(limiter.wait("alice", 5, timeout=timedelta(seconds=1), overtake=True), Decision)
+    with limiter.reserve("alice", {"tokens": 4000}, wait=True, timeout=5, charge_when="failure") as reservation:
+        assert_type(reservation, Reservation)
+        assert_type(reservation.decision, Decision)
+        assert_type(reservation.lost, bool)
+        reservation.settle({"tokens": 1234})
+        reservation.cancel()
+    limiter.reserve("alice", charge_when="never")  # type: ignore[arg-type]
+    limiter.charge("alice", 12)
+    with limiter.limited({"tenant": "acme"}, timeout=1) as decision:
+        assert_type(decision, Decision)
+
+
+async def wait_and_reserve_in_tasks() -> None:
+    limiter = AsyncLimiter("100/minute", jobs)
+    assert_type(await limiter.wait("alice", timeout=1), Decision)
+    async with limiter.reserve("alice", 5, on_lost=lambda: None) as reservation:
+        assert_type(reservation, AsyncReservation)
+    await limiter.charge("alice")
+
+    @limiter.limited(lambda text: text)
+    async def call(text: str) -> int:
+        return len(text)
+
+    task = asyncio.create_task(call("a"))
+    assert_type(await task, int)

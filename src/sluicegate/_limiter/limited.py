@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from inspect import iscoroutinefunction
 from types import TracebackType
@@ -87,7 +87,7 @@ class Limited(_Limited[Reservation]):
 class AsyncLimited(_Limited[AsyncReservation]):
     """What ``AsyncLimiter.limited`` returns: a decorator for async functions, and an async context manager."""
 
-    def __call__(self, function: Callable[_P, Awaitable[_R]]) -> Callable[_P, Awaitable[_R]]:
+    def __call__(self, function: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
         if not iscoroutinefunction(function):
             raise InvalidPolicy(f"{short_repr(function)} is not async: limit it with a Limiter")
 
