@@ -124,12 +124,12 @@ class RedisStore(Body):
                 taken.
             StoreTimeout: The request was sent and its reply was lost or is late: the outcome is unknown.
         """
+        if request.reserves and request.commit:
+            return self.decide_line((request,))[0]
         remembered = self._remembered(request)
         if remembered is not None:
             return remembered
         charges = request.charges
-        if request.reserves and request.commit:
-            return self.decide_line((request,))[0]
         verb = self._take if request.commit else self._peek
         verdicts: list[Verdict] = self._pipeline(charges, request.within).run(verb, charges, len(charges))
         if self._to_log:
@@ -143,6 +143,9 @@ class RedisStore(Body):
             StoreUnavailable: As for `decide`. Nothing was taken.
             StoreTimeout: The outcome is unknown.
         """
+        remembered = self._remembered(requests[0])
+        if remembered is not None:
+            return [remembered]
         line, charges = line_of(requests)
         pipeline = self._pipeline(line[0], requests[0].within)
         answers: list[list[Verdict]] = pipeline.run(self._reserve, line, charges)
@@ -335,20 +338,19 @@ class AsyncRedisStore(Body):
             StoreTimeout: The request was sent and its reply was lost or is late: the outcome is unknown.
             InvalidStore: The store belongs to another event loop. Nothing was taken.
         """
-        remembered = self._remembered(request)
-        if remembered is not None:
-            # A task that calls in a loop, and never waits, would keep all others from running.
-            if self._denials.given % _ANSWERS_BETWEEN_YIELDS == 0:
-                await asyncio.sleep(0)
-            return remembered
-        charges = request.charges
         if request.reserves and request.commit:
             return (await self.decide_line((request,)))[0]
+        remembered = self._remembered(request)
+        if remembered is not None:
+            await self._let_others_run(self._denials.given)
+            return remembered
+        charges = request.charges
         verb = self._take if request.commit else self._peek
         try:
             verdicts: list[Verdict] = await self._pipeline(charges, request.within).run(verb, charges, len(charges))
         except StoreError:
-            await self._let_others_run()
+            self._failed += 1
+            await self._let_others_run(self._failed)
             raise
         if self._to_log:
             self._log()
@@ -364,12 +366,17 @@ class AsyncRedisStore(Body):
             StoreTimeout: The outcome is unknown.
             InvalidStore: The store belongs to another event loop. Nothing was taken.
         """
+        remembered = self._remembered(requests[0])
+        if remembered is not None:
+            await self._let_others_run(self._denials.given)
+            return [remembered]
         line, charges = line_of(requests)
         pipeline = self._pipeline(line[0], requests[0].within)
         try:
             answers: list[list[Verdict]] = await pipeline.run(self._reserve, line, charges, self._give_back)
         except StoreError:
-            await self._let_others_run()
+            self._failed += 1
+            await self._let_others_run(self._failed)
             raise
         if self._to_log:
             self._log()
@@ -406,10 +413,12 @@ class AsyncRedisStore(Body):
         with contextlib.suppress(StoreError):
             await self.settle(settlements)
 
-    async def _let_others_run(self) -> None:
-        """Every so often, let other tasks run: while the breaker is open a call never waits, and they are to probe."""
-        self._failed += 1
-        if self._failed % _ANSWERS_BETWEEN_YIELDS == 0:
+    async def _let_others_run(self, calls: int) -> None:
+        """Every so often, let other tasks run: a task whose calls in a loop never wait would keep them from it.
+
+        While the breaker is open, it would keep the probes from it, too.
+        """
+        if calls % _ANSWERS_BETWEEN_YIELDS == 0:
             await asyncio.sleep(0)
 
     def denies(self, policy: Policy, key: object, cost: object) -> bool:
