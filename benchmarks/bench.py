@@ -25,6 +25,7 @@ import latency
 import one_at_a_time
 import policies
 import server_time
+import storm
 import tasks
 import waits
 import where_it_goes
@@ -35,7 +36,7 @@ from sluicegate.proof import servers
 from sluicegate.proof.servers import Server
 
 IN_PROCESS: tuple[ModuleType, ...] = (in_memory, footprint)
-ON_A_SERVER: tuple[ModuleType, ...] = (tasks, one_at_a_time, flood, server_time, waits, latency, where_it_goes)
+ON_A_SERVER: tuple[ModuleType, ...] = (tasks, one_at_a_time, flood, server_time, waits, storm, latency, where_it_goes)
 LAST: tuple[ModuleType, ...] = (policies, growth)
 
 

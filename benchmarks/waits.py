@@ -1,4 +1,4 @@
-"""What waiting and settling cost: `wait` beside `take` with a free unit, a settlement by how much came after it, leases.
+"""What waiting and settling cost: `wait` beside `take`, a settlement by how much came after its charge, leases.
 
 The server's own time (INFO commandstats) of a settlement and of a lease; of `wait`, the caller's.
 """

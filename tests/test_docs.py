@@ -21,12 +21,12 @@ from sluicegate._core.policies import Policies
 from sluicegate._stores.redis.stored_keys import stored_key
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), ROOT / "tests/README.md", *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "tests/README.md", ROOT / "examples/README.md", *ROOT.glob("docs/**/*.md")])
 
 
 def _files() -> list[str]:
     """Return the paths of the project's own files, relative to its root."""
-    folders = [ROOT / name for name in ("src", "app", "tests", "docs", "tools", "benchmarks", ".ci")]
+    folders = [ROOT / name for name in ("src", "app", "tests", "docs", "examples", "tools", "benchmarks", ".ci")]
     found = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
     return [
         str(path.relative_to(ROOT))
@@ -41,7 +41,7 @@ FILES = _files()
 @pytest.mark.usefixtures("environment")
 def test_each_example_of_the_readme_runs_by_itself(server: servers.Server):
     blocks = _blocks((ROOT / "README.md").read_text())
-    assert len(blocks) >= 6
+    assert len(blocks) >= 7
     for block in blocks:
         asyncio.run(_run([block.replace("redis://localhost:6379/0", server.url)], ROOT / "README.md"))
 
@@ -72,7 +72,7 @@ def _anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-FOLDERS = ("src/", "app/", "tests/", "docs/", "tools/", "benchmarks/", ".ci/")
+FOLDERS = ("src/", "app/", "tests/", "docs/", "examples/", "tools/", "benchmarks/", ".ci/")
 # Names that a page gives to files of its reader.
 INVENTED = {"docs/adr/NNNN-title.md", "your_name.py", "your_name.lua", "saves_up.py"}
 
@@ -105,7 +105,19 @@ def test_no_retired_word_is_left():
 
 
 GUIDES = sorted(page for page in ROOT.glob("docs/**/*.md") if "\nfrom sluicegate import" in page.read_text())
-SUBJECTS = ("alice", "bob", "acme", "mallory", "192.0.2.[0-9]", "[*]")
+SUBJECTS = (
+    "*-model",
+    "partner",
+    "reports-db",
+    "other",
+    "carol",
+    "alice",
+    "bob",
+    "acme",
+    "mallory",
+    "192.0.2.[0-9]",
+    "[*]",
+)
 
 
 def test_the_guides_are_found():
@@ -116,6 +128,10 @@ def test_the_guides_are_found():
         "several-policies",
         "limits-by-plan",
         "block-a-key",
+        "wait-your-turn",
+        "budget-llm-calls",
+        "count-failures-only",
+        "limit-concurrency",
         "stored-keys",
     }
 
@@ -191,7 +207,7 @@ def test_the_rates_that_the_page_of_rates_shows_are_rates():
 def test_the_stored_keys_that_their_page_shows_are_those_that_are_made():
     page = (ROOT / "docs/reference/stored-keys.md").read_text()
     rows = re.findall(r"^\| `(\w+\(.*\))` \| `(.+)` \| `(sluicegate:.+)` \|$", page, re.MULTILINE)
-    assert len(rows) == 13
+    assert len(rows) == 14
     for policy, key, stored in rows:
         ((made, counted, _),) = Policies([eval(policy, vars(sluicegate).copy())]).charges(eval(key))
         assert stored_key("sluicegate:", made.namespace, counted) == stored

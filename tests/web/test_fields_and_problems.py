@@ -7,7 +7,16 @@ import math
 import http_sf
 import pytest
 
-from sluicegate import CalendarWindow, Decision, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
+from sluicegate import (
+    CalendarWindow,
+    Concurrency,
+    Decision,
+    FixedWindow,
+    Limiter,
+    MemoryStore,
+    SlidingWindow,
+    TokenBucket,
+)
 from sluicegate._core.decision import Verdict, decision_of
 from sluicegate.testing import ManualClock
 from sluicegate.web import headers, problem
@@ -77,6 +86,27 @@ def test_a_quota_stays_within_what_a_structured_field_can_carry():
 )
 def test_policies_of_every_kind_tell_their_limit_in_their_window(policy, expected):
     assert parsed(headers.rate_limit_policy([policy])) == [(policy.name, expected)]
+
+
+def test_permits_are_a_quota_of_concurrent_requests_and_of_no_window():
+    policies = [Concurrency(8, name="running"), SlidingWindow(100, window=60, name="started")]
+    field = headers.rate_limit_policy(policies)
+    assert field == '"running";q=8;qu="concurrent-requests", "started";q=100;w=60'
+    assert parsed(field)[0] == ("running", {"q": 8, "qu": "concurrent-requests"})
+
+
+def test_fields_of_a_reservation_say_how_many_permits_remain():
+    limiter = Limiter(
+        Concurrency(3, name="running"),
+        limits=lambda key: 2 if key == "small" else None,
+        limits_ttl=0,
+        store=MemoryStore(clock=ManualClock()),
+    )
+    with limiter.reserve("small") as first, limiter.reserve("small"), limiter.reserve("small") as third:
+        allowed, denied = (headers.fields(each.decision, limiter.policies) for each in (first, third))
+    quota = '"running";q=2;qu="concurrent-requests"'
+    assert allowed == {"RateLimit-Policy": quota, "RateLimit": '"running";r=1'}
+    assert denied == {"RateLimit-Policy": quota, "RateLimit": '"running";r=0;t=30', "Retry-After": "30"}
 
 
 def test_a_quota_that_differs_by_key_is_the_one_that_this_key_is_held_to():

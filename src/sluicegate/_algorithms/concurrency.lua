@@ -7,8 +7,8 @@
 -- ARGV[a+1]  limit: permits that may be held at once (integer > 0)
 -- ARGV[a+2]  ttl: µs for which they are lent (integer > 0); part of the key's name
 --
--- Given      COMMIT, RESERVE, repaired, entered, holder, now and open, which stand before this file in the script; redis;
---            a; and verb and ends, as in sliding_window.lua.
+-- Given      COMMIT, repaired, entered, holder, numbered, now and open, which stand before this file in the
+--            script; redis; a; and verb and ends, as in sliding_window.lua.
 -- Returns    check, block or settle, as in sliding_window.lua; and how many arguments there are. A mark is `holder`, and
 --            a number. Settling at 0 releases a lease, at its cost renews it.
 -- Cost       O(log n) of n leases, and of each that has ended since; a wait for m permits O(m).
@@ -17,16 +17,19 @@
 local a, verb, ends = ...
 local cost, limit, ttl = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
 
--- When the last lease ends; now, if none is left.
+-- When the last lease ends; now, if none is left. And whether the key exists.
 local function newest(key)
   local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
-  return math.max(tonumber(last[2] or 0), now)
+  return math.max(tonumber(last[2] or 0), now), last[1] ~= nil
 end
 
 if verb == 'block' then
   return function(key)
     local marked = redis.pcall('ZSCORE', key, 'block')
     if type(marked) == 'table' then return marked.err end
+    if not marked and not redis.call('ZSCORE', key, 'used') and redis.call('EXISTS', key) == 1 then
+      return 'ERR not a state of sluicegate'
+    end
     if ends > now then
       redis.call('ZADD', key, string.format('%.0f', -ends), 'block')
     else
@@ -43,6 +46,8 @@ local function repair(key)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.0f', now + ttl), '+inf')) do
     redis.call('ZADD', key, string.format('%.0f', now + ttl), member)
   end
+  local block = -tonumber(redis.call('ZSCORE', key, 'block') or 0)
+  redis.call('PEXPIRE', key, math.ceil(math.max(ttl, block - now) / 1000) + 1)
   repaired = repaired + 1
   return now + ttl
 end
@@ -76,8 +81,9 @@ end
 return function(key, at_once)
   local used = redis.pcall('ZSCORE', key, 'used')
   if type(used) == 'table' then return nil, used.err end
-  used = -tonumber(used or 0)
-  local block, last = -tonumber(redis.call('ZSCORE', key, 'block') or 0), newest(key)
+  local block, last, exists = redis.call('ZSCORE', key, 'block'), newest(key)
+  if exists and not used and not block then return nil, 'ERR not a state of sluicegate' end
+  used, block = -tonumber(used or 0), -tonumber(block or 0)
   local ended = redis.call('ZRANGEBYSCORE', key, '(0', string.format('%.0f', now))
   for _, member in ipairs(ended) do
     used = used - permits(member)

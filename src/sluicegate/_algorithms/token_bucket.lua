@@ -21,7 +21,7 @@ local EXACT = 9007199254740992
 -- When a level has drained, µs from now. For whole numbers up to 2^53, a quotient that is not whole is never rounded to
 -- one that is.
 local function empty_after(at, level)
-  return at - now + math.ceil(level / limit)
+  return level > 0 and at - now + math.ceil(level / limit) or 0
 end
 
 if verb == 'block' then

@@ -55,7 +55,7 @@ def decide(
     room, poured = policy.burst * window_ns - level, cost * window_ns
     if poured > room or not commit:
         remaining = max(room // window_ns, 0)
-        reset_after_us = -((-level // limit - ahead_ns) // 1000)
+        reset_after_us = -((-level // limit - ahead_ns) // 1000) if level else 0
         if poured <= room:
             return bucket, verdict_of((True, remaining, 0, reset_after_us))
         # Rounded up: a microsecond early, the same request would be denied again.

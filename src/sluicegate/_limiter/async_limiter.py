@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
@@ -468,6 +469,9 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
                 await self._store.settle(settlements, request.within)  # type: ignore[attr-defined]
         except StoreError as error:
             self._plan.not_recorded(error, raises=not failed)
+        except asyncio.CancelledError:  # for the second time, perhaps: the first one ended the block
+            self._plan.tally.unsettled += 1
+            raise
         self._waiting.poke(request)
 
     async def __aenter__(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -51,6 +51,14 @@ class _Limited(Generic[_Turn]):
         return self._block
 
 
+def _check_runs_in_its_turn(function: Callable[..., Any]) -> None:
+    """Raise `InvalidPolicy` if a call of a function returns before its body runs."""
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise InvalidPolicy(
+            f"{short_repr(function)} yields, so it would run after its turn: write with limiter.limited(...): inside it"
+        )
+
+
 def _check(decision: Decision) -> Decision:
     if not decision.allowed:
         raise NotAllowed(
@@ -64,6 +72,7 @@ class Limited(_Limited[Reservation]):
     """What ``Limiter.limited`` returns: a decorator for functions, and a context manager."""
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        _check_runs_in_its_turn(function)
         if iscoroutinefunction(function):
             raise InvalidPolicy(f"{short_repr(function)} is async: limit it with an AsyncLimiter")
 
@@ -88,6 +97,7 @@ class AsyncLimited(_Limited[AsyncReservation]):
     """What ``AsyncLimiter.limited`` returns: a decorator for async functions, and an async context manager."""
 
     def __call__(self, function: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
+        _check_runs_in_its_turn(function)
         if not iscoroutinefunction(function):
             raise InvalidPolicy(f"{short_repr(function)} is not async: limit it with a Limiter")
 

@@ -12,11 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import inf
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 from sluicegate._core.decision import NEVER, Verdict
 from sluicegate._core.keys import CounterKey
 from sluicegate._core.request import Charge, Request
+from sluicegate._stores.base import Fallback
 
 POLL = 0.05
 """Seconds between two calls for permits: another process that releases some does not say so."""
@@ -31,6 +32,18 @@ LineName = tuple[tuple[str, CounterKey], ...]
 def line_name(charges: Sequence[Charge]) -> LineName:
     """Return what lines are told apart by: the counters that are charged."""
     return tuple([(charge.policy.namespace, charge.key) for charge in charges])
+
+
+class Beside(NamedTuple):
+    """The name of a line beside that of its counters.
+
+    Attributes:
+        counters: The name of that one.
+        of: Whose it is: of one caller that may overtake, or of another event loop.
+    """
+
+    counters: LineName
+    of: object
 
 
 class Ticket:
@@ -166,9 +179,9 @@ class Line:
                 ticket.end(answer)
         for ticket, answer in allowed:
             if ticket.answer is not answer:
-                heir = self.first()
-                if heir is not None and heir.request.charges == ticket.request.charges:
-                    heir.end(answer)
+                following = self.first()
+                if following is not None and following.request.charges == ticket.request.charges:
+                    following.end(answer)
                 else:
                     unheard.append((ticket.request, answer))
         self.due_at = now
@@ -239,6 +252,7 @@ class Lines:
         self.lock = RLock()
         self._most = most
         self._by_name: dict[Any, Line] = {}
+        self._has_beside = False  # whether there ever was a line beside another
 
     def __bool__(self) -> bool:
         """Return whether there is any line."""
@@ -248,6 +262,11 @@ class Lines:
     def is_full(self) -> bool:
         """Whether no more callers may wait."""
         return self.waiting >= self._most
+
+    def beside(self, counters: LineName, of: object) -> Beside:
+        """Return the name of a line beside that of some counters."""
+        self._has_beside = True
+        return Beside(counters, of)
 
     def begin(self, name: Any) -> Line | None:
         """Return a new line of this name, which the caller serves; None if there is one."""
@@ -293,12 +312,17 @@ class Lines:
             self._forget_if_empty(name, line)
 
     def poke(self, charges: Sequence[Charge]) -> None:
-        """Let the line of these counters look again: units were given back."""
+        """Let the line of these counters, and those beside it, look again: units were given back."""
         if self._by_name:
+            counters = line_name(charges)
             with self.lock:
-                line = self._by_name.get(line_name(charges))
+                line = self._by_name.get(counters)
                 if line is not None:
                     line.poke()
+                if self._has_beside:
+                    for name, line in list(self._by_name.items()):
+                        if isinstance(name, Beside) and name.counters == counters:
+                            line.poke()
 
     def fail_all(self, error: Exception) -> None:
         """Let everybody who waits fail."""
@@ -374,7 +398,8 @@ def refusal(answer: list[Verdict] | None, told_at: float, now: float, charges: S
     if answer is None or is_allowed(answer):
         return [Verdict(False, 0, 1, 0) for _ in charges]
     passed_us = round((now - told_at) * 1_000_000)
-    return [_aged(verdict, passed_us) for verdict in answer]
+    aged = [_aged(verdict, passed_us) for verdict in answer]
+    return Fallback(aged) if isinstance(answer, Fallback) else aged
 
 
 def _aged(verdict: Verdict, passed_us: int) -> Verdict:

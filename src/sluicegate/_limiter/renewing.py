@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from heapq import nsmallest
+from math import inf
 from threading import Event, RLock, Thread
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from sluicegate._core.errors import StoreError
 from sluicegate._core.request import Settlement
@@ -23,6 +26,9 @@ logger = logging.getLogger("sluicegate")
 
 IDLE = 2.0
 """Seconds that the thread stays for the next reservation."""
+
+BATCH = 128
+"""Reservations whose leases one call renews: it holds up the server for milliseconds at most."""
 
 _Reservation = TypeVar("_Reservation", Reservation, AsyncReservation)
 
@@ -40,7 +46,10 @@ class _Renewing(Generic[_Reservation]):
         self._plan = plan
         self._store = store
         self._timing = timing
-        self._held: dict[_Reservation, Held] = {}
+        # Weak: one that was dropped, and will never end, is not renewed. A block that runs keeps its own.
+        self._held: WeakKeyDictionary[_Reservation, Held] = WeakKeyDictionary()
+        self._wakes_at = inf  # when whoever renews looks next by itself
+        self._woken: Any = None  # an event, to make it look sooner
         # Reentrant: a signal handler may make a reservation in the middle.
         self._lock = RLock()
         renew_after_fork(self)
@@ -48,28 +57,27 @@ class _Renewing(Generic[_Reservation]):
     def after_fork(self) -> None:
         """Leave the parent's reservations to the parent."""
         self._lock = RLock()
-        self._held = {}
+        self._held = WeakKeyDictionary()
 
     def remove(self, reservation: _Reservation) -> None:
-        """Renew a reservation no more: its block ends."""
-        with self._lock:
-            self._held.pop(reservation, None)
-
-    def _add(self, reservation: _Reservation) -> bool:
-        held = reservation.hold(self._timing.now())
-        if held is not None:
+        """Renew a reservation no more: its block ends. After the last one, whoever renews is done."""
+        if self._held:
             with self._lock:
-                self._held[reservation] = held
-        return held is not None
+                self._held.pop(reservation, None)
+                if not self._held:
+                    self._woken.set()
 
-    def _next_at(self) -> float | None:
-        """Return when the next lease is to be renewed; None if there is none."""
+    def _next_at(self) -> float:
+        """Return when the next lease is to be renewed; inf if there is none."""
         with self._lock:
-            return min((held.renew_at for held in self._held.values()), default=None)
+            self._wakes_at = min((held.renew_at for held in self._held.values()), default=inf)
+            return self._wakes_at
 
     def _due(self, now: float) -> list[tuple[_Reservation, Held]]:
+        """Return the reservations that are due, those first that have been for longest: as many as one call renews."""
         with self._lock:
-            return [(each, held) for each, held in self._held.items() if held.renew_at <= now]
+            due = [(each, held) for each, held in self._held.items() if held.renew_at <= now]
+        return nsmallest(BATCH, due, key=lambda pair: pair[1].renew_at)
 
     def _renewed(self, due: Sequence[tuple[_Reservation, Held]], sent_at: float, found: Sequence[bool]) -> None:
         """Take note of the answer to a call for these reservations."""
@@ -116,23 +124,22 @@ class Renewing(_Renewing[Reservation]):
 
     def add(self, reservation: Reservation) -> None:
         """Renew the permits of a reservation, if it holds any, until it is removed."""
-        if not self._add(reservation):
+        if (held := reservation.hold(self._timing.now())) is None:
             return
         with self._lock:
+            self._held[reservation] = held
             if self._thread is None or not self._thread.is_alive():
                 self._woken = Event()
                 self._thread = Thread(target=self._run, name="sluicegate-renewing", daemon=True)
                 self._thread.start()
-        self._woken.set()
+            if held.renew_at < self._wakes_at:
+                self._woken.set()
 
     def _run(self) -> None:
         while True:
-            now = self._timing.now()
-            due = self._apart(self._due(now))
-            if due:
-                self._call(due)
+            self._renew_due()
             next_at = self._next_at()
-            if next_at is not None:
+            if next_at < inf:
                 self._timing.sleep(self._woken, next_at)
             else:
                 self._woken.wait(IDLE)
@@ -141,6 +148,11 @@ class Renewing(_Renewing[Reservation]):
                         self._thread = None
                         return
             self._woken.clear()
+
+    def _renew_due(self) -> None:  # apart: the loop must not keep reservations while it sleeps
+        due = self._apart(self._due(self._timing.now()))
+        if due:
+            self._call(due)
 
     def _call(self, due: Sequence[tuple[Reservation, Held]]) -> None:
         sent_at = self._timing.now()
@@ -159,28 +171,29 @@ class AsyncRenewing(_Renewing[AsyncReservation]):
 
     def add(self, reservation: AsyncReservation) -> None:
         """Renew the permits of a reservation, if it holds any, until it is removed."""
-        if not self._add(reservation):
+        if (held := reservation.hold(self._timing.now())) is None:
             return
         loop = asyncio.get_running_loop()
+        self._held[reservation] = held
         if self._task is None or self._task.done() or self._task.get_loop() is not loop:
             self._woken = asyncio.Event()
-            self._task = loop.create_task(self._run())
-        self._woken.set()
-
-    def remove(self, reservation: AsyncReservation) -> None:
-        super().remove(reservation)
-        if not self._held and self._task is not None and not self._task.done():
+            self._task = loop.create_task(self._run(self._woken))
+        elif held.renew_at < self._wakes_at:
             self._woken.set()
 
-    async def _run(self) -> None:
-        while (next_at := self._next_at()) is not None:
+    async def _run(self, woken: asyncio.Event) -> None:
+        # With an event of its own: a limiter in memory may be used by two loops at once.
+        while (next_at := self._next_at()) < inf:
             if next_at > self._timing.now():
-                await self._timing.sleep_task(self._woken, next_at)
-                self._woken.clear()
-                continue
-            due = self._apart(self._due(self._timing.now()))
-            if due:
-                await self._call(due)
+                await self._timing.sleep_task(woken, next_at)
+                woken.clear()
+            else:
+                await self._renew_due()
+
+    async def _renew_due(self) -> None:  # apart: the loop must not keep reservations while it sleeps
+        due = self._apart(self._due(self._timing.now()))
+        if due:
+            await self._call(due)
 
     async def _call(self, due: Sequence[tuple[AsyncReservation, Held]]) -> None:
         sent_at = self._timing.now()

@@ -7,6 +7,8 @@ block sends it, in one call. Both classes share what is not I/O.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from inspect import iscoroutinefunction
+from os import getpid
 from threading import get_ident
 from types import TracebackType
 from typing import Literal, Self, get_args
@@ -59,8 +61,8 @@ class _Reservation:
         if charge_when not in _CHARGE_WHEN:
             expected = ", ".join(map(repr, _CHARGE_WHEN))
             raise InvalidPolicy(f"charge_when must be one of {expected}, got {short_repr(charge_when)}")
-        if on_lost is not None and not callable(on_lost):
-            raise InvalidPolicy(f"on_lost must be a function without arguments, got {short_repr(on_lost)}")
+        if on_lost is not None and (not callable(on_lost) or iscoroutinefunction(on_lost)):
+            raise InvalidPolicy(f"on_lost must be a synchronous function without arguments, got {short_repr(on_lost)}")
         self._plan = plan
         self._charge_when = charge_when
         self._on_lost = on_lost
@@ -70,6 +72,7 @@ class _Reservation:
         self._actual: Cost | None = None
         self._state: Literal["new", "open", "ended"] = "new"
         self._owner: object = None
+        self._process = 0
         self._is_lost = False
         self._held: Held | None = None
         self._now: Callable[[], float] = now
@@ -135,6 +138,7 @@ class _Reservation:
             raise ReservationError("this reservation was entered before, nothing was taken: make one for each block")
         self._state = "open"
         self._owner = get_ident()
+        self._process = getpid()
         self._began_at = self._now()
 
     def _begun(self, answered: Answered, decision: Decision) -> None:
@@ -146,13 +150,17 @@ class _Reservation:
         self._state = "ended"
         if self._decision is None or self._request is None or not self._decision.allowed:
             return []
+        if self._process != getpid():  # a forked child leaves the block as well, and the parent still runs it
+            return []
         actual = self._actual
         if actual is None and self._charge_when == ("success" if failed else "failure"):
             actual = 0
         charges = self._request.charges
         units = [0 if charge.policy.lends else _units(actual, charge.policy.name, charge.cost) for charge in charges]
         settlements = self._plan.settlements(self._request, self._answer, units)
-        self._is_lost = self.lost
+        if self.lost and not self._is_lost:  # nobody has noticed yet
+            self._is_lost = True
+            self._plan.tally.leases_lost += 1
         self._held = None
         return settlements
 

@@ -17,7 +17,9 @@ from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import SluicegateError, StoreError
 from sluicegate._core.request import Request
 from sluicegate._limiter.lines import (
+    Beside,
     Line,
+    LineName,
     Lines,
     Ticket,
     Unheard,
@@ -84,6 +86,11 @@ class _Waiting(Generic[_Store]):
     def _until(self, timeout: float | None) -> float | None:
         return None if timeout is None else later(self.timing.now(), timeout)
 
+    def _name(self, request: Request, *, overtake: bool) -> LineName | Beside:
+        """Return the name of the line that a caller waits in."""
+        counters = line_name(request.charges)
+        return self.lines.beside(counters, object()) if overtake else counters
+
     def _is_to_wait(self, request: Request, answer: list[Verdict], until: float | None) -> bool:
         """Return whether the answer to a first call is a denial that leaves hope, and there is room to wait."""
         if is_allowed(answer) or self.lines.is_full:
@@ -127,7 +134,7 @@ class Waiting(_Waiting[Store]):
             StoreError: As the limiter says.
         """
         until = self._until(timeout)
-        name = object() if overtake else line_name(request.charges)
+        name = self._name(request, overtake=overtake)
         line = self.lines.begin(name)
         ticket: Ticket | None = None
         answer: list[Verdict]
@@ -266,11 +273,22 @@ class AsyncWaiting(_Waiting[AsyncStore]):
     def __init__(self, plan: Plan, store: AsyncStore, most: int) -> None:
         super().__init__(plan, store, most)
         self._servers: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None  # the first that waited
+
+    def _name(self, request: Request, *, overtake: bool) -> LineName | Beside:
+        """Return the name of the line that a caller waits in: each event loop has its own, which its tasks serve."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            with self.lines.lock:
+                self._loop = self._loop or loop
+        if overtake or loop is self._loop:
+            return super()._name(request, overtake=overtake)
+        return self.lines.beside(line_name(request.charges), loop)
 
     async def wait(self, request: Request, timeout: float | None, *, overtake: bool) -> list[Verdict]:
         """Return the answer to a request, once it is allowed or its time is over; the twin of `Waiting.wait`."""
         until = self._until(timeout)
-        name = object() if overtake else line_name(request.charges)
+        name = self._name(request, overtake=overtake)
         line = self.lines.begin(name)
         ticket: Ticket | None = None
         answer: list[Verdict]
@@ -282,7 +300,7 @@ class AsyncWaiting(_Waiting[AsyncStore]):
                     answer = self._plan.without_store(request, error)
                 if self._is_to_wait(request, answer, until):
                     woken = asyncio.Event()
-                    ticket = Ticket(request, until, woken.set)
+                    ticket = Ticket(request, until, _waking(woken))
                     self.lines.join_first(line, ticket, answer, self.timing.now())
             finally:
                 line.is_served = False
@@ -294,7 +312,7 @@ class AsyncWaiting(_Waiting[AsyncStore]):
             return refusal(await self._decide(peek_of(request)), 0, 0, request.charges)
         else:
             woken = asyncio.Event()
-            ticket = Ticket(request, until, woken.set)
+            ticket = Ticket(request, until, _waking(woken))
             line = self.lines.join(name, ticket)
         return await self._stand_in(name, line, ticket, woken)
 
@@ -345,7 +363,7 @@ class AsyncWaiting(_Waiting[AsyncStore]):
     async def _serve(self, line: Line) -> None:
         """Serve a line for as long as somebody waits in it."""
         woken = asyncio.Event()
-        line.wake_server = woken.set
+        line.wake_server = _waking(woken)
         try:
             while line.first() is not None:
                 if line.due_at <= self.timing.now():
@@ -392,3 +410,24 @@ class AsyncWaiting(_Waiting[AsyncStore]):
                 if settlements and not self._plan.settle_here(answer, settlements):
                     await self._store.settle(settlements, request.within)  # type: ignore[attr-defined]
                 self.poke(request)
+
+
+def _waking(woken: asyncio.Event) -> Callable[[], None]:
+    """Return what sets an event of the running loop, from wherever it is called: units may come back on another one."""
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        if _running_loop() is loop:
+            woken.set()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(woken.set)
+
+    return wake
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

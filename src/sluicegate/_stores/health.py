@@ -187,9 +187,12 @@ class Health:
 
     @property
     def next_probe_us(self) -> int:
-        """Microseconds until the next probe, 1 or more: when a request may be decided by the store again."""
+        """Microseconds until the next probe, 1 or more: when a request may be decided by the store again.
+
+        While a probe is under way, the shortest delay between two.
+        """
         left = self._next_probe_at - time.monotonic() if self.is_open else FIRST_DELAY
-        return max(round(left * 1_000_000), 1000)
+        return round((left if left > 0 else FIRST_DELAY) * 1_000_000) or 1
 
     @property
     def down_seconds(self) -> float:

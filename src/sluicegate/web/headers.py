@@ -61,6 +61,8 @@ def rate_limit_policy(policies: Iterable[Policy]) -> str:
     denied. A shorter window becomes one second, and ``q`` the units that the limit yields in it, rounded down: 10 in
     0.25 s is ``q=40;w=1``. Taking all of them at once may be denied; the ``r`` of `rate_limit` says how many can be
     taken at once. A calendar window has the ``w`` of the longest one: 31 days for a month.
+
+    A `Concurrency` limits no window: its ``q`` is in units of ``concurrent-requests``, and has no ``w``.
     """
     items: http_sf.ListType = [(policy.name, _quota(policy, policy.limit)) for policy in policies]
     return http_sf.ser(items)
@@ -89,6 +91,8 @@ def retry_after(decision: Decision) -> int | None:
 
 
 def _quota(policy: Policy, limit: int) -> dict[str, http_sf.types.BareItemType]:
+    if policy.lends:
+        return {"q": limit, "qu": "concurrent-requests"}
     if policy.window_us >= 1_000_000:
         return {"q": limit, "w": -(-policy.window_us // 1_000_000)}
     return {"q": min(limit * 1_000_000 // policy.window_us, MAX_INTEGER), "w": 1}

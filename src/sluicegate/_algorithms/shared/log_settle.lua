@@ -11,11 +11,11 @@ local WRAP = 1099511627776
 -- Units above which nothing is entered.
 local MOST = 1000000000000
 
--- Reads the pages from the last one back to the one that has `stamp`, or would have it. Returns them, oldest first, and
--- the index of the first.
+-- Reads the pages from the last one back to the one that has the entry before `stamp`, which may be the page before its
+-- own. Returns them, oldest first, and the index of the first.
 local function read(key, tail, stamp)
   local pages, index = {tail}, redis.call('LLEN', key) - 1
-  while index > 0 and struct.unpack('>I7', pages[1], HEADER + 1) > stamp do
+  while index > 0 and struct.unpack('>I7', pages[1], HEADER + 1) >= stamp do
     index = index - 1
     table.insert(pages, 1, redis.call('LINDEX', key, index))
   end
@@ -56,10 +56,7 @@ return function(key, mark, actual)
     end
   end
   if not at then return 0 end
-  local before = base
-  if stamp > first then
-    before = totals[at - 1] or select(2, struct.unpack('>I7I5', redis.call('LINDEX', key, index - 1), -ENTRY))
-  end
+  local before = stamp > first and totals[at - 1] or base
   local units, more = (totals[at] - before) % WRAP, actual - cost
   if units < cost then return 0 end
   if more > 0 then more = math.max(math.min(more, MOST - (totals[#totals] - base) % WRAP), 0) end

@@ -1,0 +1,69 @@
+"""Count failed log-ins only: users may sign in as often as they like, and guess 3 times a minute at most.
+
+    python examples/failed_logins.py                            # by itself
+    python examples/failed_logins.py redis://localhost:6379/0   # on all instances of a service
+
+How-to: docs/how-to/count-failures-only.md
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from sluicegate import Limiter, SlidingWindow
+
+PASSWORDS = {"alice": "correct horse"}
+
+
+class WrongPassword(Exception):
+    """The password is wrong."""
+
+
+class TooManyFailures(Exception):
+    """Too many passwords were wrong: this one was not looked at."""
+
+
+def log_in(limiter: Limiter, user: str, password: str) -> str:
+    """Return a session. Only what raises inside of the block is counted."""
+    with limiter.reserve(user, charge_when="failure") as attempt:
+        if not attempt:
+            raise TooManyFailures(f"try again in {attempt.decision.retry_after:.0f} s")
+        if not is_right(user, password):
+            raise WrongPassword
+        return f"session of {user}"
+
+
+def is_right(user: str, password: str) -> bool:
+    time.sleep(0.01)  # a slow hash, as it should be
+    return PASSWORDS.get(user) == password
+
+
+def main(store: str = "memory://") -> None:
+    with Limiter(SlidingWindow(3, window=60, name="failed-logins"), store=store, on_outage="closed") as limiter:
+        for _ in range(10):
+            log_in(limiter, "alice", "correct horse")
+        print("10 log-ins in a row: all let in")
+
+        def guess(number: int) -> type[Exception]:
+            try:
+                log_in(limiter, "alice", f"guess {number}")
+            except (WrongPassword, TooManyFailures) as error:
+                return type(error)
+            raise AssertionError("a guess was right")
+
+        with ThreadPoolExecutor(50) as threads:
+            answers = list(threads.map(guess, range(50)))
+        print(f"50 guesses at once: {answers.count(WrongPassword)} were tried")
+        try:
+            log_in(limiter, "alice", "correct horse")
+        except TooManyFailures as error:
+            print(f"the right password now: {error}")
+        limiter.forget("alice")  # she has confirmed who she is by mail
+        print(log_in(limiter, "alice", "correct horse"))
+        limiter.forget("alice")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
