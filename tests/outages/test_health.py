@@ -258,7 +258,7 @@ def test_delays_grow_with_jitter_and_never_exceed_a_second():
     assert len({next(health.delays()) for _ in range(50)}) > 10
 
 
-def test_the_next_probe_is_when_the_delay_ends_and_at_least_a_millisecond_away(clock: ManualClock):
+def test_the_next_probe_is_when_the_delay_ends_and_while_one_is_under_way_a_delay_away(clock: ManualClock):
     health = Health()
     assert health.next_probe_us == FIRST_DELAY * 1_000_000  # nothing is probed: when a call may be tried again
     fail(health)
@@ -268,9 +268,9 @@ def test_the_next_probe_is_when_the_delay_ends_and_at_least_a_millisecond_away(c
         delay = next(delays)
         assert health.next_probe_us == pytest.approx(delay * 1_000_000, abs=1)
         clock.advance(delay)
-        assert health.next_probe_us == 1000  # the probe runs, and its answer takes a while
+        assert health.next_probe_us == FIRST_DELAY * 1_000_000  # the probe runs, and its answer takes a while
         clock.advance(60)
-        assert health.next_probe_us == 1000
+        assert health.next_probe_us == FIRST_DELAY * 1_000_000
     health.recovered()
     assert health.next_probe_us == FIRST_DELAY * 1_000_000
 

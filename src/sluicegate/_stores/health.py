@@ -27,6 +27,9 @@ OPENS_AFTER = 3
 FIRST_DELAY, LAST_DELAY = 0.05, 1.0
 """Seconds before the first probe, and at most before each later one."""
 
+SOON = 0.001
+"""Seconds before a probe within which it counts as under way."""
+
 
 class Listener(Protocol):
     """Receives the events of a store."""
@@ -189,10 +192,10 @@ class Health:
     def next_probe_us(self) -> int:
         """Microseconds until the next probe, 1 or more: when a request may be decided by the store again.
 
-        While a probe is under way, the shortest delay between two.
+        While a probe is under way, or about to be, the shortest delay between two.
         """
         left = self._next_probe_at - time.monotonic() if self.is_open else FIRST_DELAY
-        return round((left if left > 0 else FIRST_DELAY) * 1_000_000) or 1
+        return round((left if left > SOON else FIRST_DELAY) * 1_000_000)
 
     @property
     def down_seconds(self) -> float:
