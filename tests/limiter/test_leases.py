@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import threading
+import time
 from typing import Any
 from weakref import ref
 
@@ -654,3 +655,28 @@ def leases(server: servers.Server, prefix: str) -> list[tuple[bytes, float]]:
     """List the leases on a server, and when each ends."""
     (key,) = servers.counters(server, prefix)
     return [(member, ends) for member, ends in server.client.zrange(key, 0, -1, withscores=True) if ends > 0]
+
+
+def test_a_wait_that_was_longer_than_the_ttl_holds_its_permits_from_its_turn_on():
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    limiter = Limiter(Concurrency(1, ttl=10), store=store, deadline=30)
+    other = Limiter(Concurrency(1, ttl=10), store=store, deadline=30)
+    seen: list[bool] = []
+
+    def wait() -> None:
+        with limiter.reserve("job", wait=True) as turn:
+            seen.append(turn.lost)
+
+    with other.reserve("job"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while not limiter.statistics().waiting:
+            time.sleep(0.001)
+        for _ in range(5):
+            clock.advance(3)
+            time.sleep(0.01)
+    while thread.is_alive():
+        clock.advance(0.1)
+        thread.join(0.01)
+    assert seen == [False]

@@ -57,6 +57,7 @@ class Plan:
         limits: As given.
         outages: As given.
         tally: What was decided so far.
+        lends: Whether a policy lends permits.
         is_direct: Whether a request goes to the store as it is: the limiter is open and on, nothing is exempt, and no
             limit depends on the key.
     """
@@ -76,6 +77,7 @@ class Plan:
         self._deadline = deadline
         self.tally = Tally()
         self._lending = next((policy.name for policy in policies.all if policy.lends), None)
+        self.lends = self._lending is not None
         self._boundless = [policy if policy.lends else boundless(policy) for policy in policies.all]
         self._exempt = exempt_function(exempt, policies.attributes)
         self._is_open = True

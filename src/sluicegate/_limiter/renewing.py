@@ -124,7 +124,7 @@ class Renewing(_Renewing[Reservation]):
 
     def add(self, reservation: Reservation) -> None:
         """Renew the permits of a reservation, if it holds any, until it is removed."""
-        if (held := reservation.hold(self._timing.now())) is None:
+        if (held := reservation.hold()) is None:
             return
         with self._lock:
             self._held[reservation] = held
@@ -171,7 +171,7 @@ class AsyncRenewing(_Renewing[AsyncReservation]):
 
     def add(self, reservation: AsyncReservation) -> None:
         """Renew the permits of a reservation, if it holds any, until it is removed."""
-        if (held := reservation.hold(self._timing.now())) is None:
+        if (held := reservation.hold()) is None:
             return
         loop = asyncio.get_running_loop()
         self._held[reservation] = held

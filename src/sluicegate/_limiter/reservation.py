@@ -164,13 +164,13 @@ class _Reservation:
         self._held = None
         return settlements
 
-    def hold(self, now: float) -> Held | None:
+    def hold(self) -> Held | None:
         """Return the leases on its permits; None if it holds none."""
         leases = self._leases()
         if leases:
             ttl = min(lease.policy.window for lease in leases)
-            # The call that made them took no longer than the deadline.
-            sent_at = max(now - (self._request.within or 0.0), self._began_at) if self._request else now
+            asked_at: float | None = getattr(self._answer, "asked_at", None)
+            sent_at = self._began_at if asked_at is None else asked_at  # a wait may be longer than the ttl
             self._held = Held(leases, ttl, isinstance(self._answer, Fallback), sent_at)
         return self._held
 

@@ -32,12 +32,18 @@ from sluicegate._limiter.lines import (
 )
 from sluicegate._limiter.plan import Plan
 from sluicegate._limiter.timing import timing_of
-from sluicegate._stores.base import AsyncStore, Store
+from sluicegate._stores.base import AsyncStore, Fallback, Reserved, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.process_local import renew_after_fork
 
 _Store = TypeVar("_Store", Store, AsyncStore)
+
+
+def note_when(answer: list[Verdict], asked_at: float) -> None:
+    """Note on an answer that allows permits when the call was made that brought it: their leases began after that."""
+    if isinstance(answer, (Reserved, Fallback)):
+        answer.asked_at = asked_at
 
 
 def peek_of(request: Request) -> Request:
@@ -140,10 +146,13 @@ class Waiting(_Waiting[Store]):
         answer: list[Verdict]
         if line is not None:  # nobody waits: the first call is one's own
             try:
+                asked_at = self.timing.now()
                 try:
                     (answer,) = self._ask_store((request,))
                 except StoreError as error:
                     answer = self._plan.without_store(request, error)
+                if self._plan.lends:
+                    note_when(answer, asked_at)
                 if self._is_to_wait(request, answer, until):
                     woken = Event()
                     ticket = Ticket(request, until, woken.set)
@@ -248,10 +257,15 @@ class Waiting(_Waiting[Store]):
             return self._plan.without_store(request, error)
 
     def _decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        asked_at = self.timing.now()
+        answers: list[list[Verdict]]
         try:
-            answers: list[list[Verdict]] = self._ask_store(requests)
+            answers = self._ask_store(requests)
         except StoreError as error:
-            return self._plan.line_without_store(requests, error)
+            answers = self._plan.line_without_store(requests, error)
+        if self._plan.lends:
+            for answer in answers:
+                note_when(answer, asked_at)
         return answers
 
     def _one_by_one(self, requests: Sequence[Request]) -> list[list[Verdict]]:
@@ -294,10 +308,13 @@ class AsyncWaiting(_Waiting[AsyncStore]):
         answer: list[Verdict]
         if line is not None:  # nobody waits: the first call is one's own
             try:
+                asked_at = self.timing.now()
                 try:
                     (answer,) = await self._ask_store((request,))
                 except StoreError as error:
                     answer = self._plan.without_store(request, error)
+                if self._plan.lends:
+                    note_when(answer, asked_at)
                 if self._is_to_wait(request, answer, until):
                     woken = asyncio.Event()
                     ticket = Ticket(request, until, _waking(woken))
@@ -393,10 +410,15 @@ class AsyncWaiting(_Waiting[AsyncStore]):
             return self._plan.without_store(request, error)
 
     async def _decide_line(self, requests: Sequence[Request]) -> list[list[Verdict]]:
+        asked_at = self.timing.now()
+        answers: list[list[Verdict]]
         try:
-            answers: list[list[Verdict]] = await self._ask_store(requests)
+            answers = await self._ask_store(requests)
         except StoreError as error:
-            return self._plan.line_without_store(requests, error)
+            answers = self._plan.line_without_store(requests, error)
+        if self._plan.lends:
+            for answer in answers:
+                note_when(answer, asked_at)
         return answers
 
     async def _one_by_one(self, requests: Sequence[Request]) -> list[list[Verdict]]:

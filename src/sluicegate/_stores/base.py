@@ -25,13 +25,15 @@ class Reserved(list[Verdict]):
 
     Attributes:
         marks: One for each charge.
+        asked_at: When the call that brought it was made, by the limiter's time, where that matters.
     """
 
-    __slots__ = ("marks",)
+    __slots__ = ("asked_at", "marks")
 
     def __init__(self, verdicts: Iterable[Verdict], marks: Sequence[Mark]) -> None:
         super().__init__(verdicts)
         self.marks = marks
+        self.asked_at: float | None = None
 
 
 class Fallback(list[Verdict]):
@@ -39,9 +41,11 @@ class Fallback(list[Verdict]):
 
     Attributes:
         marks: Where the charges were entered in memory, one for each, if the request was allowed there and reserves.
+        asked_at: As of `Reserved`.
     """
 
     marks: Sequence[Mark] | None = None
+    asked_at: float | None = None
 
 
 class Store(Protocol):
