@@ -286,10 +286,9 @@ class Limiter(Base[Store, Waiting, Renewing]):
 
         Raises:
             InvalidSpan: ``timeout`` is negative or no number.
-            InvalidStore: As for `reserve`.
 
         Calling the function, or entering the block, raises `NotAllowed`, with the denial as its ``decision``, if its
-        turn does not come in time; and what `wait` raises.
+        turn does not come in time; `InvalidStore` as `reserve` does; and what `wait` raises.
         """
         checked_timeout(timeout)
         return Limited(lambda key, cost: self._turn(key, cost, timeout), key, cost)
