@@ -10,7 +10,7 @@ import pytest
 from sluicegate import _algorithms as algorithms
 from sluicegate._stores.redis import script
 
-GLOBALS = ("COMMIT", "repaired", "now", "open", "redis")
+GLOBALS = ("COMMIT", "RESERVE", "repaired", "entered", "holder", "numbered", "now", "open", "redis")
 FILES = [name for name, _ in script.sources() if name != "announce"]
 SHARED = [name for name in FILES if name not in algorithms.BY_NAME]
 
@@ -68,7 +68,7 @@ def test_the_given_section_lists_the_globals_and_arguments_that_the_body_uses(na
 def test_the_returns_section_of_an_algorithm_lists_what_it_returns(name: str):
     said = _section(_parts(algorithms.lua(name))[0], "Returns")
     assert "how many arguments there are" in said
-    assert {"check", "block"} <= set(re.findall(r"\w+", said)) or "what count.lua does" in said
+    assert {"check", "block", "settle"} <= set(re.findall(r"\w+", said)) or "what count.lua does" in said
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -82,10 +82,11 @@ def test_a_shared_file_documents_its_layout_and_each_function_that_it_returns(na
         assert re.search(rf"^-- .*\nlocal function {function}\(", source, re.MULTILINE), function
 
 
-@pytest.mark.parametrize("verb", ["decide", "block"])
+@pytest.mark.parametrize("verb", ["decide", "settle", "block"])
 def test_the_header_of_a_verb_lists_its_keys_arguments_and_globals(verb: str):
     comment, body = _parts(script._file(f"{verb}.lua"))
     before = re.search(r"^Written into the script before this file: (.*(?:\n.+)*)", comment, re.MULTILINE)[1]
     assert _read(comment) == _read(body)
-    # The algorithms use COMMIT and now; the body of a verb need not.
-    assert _used(before) - {"COMMIT", "now"} == _used(body) - {"now"}
+    # The algorithms use these; the body of a verb need not.
+    of_algorithms = {"COMMIT", "now", "numbered"}
+    assert _used(before) - of_algorithms == _used(body) - of_algorithms

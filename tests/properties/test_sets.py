@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from properties.machine import Machine, every_store, run
-from properties.traffic import COSTS, MAKERS, block_us, pass_us, span_us
+from properties.traffic import COSTS, MAKERS, actuals, block_us, pass_us, span_us
 from sluicegate import Decision, InvalidKey
 from sluicegate._core.decision import NEVER, Verdict
 from sluicegate._core.keys import CounterKey, Key
 from sluicegate._core.policy import Policy
+from sluicegate._core.request import Mark, Settlement
+from sluicegate._stores.base import Reserved
+from stores.harness import charges
 
 _MAKERS = st.sampled_from([maker for makers in MAKERS.values() for maker in makers])
 _WHOSE = {
@@ -32,6 +35,7 @@ class Sets(Machine):
     def choose(self, data, keys: str, size: int) -> None:
         self.makers = [data.draw(_MAKERS)(name=f"p{n}", **data.draw(_WHOSE[keys])) for n in range(size)]
         self.last = None
+        self.open: list[list[tuple[Settlement, Mark]]] = []
         self.change(data)
 
     @rule(data=st.data())
@@ -64,6 +68,36 @@ class Sets(Machine):
         expected = self._expected(key, cost, commit=False)
         self._same(self.limiter.peek(key, cost), expected)
 
+    @rule(data=st.data())
+    def reserve(self, data) -> None:
+        key, cost = self._key(data), self._cost(data)
+        expected = self._expected(key, cost, commit=True)
+        asked = charges(*self._asked(key, cost))
+        (answer,) = self.harness.reserve(asked)
+        assert answer == expected
+        if isinstance(answer, Reserved):
+            self.open.append(
+                [
+                    (Settlement(*charge, mark, charge.cost), self.oracle(charge.policy, charge.key).mark())
+                    for charge, mark in zip(asked, answer.marks, strict=True)
+                ]
+            )
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def settle(self, data) -> None:
+        """All charges of one request together, and once."""
+        opened = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+        settlements, expected = [], []
+        for settlement, mark in opened:
+            policy, counted, cost, *_ = settlement
+            actual = data.draw(actuals(policy, cost))
+            settlements.append(settlement._replace(actual=actual))
+            oracle = self.oracle(policy, counted)
+            expected.append(oracle.settle(policy, self.harness.now_us, cost, mark, actual))
+        assert self.harness.settle(*settlements) == expected
+        pass_us(self.harness, 1)  # no server takes less for a call
+
     @precondition(lambda self: self.oracles)
     @rule(data=st.data())
     def forget(self, data) -> None:
@@ -76,6 +110,7 @@ class Sets(Machine):
         else:  # all are shared
             with pytest.raises(InvalidKey):
                 self.limiter.forget(part)
+        pass_us(self.harness, 1)
 
     @rule(data=st.data())
     def block(self, data) -> None:
@@ -115,11 +150,14 @@ class Sets(Machine):
         names = [policy.name for policy in self.policies]
         return data.draw(st.one_of(COSTS, st.dictionaries(st.sampled_from(names), COSTS)))
 
-    def _expected(self, key: Key, cost: int | dict[str, int], *, commit: bool) -> list[Verdict]:
-        asked = [
+    def _asked(self, key: Key, cost: int | dict[str, int]) -> list[tuple[Policy, CounterKey, int]]:
+        return [
             (policy, _counted(policy, key), cost if isinstance(cost, int) else cost.get(policy.name, 1))
             for policy in self.policies
         ]
+
+    def _expected(self, key: Key, cost: int | dict[str, int], *, commit: bool) -> list[Verdict]:
+        asked = self._asked(key, cost)
         verdicts = [self.expected(*part, commit=False) for part in asked]
         if commit and all(verdict.allowed for verdict in verdicts):
             verdicts = [self.expected(*part, commit=True) for part in asked]

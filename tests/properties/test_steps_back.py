@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import servers
 from properties.oracles.edged import edges
 from properties.traffic import BEGINNINGS, pass_us
-from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate import CalendarWindow, Concurrency, FixedWindow, SlidingWindow, TokenBucket
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.policy import Policy
 from stores.harness import Harness, charges
@@ -33,6 +33,7 @@ POLICIES = {
         CalendarWindow, _LIMITS, every=st.sampled_from(["hour", "day", "month"]), timezone=st.just("Europe/Paris")
     )
     | st.just(CalendarWindow(2, every="month", day=31, hour=2, timezone="Europe/Paris")),
+    "concurrency": st.builds(Concurrency, _LIMITS, ttl=_FIXED["window"], name=st.just("a")),
 }
 _BUCKETS = st.sampled_from([None, 1, 1, 2, 2, 3, 9, 600])
 # A fault needs a few turns of a kind in their order: what is cheap to look at is looked at often.

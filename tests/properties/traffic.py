@@ -8,7 +8,7 @@ from functools import partial
 from hypothesis import strategies as st
 
 from properties.oracles.edged import edges
-from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate import CalendarWindow, Concurrency, FixedWindow, SlidingWindow, TokenBucket
 from sluicegate._core.clock import FURTHEST_US
 from sluicegate._core.decision import Verdict
 from sluicegate._core.policy import Policy
@@ -48,6 +48,11 @@ def _calendar_windows(every: str, timezone: str, **options) -> st.SearchStrategy
     return st.builds(CalendarWindow, _limits(), **_fixed({"every": every, "timezone": timezone} | options))
 
 
+def _concurrencies(span: str, **options) -> st.SearchStrategy[Policy]:
+    ttl = {"ttl": _WINDOWS_US[span] / 1_000_000, "name": f"leases-{span}"} | options
+    return st.builds(Concurrency, _limits(), **_fixed(ttl))
+
+
 def _fixed(options: dict[str, object], span: str | None = None) -> dict[str, st.SearchStrategy]:
     window = {"window": _WINDOWS_US[span] / 1_000_000} if span else {}
     return {name: st.just(value) for name, value in ({"name": "calendar"} | window | options).items()}
@@ -65,9 +70,19 @@ MAKERS: dict[str, list[Maker]] = {
         partial(_calendar_windows, "day", "Europe/Paris", hour=2),
         partial(_calendar_windows, "month", "Europe/Paris", day=31, hour=6),
     ],
+    Concurrency.algorithm: [partial(_concurrencies, span) for span in _WINDOWS_US],
 }
 
 POLICIES = {name: [make() for make in makers] for name, makers in MAKERS.items()}
+
+
+def actuals(policy: Policy, cost: int) -> st.SearchStrategy[int]:
+    """Make what a charge turned out to be: less, nothing, more. A lease is released or renewed."""
+    if policy.lends:
+        return st.sampled_from([0, cost])
+    near = st.sampled_from([0, 0, 1, cost - 1, cost, cost + 1, min(2 * cost, MOST), MOST])
+    return st.one_of(near, st.integers(0, cost))
+
 
 # In the evening before the clocks of Paris change: in March, when an hour is skipped, and in October.
 _EVES = [1_711_825_200, 1_729_969_200]

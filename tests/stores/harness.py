@@ -19,7 +19,7 @@ from sluicegate import AsyncLimiter, AsyncRedisStore, Decision, Limiter, MemoryS
 from sluicegate._core.keys import NO_KEY, CounterKey, Key
 from sluicegate._core.policies import Cost
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Charge, Request
+from sluicegate._core.request import Charge, Request, Settlement
 from sluicegate._stores.redis.script import Scripts
 from sluicegate.testing import ManualClock
 
@@ -29,16 +29,20 @@ _CLOCK = """
 local server = redis
 local redis = {pcall = server.pcall, call = function(command, key, ...)
   local first, option, told = ...
-  local done
+  local done, now = nil, tonumber(server.call('GET', 'test:clock')) / 1000
   if command == 'PEXPIRE' then
     told = first
-    done = option and server.call(command, key, told + 3600000, option) or server.call(command, key, told + 3600000)
+    if option == 'GT' and now + told <= tonumber(server.call('GET', key .. ':end') or 0) then return 0 end
+    done = server.call(command, key, told + 3600000)
   elseif command == 'SET' then
     done = server.call(command, key, first, option, told + 3600000)
   else
     return server.call(command, key, ...)
   end
-  if done ~= 0 then server.call('SET', key .. ':ttl', told, 'PX', 3600000) end
+  if done ~= 0 then
+    server.call('SET', key .. ':ttl', told, 'PX', 3600000)
+    server.call('SET', key .. ':end', string.format('%.0f', now + told), 'PX', 3600000)
+  end
   return done
 end}
 local function now_us() return tonumber(redis.call('GET', 'test:clock')) end
@@ -105,15 +109,41 @@ class Harness:
         self._tell()
 
     def limiter(self, *policies: Policy | str, **options: Any) -> LimiterAdapter:
-        limiter = (AsyncLimiter if self._runner else Limiter)(*policies, store=self.store, **options)
-        return LimiterAdapter(self, limiter)
+        if any(getattr(policy, "lends", False) for policy in policies):
+            kind: Any = AsyncLender if self._runner else Lender
+        else:
+            kind = AsyncLimiter if self._runner else Limiter
+        return LimiterAdapter(self, kind(*policies, store=self.store, **options))
 
     def decide(self, *requests: tuple[Charge, ...], commit: bool = True) -> list[Any]:
-        """Decide requests: on a server all in one call of the script, as callers that come at once are."""
+        """Decide requests: on a server all in one call of the script, as callers that come at once are.
+
+        What lends permits reserves: there is no other way to take them.
+        """
+        reserves = commit and any(charge.policy.lends for request in requests for charge in request)
         if self.kind == "memory":
-            return [self.run(self.store.decide(Request(request, commit))) for request in requests]
+            return [self.run(self.store.decide(Request(request, commit, None, reserves))) for request in requests]
         assert self.client is not None
+        if reserves:
+            lines = drive(self.client, self.store._reserve([(request,) for request in requests]))
+            return [answer for line in lines for answer in line]
         return list(drive(self.client, self.store._decide(list(requests), commit=commit)))
+
+    def reserve(self, *line: tuple[Charge, ...]) -> list[Any]:
+        """Decide a line of requests that reserve, up to the first that is denied; in one call."""
+        if self.kind == "memory":
+            return self.run(self.store.decide_line([Request(request, reserves=True) for request in line]))
+        assert self.client is not None
+        (answers,) = drive(self.client, self.store._reserve([line]))
+        return answers
+
+    def settle(self, *settlements: Settlement) -> list[bool]:
+        """Settle charges; in one call."""
+        if self.kind == "memory":
+            return self.run(self.store.settle(settlements))
+        assert self.client is not None
+        (found,) = drive(self.client, self.store._settle([settlements]))
+        return found
 
     def run(self, result: Any) -> Any:
         return self._runner.run(_await(result)) if self._runner and hasattr(result, "__await__") else result
@@ -122,12 +152,18 @@ class Harness:
         """Read all counters from the server, as they lie there."""
         assert self.client is not None
         stored = self.client.scan_iter(f"{self.prefix}*", count=10_000)
-        keys = [key for key in stored if not key.endswith((b":ttl", b":members"))]
+        keys = [key for key in stored if not key.endswith((b":ttl", b":end", b":members"))]
         return {key: self._value(key) for key in keys}
 
     def _value(self, key: bytes) -> Any:
         assert self.client is not None
-        return self.client.lrange(key, 0, -1) if self.client.type(key) == b"list" else self.client.get(key)
+        match self.client.type(key):
+            case b"list":
+                return self.client.lrange(key, 0, -1)
+            case b"zset":
+                return self.client.zrange(key, 0, -1, withscores=True)
+            case _:
+                return self.client.get(key)
 
     def ttl_told(self) -> float | None:
         """Return the seconds that the script gave to the one counter there is, if it did since this was last asked."""
@@ -167,6 +203,33 @@ def drive(client: redis.Redis, steps: Any) -> Any:
 
 async def _await(result: Any) -> Any:
     return await result
+
+
+class Lender(Limiter):
+    """A limiter that also takes permits: nobody gives them back or renews them, as if each holder died at once."""
+
+    def take(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
+        request = self._plan.request(key, cost, True, reserves=True)
+        return self._plan.decision(request, self._store.decide(request))
+
+    def allow(self, key: Key = NO_KEY, cost: Cost = 1) -> bool:
+        return self.take(key, cost).allowed
+
+
+class AsyncLender(AsyncLimiter):
+    """The twin of `Lender`."""
+
+    async def take(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:
+        request = self._plan.request(key, cost, True, reserves=True)
+        return self._plan.decision(request, await self._store.decide(request))
+
+    async def allow(self, key: Key = NO_KEY, cost: Cost = 1) -> bool:
+        return (await self.take(key, cost)).allowed
+
+
+def limiter_of(policy: Policy, store: MemoryStore | RedisStore) -> Limiter:
+    """Return a limiter that can take what the policy counts, be it permits."""
+    return (Lender if policy.lends else Limiter)(policy, store=store)
 
 
 class LimiterAdapter:

@@ -14,6 +14,7 @@ import pytest
 import servers
 from sluicegate import (
     CalendarWindow,
+    Concurrency,
     FixedWindow,
     InvalidKey,
     InvalidSpan,
@@ -28,7 +29,7 @@ from sluicegate._algorithms import BY_NAME, sliding_window
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
 from sluicegate._stores.memory.key_table import KeyTable
 from sluicegate.testing import ManualClock
-from stores.harness import Harness, charges
+from stores.harness import Harness, charges, limiter_of
 
 US = 0.000001
 YEAR = 365 * 86400
@@ -38,6 +39,7 @@ POLICIES = [
     TokenBucket(6, window=60),
     FixedWindow(6, window=60),
     CalendarWindow(6, every="hour"),
+    Concurrency(6, ttl=60),
 ]
 VARIANTS = [
     SlidingWindow(6, window=60, buckets=3, name="in-buckets"),
@@ -398,7 +400,7 @@ def test_on_the_servers_own_clock_a_key_is_gone_when_its_block_is_over(
     server: servers.Server, prefix: str, policy: Policy
 ):
     with RedisStore.from_url(server.url, prefix=prefix, timeout=30) as store:
-        limiter = Limiter(policy, store=store)
+        limiter = limiter_of(policy, store)
         limiter.block("a", 0.15)
         assert 0 < limiter.take("a").retry_after <= 0.15
         (key,) = servers.counters(server, prefix)
@@ -501,7 +503,7 @@ def test_in_a_full_store_a_blocked_key_gets_a_place_and_its_units_are_not_forgot
 ):
     monkeypatch.setattr(KeyTable, "_overflow_number", lambda *_: 0)  # one counter for all that have no room
     store = MemoryStore(clock=clock, max_keys=3)
-    limiter = Limiter(policy, store=store)
+    limiter = limiter_of(policy, store)
     for n in range(3):
         limiter.take(f"own-{n}")
     assert limiter.take("mallory", policy.burst).allowed  # in a counter that others share
@@ -525,7 +527,7 @@ def test_what_a_key_takes_after_its_block_is_not_charged_to_those_who_shared_its
     clock: ManualClock, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(KeyTable, "_overflow_number", lambda *_: 0)
-    limiter = Limiter(policy, store=MemoryStore(clock=clock, max_keys=1))
+    limiter = limiter_of(policy, MemoryStore(clock=clock, max_keys=1))
     limiter.take("own")
     limiter.take("mallory", 2)
     assert limiter.peek("alice").remaining == 4
@@ -538,7 +540,7 @@ def test_what_a_key_takes_after_its_block_is_not_charged_to_those_who_shared_its
 @each
 def test_keys_under_a_block_are_given_back_when_it_is_over_and_not_before(clock: ManualClock, policy: Policy):
     store = MemoryStore(clock=clock)
-    limiter = Limiter(policy, store=store)
+    limiter = limiter_of(policy, store)
     for n in range(300):
         limiter.block(f"k{n}", 5 * policy.window)
         limiter.take(f"used-{n}")

@@ -17,6 +17,7 @@ import redis
 
 import servers
 from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, RedisStore, SlidingWindow, StoreUnavailable
+from sluicegate._core.request import Settlement
 from sluicegate._stores.redis import body
 from sluicegate._stores.redis.script import ServerClockEstimate
 from sluicegate.proof.faketime import off_by, why_not
@@ -238,12 +239,23 @@ def test_a_caller_whose_clock_is_wrong_is_given_the_same_answers_and_charged_onc
     assert (denied.allowed, denied.retry_after) == (False, (instant(ends) - harness.now_us) / 1_000_000)
     if harness.kind == "redis":
         ((count,),) = [harness.stored().values()]
-        assert len(count) == 19
+        assert len(count) == 26
         # The windows before and after the one it takes to be now's are sent along. Ten years off is none of them.
         mistake(harness, 3653 * DAY)
         asked.clear()
         limiter.take("a")
         assert asked == [1, 1]
+
+
+@pytest.mark.parametrize("by", WRONG)
+def test_a_line_of_a_caller_whose_clock_is_wrong_is_decided_once_and_can_be_settled(harness: Harness, by: float):
+    set_clock(harness, instant("2024-05-01T11:15"))
+    mistake(harness, by)
+    answers = harness.reserve(*(charges((MONTH, "a", cost)) for cost in (1, 3, 2, 1)))
+    assert [[verdict.allowed for verdict in answer] for answer in answers] == [[True], [True], [False]]
+    mistake(harness, by)
+    assert harness.settle(Settlement(MONTH, "a", 3, answers[1].marks[0], 1)) == [True]
+    assert harness.limiter(MONTH).peek("a").remaining == 3
 
 
 def test_an_edge_is_met_at_the_microsecond_whatever_the_callers_clock(harness: Harness):

@@ -10,20 +10,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket
+from sluicegate import CalendarWindow, Concurrency, FixedWindow, SlidingWindow, StoreUnavailable, TokenBucket
 from sluicegate import _algorithms as algorithms
 from sluicegate._core.decision import Verdict
+from sluicegate._core.policy import MAX_UNITS as MOST
 from sluicegate._core.policy import Policy
-from sluicegate._core.request import Charge
+from sluicegate._core.request import Charge, Settlement
+from sluicegate._stores.base import Reserved
 from sluicegate._stores.redis import script as scripts
-from sluicegate._stores.redis.script import Charges, ClockMismatch, ServerClockEstimate, decide_arguments, parse_reply
+from sluicegate._stores.redis.script import (
+    Charges,
+    ClockMismatch,
+    ServerClockEstimate,
+    decide_arguments,
+    parse_reply,
+    parse_reserved,
+    parse_settled,
+    reserve_arguments,
+    settle_arguments,
+)
 from sluicegate._stores.redis.stored_keys import stored_key
 from stores.harness import charges
 
 NOW_US = 1_700_000_000_000_000
 SLIDING, OTHER = SlidingWindow(5, window=60), SlidingWindow(7, window=60, name="other")
 BUCKET, FIXED, DAY = TokenBucket(5, window=60), FixedWindow(5, window=60), CalendarWindow(5, every="day")
-POLICIES = [SLIDING, OTHER, BUCKET, FIXED, DAY]
+LEASES = Concurrency(5, ttl=60)
+POLICIES = [SLIDING, OTHER, BUCKET, FIXED, DAY, LEASES]
 
 
 class Still(ServerClockEstimate):
@@ -153,12 +166,72 @@ def test_a_fault_in_a_reply_affects_its_own_request_alone(kind):
     assert last == [Verdict(False, 0, 5, 6)]
 
 
+def test_lines_are_sent_as_one_batch_that_says_which_requests_wait_behind_others():
+    lines = [(ONE, ONE), (TWO,), (charges((SLIDING, "a", 2)), ONE, ONE)]
+    count, *rest = [_text(each) for each in reserve_arguments("p:", lines, Still())]
+    (batch_count, *batch) = [_text(each) for each in _sent(*(request for line in lines for request in line))]
+    keys = int(count)
+    assert (count, rest[:keys]) == (batch_count, batch[:keys])
+    holder, behind, *words = rest[keys:]
+    assert (behind, words) == ("010011", batch[keys:])
+    assert holder != _text(reserve_arguments("p:", lines, Still())[1 + keys])  # no two calls lend as one holder
+
+
+def test_a_settlement_is_sent_with_the_arguments_of_its_charge_its_mark_and_what_it_turned_out_to_be():
+    settlements = [Settlement(SLIDING, "a", 5, "17 18", 0), Settlement(DAY, "b", 3, b"19", MOST)]
+    count, first, second, *words = map(_text, settle_arguments("p:", settlements, Still()))
+    assert count == "2"
+    assert [first, second] == [stored_key("p:", each.policy.namespace, each.key) for each in settlements]
+    assert words == [*wanted(SLIDING, 5), "17 18", "0", *wanted(DAY, 3), "19", str(MOST)]
+
+
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_a_reply_to_lines_is_parsed_up_to_the_first_request_that_is_not_allowed(kind):
+    reply = [1, 4, 0, 60, kind("m1"), 0, 7, 9, kind("m1"), kind("BEHIND"), kind("WRONGTYPE of a key"), kind("BEHIND")]
+    reply += [3, 0, 60, kind("m2"), 5, 0, 8, kind("m3")]
+    repaired, (first, second, third) = parse_reserved([(ONE, ONE, ONE), (TWO, ONE), (TWO,)], reply)
+    assert repaired == 1
+    assert first == [[Verdict(True, 4, 0, 60)], [Verdict(False, 0, 7, 9)]]
+    assert [type(answer) for answer in first] == [Reserved, list]
+    assert first[0].marks == [kind("m1")]
+    assert [type(answer) for answer in second] == [StoreUnavailable]
+    assert third == [[Verdict(True, 3, 0, 60), Verdict(True, 5, 0, 8)]]
+    assert third[0].marks == [kind("m2"), kind("m3")]
+
+
+def test_a_reply_to_lines_of_one_request_each_is_parsed_alike_with_and_without_a_fault():
+    reply = [2, 4, 0, 60, "m1", 0, 7, 9, "m1", 3, 0, 60, "m2"]
+    lines = [(ONE,)] * 3
+    repaired, (first, second, third) = parse_reserved(lines, reply)
+    assert repaired == 2
+    assert [first, second, third] == [
+        [[Verdict(True, 4, 0, 60)]],
+        [[Verdict(False, 0, 7, 9)]],
+        [[Verdict(True, 3, 0, 60)]],
+    ]
+    assert [type(line[0]) for line in (first, second, third)] == [Reserved, list, Reserved]
+    assert [*first[0].marks, *third[0].marks] == ["m1", "m2"]
+    _, (*others, faulty) = parse_reserved([*lines, (ONE,)], [*reply, "CLOCK_MISMATCH 1700000000000000"])
+    assert others == [first, second, third]
+    assert faulty == [ClockMismatch(NOW_US)]
+
+
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_a_reply_to_settlements_says_of_each_whether_it_was_there_or_what_is_wrong_with_its_key(kind):
+    there, gone, wrong = parse_settled([1, 0, kind("WRONGTYPE of a key")])
+    assert (there, gone) == (True, False)
+    assert isinstance(wrong, StoreUnavailable)
+    assert "nothing was settled: WRONGTYPE of a key" in str(wrong)
+
+
 def test_each_verb_has_one_script_with_all_algorithms_and_inlined_constants():
     made = scripts.Scripts()
-    assert len({made.decide.sha, made.peek.sha, made.block.sha}) == 3
+    every = made.decide, made.peek, made.reserve, made.settle, made.block
+    assert len({script.sha for script in every}) == 5
     assert made.peek.source.startswith("#!lua flags=no-writes\n")
-    for source in (made.decide.source, made.peek.source, made.block.source):
+    for source in (script.source for script in every):
         assert all(f"if name == '{name}' then" in source for name in algorithms.BY_NAME)
         code = "\n".join(line.split("--")[0] for line in source.splitlines())
         assert "COMMIT" not in code
+        assert "RESERVE" not in code
         assert "HEADER" not in code

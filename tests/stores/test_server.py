@@ -13,17 +13,20 @@ from redis.crc import key_slot
 import servers
 from sluicegate import (
     CalendarWindow,
+    Concurrency,
     FixedWindow,
     Limiter,
     RedisStore,
     SlidingWindow,
+    StoreError,
     StoreUnavailable,
     TokenBucket,
 )
 from sluicegate._algorithms import BY_NAME
 from sluicegate._core.policy import MAX_WINDOW_US, Policy
+from sluicegate._core.request import Request, Settlement
 from sluicegate._stores.redis.script import Answer, Charges
-from stores.harness import Harness, charges, drive
+from stores.harness import Harness, Lender, charges, drive
 
 
 @pytest.fixture
@@ -42,6 +45,9 @@ def driven(server: servers.Server, prefix: str):
 
 def decide_together(server: servers.Server, store: RedisStore, *requests: Charges) -> list[Answer]:
     """Decide requests in one call, as those of callers at the same time are."""
+    if any(charge.policy.lends for request in requests for charge in request):
+        lines = drive(server.client, store._reserve([(request,) for request in requests]))
+        return [line if isinstance(line, StoreError) else line[0] for line in lines]
     return drive(server.client, store._decide(list(requests), commit=True))
 
 
@@ -131,7 +137,8 @@ def test_a_key_of_a_wrong_type_fails_its_own_request_alone(server: servers.Serve
 
 
 STRINGS = [TokenBucket(5, window=60), FixedWindow(5, window=60), CalendarWindow(5, every="day")]
-SIZES = {"token-bucket": 15, "fixed-window": 19, "calendar-window": 19}
+SIZES = {"token-bucket": 22, "fixed-window": 26, "calendar-window": 26}
+LEASES = Concurrency(5, ttl=60)
 
 
 @pytest.mark.parametrize("policy", STRINGS, ids=lambda policy: policy.algorithm)
@@ -170,16 +177,73 @@ def test_a_state_of_a_wrong_type_or_length_fails_its_own_request_alone(
     assert limiter.allow("bad")
 
 
+def test_leases_of_a_wrong_type_fail_their_own_request_alone(server: servers.Server, prefix: str, store: RedisStore):
+    limiter = Lender(LEASES, store=store, on_outage="raise")
+    limiter.take("bad")
+    (bad,) = keys(server, prefix)
+    for spoil in (
+        lambda: server.client.set(bad, "text"),
+        lambda: server.client.sadd(bad, "member"),
+        lambda: server.client.rpush(bad, "no lease"),
+        lambda: server.client.zadd(bad, {"no lease": 1}),
+        lambda: server.client.zadd(bad, {"no lease": 10**16, "1:1": -1}),
+    ):
+        server.client.delete(bad)
+        spoil()
+        before = server.client.dump(bad)
+        limiter.forget("good")
+        answers = decide_together(
+            server,
+            store,
+            charges((LEASES, "good", 1)),
+            charges((LEASES, "bad", 1)),
+            charges((LEASES, "good2", 1), (LEASES, "bad", 1)),
+            charges((LEASES, "bad", 1), (LEASES, "good2", 1)),
+            charges((LEASES, "good", 1)),
+        )
+        assert [isinstance(answer, StoreUnavailable) for answer in answers] == [False, True, True, True, False]
+        assert limiter.peek("good").remaining == 3
+        assert limiter.peek("good2").remaining == 5
+        for verb in (limiter.take, limiter.peek, limiter.allow):
+            with pytest.raises(StoreUnavailable, match=r"holds something else on the server; .*; nothing was taken: "):
+                verb("bad")
+        assert server.client.dump(bad) == before
+    limiter.forget("bad")
+    assert limiter.allow("bad")
+
+
+EVERY = [SlidingWindow(5, window=60), *STRINGS, LEASES]
+
+
+@pytest.mark.parametrize("policy", EVERY, ids=lambda policy: policy.algorithm)
+def test_what_is_not_there_or_something_else_is_not_settled_and_what_is_beside_it_is(
+    server: servers.Server, prefix: str, store: RedisStore, policy: Policy
+):
+    answers = [store.decide(Request(charges((policy, key, 2)), reserves=True)) for key in ("bad", "good")]
+    bad, good = (
+        Settlement(policy, key, 2, answer.marks[0], 0) for key, answer in zip(("bad", "good"), answers, strict=True)
+    )
+    (spoilt,) = [key for key in keys(server, prefix) if b"bad" in key]
+    server.client.delete(spoilt)
+    assert store.settle([bad]) == [False]
+    server.client.sadd(spoilt, "member")
+    before = server.client.dump(spoilt)
+    with pytest.raises(StoreUnavailable, match="nothing was settled"):
+        store.settle([bad, good])
+    assert server.client.dump(spoilt) == before
+    assert Limiter(policy, store=store).peek("good").remaining == 5
+    assert store.settle([good]) == [policy.algorithm not in ("sliding-window", "concurrency")]
+
+
 def test_the_tests_of_spoilt_keys_cover_every_algorithm():
-    assert {policy.algorithm for policy in STRINGS} | {"sliding-window"} == set(BY_NAME)
+    assert {policy.algorithm for policy in EVERY} == set(BY_NAME)
 
 
 def test_a_spoilt_key_of_one_policy_fails_the_whole_request_and_nothing_is_charged(
     server: servers.Server, prefix: str, store: RedisStore
 ):
-    policies = [SlidingWindow(5, window=60), *STRINGS]
-    together = Limiter(*policies, store=store, on_outage="raise")
-    for policy in policies:
+    together = Lender(*EVERY, store=store, on_outage="raise")
+    for policy in EVERY:
         together.forget("a")
         together.take("a")
         (key,) = [key for key in keys(server, prefix) if f":{policy.namespace}".encode() in key]
@@ -189,8 +253,8 @@ def test_a_spoilt_key_of_one_policy_fails_the_whole_request_and_nothing_is_charg
             with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
                 together.take("a")
         server.client.delete(key)
-        others = [other for other in policies if other is not policy]
-        assert [part.remaining for part in Limiter(*others, store=store).peek("a").decisions] == [4, 4, 4]
+        others = [other for other in EVERY if other is not policy]
+        assert [part.remaining for part in Limiter(*others, store=store).peek("a").decisions] == [4, 4, 4, 4]
 
 
 def test_a_cost_of_100_000_is_one_entry(server: servers.Server, prefix: str, store: RedisStore):

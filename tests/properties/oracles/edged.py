@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from properties.oracles.oracle import Oracle
 from sluicegate import CalendarWindow, FixedWindow
+from sluicegate._core.policy import MOST_DEBT
 
 Edged = FixedWindow | CalendarWindow
 
@@ -21,6 +22,7 @@ class EdgedOracle(Oracle):
 
     def __init__(self) -> None:
         self.allowed: list[tuple[int, int]] = []
+        self.generation = object()
 
     @property
     def newest(self) -> int:
@@ -35,7 +37,21 @@ class EdgedOracle(Oracle):
         return [0, max(end - now, 0)]
 
     def charge(self, policy: Edged, now: int, cost: int) -> None:
+        if now >= edges(policy, self.newest)[1]:
+            self.generation = object()
         self.allowed = [*self.allowed, (max(now, self.newest), cost)]
+
+    def mark(self) -> object:
+        return self.generation
+
+    def settle(self, policy: Edged, now: int, cost: int, mark: object, actual: int) -> bool:
+        start, end = edges(policy, self.newest)
+        if mark is not self.generation or now >= end:
+            return False
+        used = sum(units for stamp, units in self.allowed if stamp >= start)
+        left = max(used + actual - cost, 0) if actual <= cost else max(used, min(used + actual - cost, MOST_DEBT))
+        self.allowed = [*self.allowed, (self.newest, left - used)]
+        return True
 
     def repair(self, policy: Edged, now: int) -> None:
         # No clock that stepped back by a window at most is before the window that ends where that of the newest begins.
@@ -43,6 +59,7 @@ class EdgedOracle(Oracle):
         before, _ = edges(policy, start - 1)
         if now < before:
             _, next_start = edges(policy, now)
+            self.generation = object()
             self.allowed = [(next_start, units) for stamp, units in self.allowed if stamp >= start]
 
 

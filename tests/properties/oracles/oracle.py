@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from copy import copy
 from fractions import Fraction
 from math import floor
+from typing import Any
 
 from sluicegate._core.decision import NEVER, Verdict
 from sluicegate._core.policy import Policy
@@ -28,6 +29,14 @@ class Oracle(ABC):
 
     @abstractmethod
     def charge(self, policy: Policy, now: int, cost: int) -> None: ...
+
+    @abstractmethod
+    def mark(self) -> Any:
+        """Return where the last charge is: what tells it from all that can be settled and is not it."""
+
+    @abstractmethod
+    def settle(self, policy: Policy, now: int, cost: int, mark: Any, actual: int) -> bool:
+        """Make a charge of ``cost`` units one of ``actual`` units. Returns whether it was there."""
 
     @abstractmethod
     def repair(self, policy: Policy, now: int) -> None:

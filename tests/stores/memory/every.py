@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from sluicegate import CalendarWindow, FixedWindow, SlidingWindow, TokenBucket
+from sluicegate import CalendarWindow, Concurrency, FixedWindow, SlidingWindow, TokenBucket
 
 POLICIES = [
     SlidingWindow(5, window=60),
     TokenBucket(5, window=60),
     FixedWindow(5, window=60),
     CalendarWindow(5, every="hour"),
+    Concurrency(5, ttl=60),
 ]
 
 each = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.algorithm)

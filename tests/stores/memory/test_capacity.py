@@ -13,7 +13,7 @@ from sluicegate._algorithms import sliding_window
 from sluicegate._core.policy import Policy
 from sluicegate._core.request import Request
 from sluicegate.testing import ManualClock
-from stores.harness import charges
+from stores.harness import charges, limiter_of
 from stores.memory.every import counted, each
 
 
@@ -104,7 +104,7 @@ def test_a_key_without_a_place_of_its_own_is_never_over_its_limit_whatever_the_a
     clock: ManualClock, policy: Policy
 ):
     store = MemoryStore(clock=clock, max_keys=10)
-    limiter = Limiter(policy, store=store)
+    limiter = limiter_of(policy, store)
     for n in range(10):
         limiter.allow(f"first-{n}", 5)
     clock.advance(policy.window / 2)
@@ -126,7 +126,7 @@ def test_a_key_without_a_place_of_its_own_is_never_over_its_limit_whatever_the_a
 @each
 def test_shared_counters_are_freed_when_they_are_idle(clock: ManualClock, policy: Policy):
     store = MemoryStore(clock=clock, max_keys=10)
-    limiter = Limiter(policy, store=store)
+    limiter = limiter_of(policy, store)
     for n in range(500):
         limiter.take("a")
         limiter.take(f"rush-{n}")

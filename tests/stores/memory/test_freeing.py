@@ -11,6 +11,7 @@ from sluicegate import InvalidKey, Limiter, MemoryStore, SlidingWindow
 from sluicegate._algorithms import BY_NAME
 from sluicegate._core.policy import Policy
 from sluicegate.testing import ManualClock
+from stores.harness import limiter_of
 from stores.memory.every import POLICIES, each
 
 
@@ -144,7 +145,7 @@ def test_every_algorithm_is_here():
 @each
 def test_idle_keys_are_freed_whatever_their_algorithm_and_those_in_use_are_not(clock: ManualClock, policy: Policy):
     store = MemoryStore(clock=clock)
-    limiter = Limiter(policy, store=store)
+    limiter = limiter_of(policy, store)
     clock.advance(1_700_000_000 // policy.window * policy.window + 1)
     for n in range(1000):
         limiter.take(f"gone-{n}", 5)
@@ -165,7 +166,7 @@ def test_idle_keys_are_freed_whatever_their_algorithm_and_those_in_use_are_not(c
 
 @each
 def test_two_stores_of_one_process_share_nothing(clock: ManualClock, policy: Policy):
-    one, other = (Limiter(policy, store=MemoryStore(clock=clock)) for _ in range(2))
+    one, other = (limiter_of(policy, MemoryStore(clock=clock)) for _ in range(2))
     one.take("a", 5)
     one.block("b", 10)
     assert other.take("a", 5).allowed

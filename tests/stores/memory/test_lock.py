@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
+from sluicegate import CalendarWindow, Concurrency, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
 from sluicegate._core.policy import Policy
 from sluicegate._stores import memory
 from sluicegate.testing import ManualClock
+from stores.harness import limiter_of
 
 
 @pytest.mark.usefixtures("hasty_threads")
@@ -173,11 +174,12 @@ def test_a_child_that_was_forked_off_while_threads_were_asking_is_answered():
         TokenBucket(1000, window=30 * 86400),
         FixedWindow(1000, window=3650 * 86400),
         CalendarWindow(1000, every="year"),
+        Concurrency(1000, ttl=3650 * 86400),
     ],
     ids=lambda policy: policy.algorithm,
 )
 def test_threads_on_one_key_get_the_limit_and_not_one_more_whatever_the_algorithm(policy: Policy):
-    limiter = Limiter(policy)
+    limiter = limiter_of(policy, MemoryStore())
     counts, start = [], threading.Barrier(8)
 
     def work() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate import CalendarWindow, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
+from sluicegate import CalendarWindow, Concurrency, FixedWindow, Limiter, MemoryStore, SlidingWindow, TokenBucket
 from sluicegate._algorithms import sliding_window
 from sluicegate._core.policy import Policy
 from sluicegate.testing import ManualClock
+from stores.harness import Lender, limiter_of
 from stores.memory.every import each
 
 
@@ -43,7 +44,7 @@ def test_a_state_that_a_clock_step_left_ahead_is_counted_also_when_the_search_fo
     clock: ManualClock, policy: Policy
 ):
     store = MemoryStore(clock=clock)
-    limiter = Limiter(policy, store=store)
+    limiter = limiter_of(policy, store)
     clock.advance(365 * 86400)
     for n in range(5):
         limiter.take(f"k{n}", 5)
@@ -118,7 +119,8 @@ def test_a_clock_may_be_as_far_from_its_origin_as_is_said(now_us: int, window: f
         TokenBucket(5, window=window),
         FixedWindow(5, window=window),
         CalendarWindow(5, every="year"),
+        Concurrency(5, ttl=window),
     )
-    limiter = Limiter(*policies, store=store)
+    limiter = Lender(*policies, store=store)
     assert [limiter.take("a", cost).allowed for cost in (1, 1, 2, 2)] == [True, True, True, False]
     assert [limiter.block("a", 30), limiter.allow("a")] == [None, False]
