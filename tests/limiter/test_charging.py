@@ -216,3 +216,34 @@ def test_a_remembered_denial_keeps_no_charge_from_the_server(server: servers.Ser
         assert [limiter.take("a").source for _ in range(2)] == ["store", "denial-cache"]
         limiter.charge("a", 90)
         assert wider.peek("a").remaining == 100
+
+
+@each_policy
+def test_what_has_happened_is_charged_under_a_block_too_which_stays(harness: Harness, policy: Any):  # noqa: F811
+    limiter = Reserving(harness, policy)
+    limiter.charge("a", 2)
+    limiter.run(limiter.limiter.block("a", 5))
+    for _ in range(45):  # more than a page of a log
+        limiter.charge("a")
+    denied = limiter.take("a")
+    assert (denied.allowed, denied.remaining) == (False, 0)
+    assert limiter.limiter.statistics().saturated == 0
+    harness.advance(5)
+    limiter.run(limiter.limiter.block("a", 0))
+    assert limiter.remaining() == (0,)
+    limiter.run(limiter.limiter.forget("a"))
+    limiter.run(limiter.limiter.block("a", 5))
+    limiter.charge("a", 3)
+    limiter.run(limiter.limiter.block("a", 0))
+    assert limiter.remaining() == (7,)
+
+
+def test_charges_on_several_blocked_counters_are_entered_in_one_step(harness: Harness):  # noqa: F811
+    policies = [SlidingWindow(10, window=60), FixedWindow(10, window=3600), TokenBucket(10, window=600)]
+    limiter = Reserving(harness, *policies)
+    limiter.run(limiter.limiter.block("a", 5))
+    limiter.charge("a", 4)
+    limiter.charge("a", 1)
+    assert not limiter.take("a")
+    limiter.run(limiter.limiter.block("a", 0))
+    assert limiter.remaining() == (5, 5, 5)

@@ -361,7 +361,7 @@ def test_an_option_that_fits_nothing_is_refused(kind: Any):
     async def coroutine() -> None: ...
 
     limiter = kind("10/minute")
-    with pytest.raises(InvalidSpan, match=r"^timeout=5 is for wait=True$"):
+    with pytest.raises(InvalidSpan, match=r"^timeout=5 is for a wait: write wait=True as well$"):
         limiter.reserve("a", timeout=5)
     with pytest.raises(InvalidPolicy, match="charge_when must be one of 'always', 'success', 'failure', got 'never'"):
         limiter.reserve("a", charge_when="never")

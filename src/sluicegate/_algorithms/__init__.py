@@ -74,7 +74,10 @@ class Algorithm(Protocol):
         ...
 
     def arguments(self, policy: Any, cost: int, now_us: int) -> tuple[int, ...]:
-        """Return the ARGV of the Lua file, in its order. Only `CALENDAR_TIME` needs ``now_us``, an estimate."""
+        """Return the ARGV of the Lua file, in its order. Only `CALENDAR_TIME` needs ``now_us``, an estimate.
+
+        A ``cost`` below 0 is one that is charged under a block, too.
+        """
         ...
 
 

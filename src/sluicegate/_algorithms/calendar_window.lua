@@ -1,7 +1,7 @@
 -- calendar_window.lua: check one count, and commit to it, under a window of the calendar.
 --
 -- KEYS[k]    the count, as count.lua lays it out
--- ARGV[a]    cost: units this request takes (integer > 0)
+-- ARGV[a]    cost: units this request takes (integer > 0); less than 0 to take them under a block, too, which stays
 -- ARGV[a+1]  limit: units per window (integer > 0)
 -- ARGV[a+2]  start of the window before the one that the sender takes for the current one, µs since 1970 (integer)
 -- ARGV[a+3]  start of that window

@@ -1,7 +1,7 @@
 -- fixed_window.lua: check one count, and commit to it, under a window between two edges.
 --
 -- KEYS[k]    the count, as count.lua lays it out
--- ARGV[a]    cost: units this request takes (integer > 0)
+-- ARGV[a]    cost: units this request takes (integer > 0); less than 0 to take them under a block, too, which stays
 -- ARGV[a+1]  limit: units per window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
 --

@@ -7,7 +7,7 @@
 --            first the stamp of the oldest one that had not, gone how many had in its page. Every page but the last is
 --            full. If the key is under a block, the last page has a mark behind it: see log_block.lua. That page, and
 --            the last one after a block, may have no entry.
--- ARGV[a]    cost: units this request takes (integer > 0)
+-- ARGV[a]    cost: units this request takes (integer > 0); less than 0 to take them under a block, too, which stays
 -- ARGV[a+1]  limit: units per window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
 -- ARGV[a+3]  grain: µs (integer > 0); stamps are rounded up to a multiple of it, 1 for exact
@@ -33,6 +33,8 @@
 local a, verb, ends = ...
 local cost, limit, window, grain =
   tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+local forced = cost < 0
+if forced then cost = -cost end
 if verb == 'block' then
   return function(key)
     return open('log-block').block(key, ends, window)
@@ -51,7 +53,8 @@ local search -- log_search.lua, once it is needed
 
 -- Commits the cost to a log whose last page is `tail`: behind `header` (nil for the one it has) and its bytes from
 -- `kept` on. Then `drop` pages go, all but the last if it is -1. Returns reset_after µs.
-local function commit(key, tail, newest, total, header, kept, drop)
+local function commit(key, tail, newest, total, header, kept, drop, block)
+  if block then redis.call('LSET', key, '-1', tail) end
   -- Never below the newest: the log stays sorted when the clock steps back.
   local stamp = stamped > newest and stamped or newest
   local added = struct.pack('>I7I5', stamp, (total + cost) % WRAP)
@@ -73,17 +76,19 @@ local function commit(key, tail, newest, total, header, kept, drop)
     -- when the stamps enter a new eighth, and not at each charge.
     redis.call('PEXPIRE', key, math.ceil((stamped - since + eighth) / 1000) + 1)
   end
+  if block then open('log-block').block(key, block, window) end
   if RESERVE then entered = string.format('%.0f %.0f', struct.unpack('>I7', header or tail), stamp) end
   return stamp - since
 end
 
--- `tail` is the last page without its mark, if that has been read.
-local function check(key, at_once, tail)
+-- `tail` is the last page without its mark, if that has been read; `block` the end of a block under which to commit.
+local function check(key, at_once, tail, block)
   tail = tail or redis.pcall('LINDEX', key, '-1')
   local count = tail and (#tail - HEADER) / ENTRY or 0
   if count < 0 or count % 1 ~= 0 then
     local page, over, fault = open('log-block').read(tail)
     if fault then return nil, fault end
+    if over > now and forced then return check(key, at_once, page, over) end
     if over > now then return open('state').under(over - now, check(key, false, page)) end
     -- The block has ended, and a commit expects no mark.
     if COMMIT then redis.call('LSET', key, '-1', page) end
@@ -133,9 +138,9 @@ local function check(key, at_once, tail)
     return room > 0 and room or 0, wait, reset
   end
   if not COMMIT then return room, 0, reset end
-  if at_once then return room - cost, 0, commit(key, tail, newest, total, header, kept, drop) end
+  if at_once then return room - cost, 0, commit(key, tail, newest, total, header, kept, drop, block) end
   return room, 0, reset, function()
-    return room - cost, commit(key, tail, newest, total, header, kept, drop)
+    return room - cost, commit(key, tail, newest, total, header, kept, drop, block)
   end
 end
 

@@ -2,7 +2,7 @@
 --
 -- KEYS[k]    the bucket: time µs (7 bytes), level × window (8 bytes), its birth µs (7): when it was last empty or
 --            repaired; then as state.lua says. Absent when idle.
--- ARGV[a]    cost: units this request takes (integer > 0)
+-- ARGV[a]    cost: units this request takes (integer > 0); less than 0 to take them under a block, too, which stays
 -- ARGV[a+1]  limit: units that drain in one window (integer > 0)
 -- ARGV[a+2]  window: µs (integer > 0)
 -- ARGV[a+3]  burst: units allowed at one instant (integer > 0); limit × window and burst × window are at most 2^53
@@ -15,6 +15,8 @@
 local a, verb, ends = ...
 local cost, limit, window, burst =
   tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+local forced = cost < 0
+if forced then cost = -cost end
 local SIZE = 22
 -- 2^53: whole numbers up to it are exact
 local EXACT = 9007199254740992
@@ -75,6 +77,7 @@ return function(key, at_once)
   if bucket and #bucket ~= SIZE then
     bucket, blocked, mark = open('state').read(bucket, SIZE)
     if not blocked then return nil, mark end
+    if blocked <= now then mark = '' end
   end
   local at, level, birth = now, 0, now
   if bucket then
@@ -105,10 +108,10 @@ return function(key, at_once)
     wait = empty_after(at, excess)
   end
   local remaining = room > 0 and (room - room % window) / window or 0
-  if blocked > now then return open('state').under(blocked - now, remaining, wait, empty_after(at, level)) end
+  if blocked > now and not forced then return open('state').under(blocked - now, remaining, wait, empty_after(at, level)) end
   if wait ~= 0 or not COMMIT then return remaining, wait, empty_after(at, level) end
-  if at_once then return remaining - cost, 0, write(key, at, level + cost * window, birth, '', 0) end
+  if at_once then return remaining - cost, 0, write(key, at, level + cost * window, birth, mark, blocked - now) end
   return remaining, 0, empty_after(at, level), function()
-    return remaining - cost, write(key, at, level + cost * window, birth, '', 0)
+    return remaining - cost, write(key, at, level + cost * window, birth, mark, blocked - now)
   end
 end, 4

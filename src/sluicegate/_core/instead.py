@@ -20,6 +20,7 @@ _ELSEWHERE = {
     "limit": "amount calls count hits max max_calls max_rate max_requests points quota rate refill_rate requests times",
     "window": "days duration every expiry hours interval milliseconds minutes per_seconds period refill_period seconds "
     "time_period time_window ttl windowMs window_ms window_seconds window_size",
+    "ttl": "duration expiry expires_after lease lease_seconds lease_time lifetime timeout window",
     "burst": "bucket_size burst_size capacity max_burst max_tokens",
     "per": "by identifier key key_func scope",
     "every": "interval period unit window",
@@ -29,7 +30,7 @@ _ELSEWHERE = {
 
 _SECONDS = {"milliseconds": 0.001, "windowMs": 0.001, "window_ms": 0.001, "minutes": 60, "hours": 3600, "days": 86400}
 _LARGEST = 10**15  # of a number that is put into another unit
-_EXAMPLES: dict[str, Any] = {"limit": 100, "window": 60, "every": "month"}
+_EXAMPLES: dict[str, Any] = {"limit": 100, "window": 60, "every": "month"}  # of arguments that are needed
 
 _BY_WINDOW = ("TokenBucket", "FixedWindow")  # built from a limit and a window; rate strings build SlidingWindow alone
 
@@ -38,7 +39,7 @@ _OF_A_LIMITER = {
     "application_limits default_limits rate rates": 'give rates by position, Limiter("100/minute")',
     "algorithm strategy": "the policy chooses it: SlidingWindow, TokenBucket, FixedWindow or CalendarWindow",
     "backend client redis redis_url storage storage_uri storage_url uri url": "name it store=",
-    "denial_ttl max_waiting prefix timeout": "give it to the store, store={redis}.from_url(url, {word}=...)",
+    "denial_ttl prefix timeout": "give it to the store, store={redis}.from_url(url, {word}=...)",
     "key_prefix": "give it to the store, store={redis}.from_url(url, prefix=...)",
     "clock max_keys": "give it to the store, store=MemoryStore({word}=...)",
 }
@@ -78,10 +79,10 @@ def of_limit(kind: str, limit: object) -> str:
     return "; 0 may come from limits= alone" if type(limit) is int and limit == 0 else ""
 
 
-def of_window(window: object) -> str:
-    """Return the advice for a window in words, such as ``60s`` or ``minute``."""
+def of_window(window: object, name: str = "window") -> str:
+    """Return the advice for a window in words, such as ``60s`` or ``minute``; or for another span of this name."""
     seconds = _seconds(window)
-    return "" if seconds is None else f"; write window={seconds:g}"
+    return "" if seconds is None else f"; write {name}={seconds:g}"
 
 
 def of_numbers(numbers: Sequence[object]) -> str:

@@ -63,6 +63,7 @@ class Policy(ABC):
         window_ns: The window in nanoseconds, in which memory counts.
         namespace: What all its stored keys share: algorithm, name and window; not the limit (G10).
         named: Whether it was given a name, be it the derived one.
+        forced: Whether what is charged under it has happened already, so that no limit and no block denies it.
     """
 
     algorithm: ClassVar[str]
@@ -79,6 +80,7 @@ class Policy(ABC):
     window_ns: int = field(init=False, compare=False)
     namespace: str = field(init=False)
     named: bool = field(init=False, compare=False)
+    forced: bool = field(init=False, compare=False)
 
     @property
     @abstractmethod
@@ -129,6 +131,7 @@ class Policy(ABC):
         set_(self, "window_ns", window_us * 1000)
         set_(self, "namespace", f"{self.algorithm}:{self.name}:{in_key or window_us}")
         set_(self, "named", not isinstance(self.name, _Derived))
+        set_(self, "forced", False)
 
     def __repr__(self) -> str:
         defaults: dict[str, Any] = {"per": (), "shared": False}  # None for all others that have one
@@ -151,13 +154,16 @@ MOST_DEBT = 10**12
 
 
 def boundless(policy: Policy) -> Policy:
-    """Return the policy so that a charge under it is entered whatever the limit.
+    """Return the policy so that a charge under it is entered whatever the limit, and under a block.
 
     A log or a count takes up to 10^12 units so, a bucket up to 2^53 unit microseconds; it drains as before.
     """
     if isinstance(policy, TokenBucket):
-        return _changed(policy, policy.limit, _EXACT // policy.window_us)
-    return _changed(policy, MOST_DEBT, MOST_DEBT)
+        other = _changed(policy, policy.limit, _EXACT // policy.window_us)
+    else:
+        other = _changed(policy, MOST_DEBT, MOST_DEBT)
+    object.__setattr__(other, "forced", True)
+    return other
 
 
 def most_level(policy: TokenBucket) -> int:
@@ -507,7 +513,7 @@ def _microseconds(window: float | timedelta, what: str = "window") -> int:
     if not 1 <= window_us <= MAX_WINDOW_US:
         raise InvalidPolicy(
             f"{what} must be a number of seconds (or a timedelta) from 0.000001 to {MAX_WINDOW_US // 1_000_000} "
-            f"(ten years), got {short_repr(window)}{of_window(window)}"
+            f"(ten years), got {short_repr(window)}{of_window(window, what)}"
         )
     return window_us
 

@@ -269,7 +269,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         """
         self._plan.check_can_reserve()
         if timeout is not None and not wait:
-            raise InvalidSpan(f"timeout={short_repr(timeout)} is for wait=True", span=timeout)
+            raise InvalidSpan(f"timeout={short_repr(timeout)} is for a wait: write wait=True as well", span=timeout)
         checked_timeout(timeout)
         if wait:
             return self._turn(key, cost, timeout, charge_when, on_lost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from math import isinf
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -51,21 +52,35 @@ class _Limited(Generic[_Turn]):
         return self._block
 
 
-def _check_runs_in_its_turn(function: Callable[..., Any]) -> None:
-    """Raise `InvalidPolicy` if a call of a function returns before its body runs."""
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or short_repr(function)
+
+
+def _check_runs_in_its_turn(function: Any) -> None:
+    """Raise `InvalidPolicy` if this is no function, or if a call of it returns before its body runs."""
+    if not callable(function):
+        raise InvalidPolicy(
+            f"limited must stand above a function, got {short_repr(function)}; with brackets, @limiter.limited(key)"
+        )
     if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise InvalidPolicy(
-            f"{short_repr(function)} yields, so it would run after its turn: write with limiter.limited(...): inside it"
+            f"{_name(function)} yields, so it would run after its turn: write with limiter.limited(...): inside it"
         )
 
 
 def _check(decision: Decision) -> Decision:
     if not decision.allowed:
-        raise NotAllowed(
-            f"not run, as policy {decision.policy} did not allow it in time: retry after {decision.retry_after:.6g} s",
-            decision=decision,
-        )
+        raise NotAllowed(f"not run, {_why(decision)}", decision=decision)
     return decision
+
+
+def _why(decision: Decision) -> str:
+    if isinf(decision.retry_after):
+        return f"as its cost is above what policy {decision.policy} ever allows, {decision.limit}"
+    later = f"retry after {decision.retry_after:.6g} s"
+    if decision.source == "fallback":
+        return f"as the store is down and policy {decision.policy} did not allow it without the store: {later}"
+    return f"as policy {decision.policy} did not allow it in time: {later}"
 
 
 class Limited(_Limited[Reservation]):
@@ -74,7 +89,7 @@ class Limited(_Limited[Reservation]):
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         _check_runs_in_its_turn(function)
         if iscoroutinefunction(function):
-            raise InvalidPolicy(f"{short_repr(function)} is async: limit it with an AsyncLimiter")
+            raise InvalidPolicy(f"{_name(function)} is async: limit it with an AsyncLimiter")
 
         @wraps(function)
         def limited(*args: _P.args, **options: _P.kwargs) -> _R:
@@ -99,7 +114,7 @@ class AsyncLimited(_Limited[AsyncReservation]):
     def __call__(self, function: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
         _check_runs_in_its_turn(function)
         if not iscoroutinefunction(function):
-            raise InvalidPolicy(f"{short_repr(function)} is not async: limit it with a Limiter")
+            raise InvalidPolicy(f"{_name(function)} is not async: limit it with a Limiter")
 
         @wraps(function)
         async def limited(*args: _P.args, **options: _P.kwargs) -> _R:

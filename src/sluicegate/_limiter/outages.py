@@ -96,7 +96,7 @@ class Outages:
         wait_us = health.next_probe_us
         if self.on_outage == "local":
             if fleet.size is None and self._share is None:
-                health.warn_of_unknown_fleet()
+                health.warn_of_unknown_fleet(error)
             # Of any other error the outcome is unknown: the cost may stand in the store already.
             owe = isinstance(error, StoreUnavailable) and self._outage.repays
             return local.decide(request, share=self._share, owe=owe, wait_us=wait_us)

@@ -126,7 +126,10 @@ class _Reservation:
             what = "has not begun" if self._state == "new" else "has ended"
             raise ReservationError(f"this reservation {what}, nothing was noted: settle it inside its block")
         if self._owner != get_ident():
-            raise ReservationError("this reservation belongs to another thread, nothing was noted: settle it there")
+            raise ReservationError(
+                "this reservation belongs to another thread, nothing was noted: settle it there; where a framework "
+                "changes threads in the middle, use an AsyncLimiter"
+            )
 
     @property
     def answered(self) -> tuple[Request | None, list[Verdict]]:

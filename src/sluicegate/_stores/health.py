@@ -151,12 +151,13 @@ class Health:
         if self.is_first(error.reason):
             logger.warning("a request failed, %s: %s (logged once)", error.reason, _without_address(error))
 
-    def warn_of_unknown_fleet(self) -> None:
+    def warn_of_unknown_fleet(self, why: StoreError) -> None:
         """Log once that this instance allows the whole limit by itself, as it knows of no others."""
         if self.is_first("whole limit"):
             logger.warning(
-                "the number of instances is unknown, so this one allows the whole limit by itself "
-                "(logged once; share= sets another part)"
+                "the store has not answered yet, %s, so the number of instances is unknown and this one allows the "
+                "whole limit by itself (logged once; share= sets another part, deadline= waits longer)",
+                why.reason,
             )
 
     def lost_state(self) -> None:

@@ -12,6 +12,8 @@
 --            "CLOCK_MISMATCH now". A mark is the birth.
 -- Cost       O(1): one GET to check, one SET to commit.
 local cost, limit, from, over, after, verb, ends = ...
+local forced = cost < 0
+if forced then cost = -cost end
 local SIZE = 26
 -- Units above which nothing is entered.
 local MOST = 1000000000000
@@ -53,6 +55,7 @@ return function(key, at_once)
   if count and #count ~= SIZE then
     count, blocked, mark = open('state').read(count, SIZE)
     if not blocked then return nil, mark end
+    if blocked <= now then mark = '' end
   end
   local start, finish, used, birth = from, over, 0, now
   if count then
@@ -77,10 +80,10 @@ return function(key, at_once)
     wait = finish - now
   end
   if room < 0 then room = 0 end
-  if blocked > now then return open('state').under(blocked - now, room, wait, reset) end
+  if blocked > now and not forced then return open('state').under(blocked - now, room, wait, reset) end
   if wait ~= 0 or not COMMIT then return room, wait, reset end
-  if at_once then return room - cost, 0, write(key, start, finish, used + cost, birth, '', 0) end
+  if at_once then return room - cost, 0, write(key, start, finish, used + cost, birth, mark, blocked - now) end
   return room, 0, reset, function()
-    return room - cost, write(key, start, finish, used + cost, birth, '', 0)
+    return room - cost, write(key, start, finish, used + cost, birth, mark, blocked - now)
   end
 end

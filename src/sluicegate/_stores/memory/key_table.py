@@ -111,7 +111,7 @@ class KeyTable:
         state = states.get(name)
         if type(state) is Blocked:
             if state.until_ns > at_ns:
-                return self._decide_blocked(state, charge, at_ns, repair)
+                return self._decide_blocked(state, charge, at_ns, commit, repair)
             state = state.state
             if repair:
                 states[name] = state
@@ -215,11 +215,14 @@ class KeyTable:
         state = self.overflow.get(self._overflow_number(name))
         return state is not None and self._algorithm.expires_at_ns(state, self._policy) > at_ns
 
-    def _decide_blocked(self, blocked: Blocked, charge: Charge, at_ns: int, repair: bool) -> Verdict:
-        """Deny a charge under a block, no sooner than both the block and the policy allow."""
+    def _decide_blocked(self, blocked: Blocked, charge: Charge, at_ns: int, commit: bool, repair: bool) -> Verdict:
+        """Deny a charge under a block until both the block and the policy allow it, unless it is a forced one."""
         state, (policy, _, cost) = blocked.state, charge
         if repair and state is not None:
             self._repair(state, policy, at_ns)
+        if policy.forced:
+            blocked.state, verdict = self._algorithm.decide(state, policy, at_ns, cost, commit)
+            return verdict
         _, (_, _, wait_us, reset_after_us) = self._algorithm.decide(state, policy, at_ns, cost, False)
         left_us = -((at_ns - blocked.until_ns) // 1000)
         return verdict_of(

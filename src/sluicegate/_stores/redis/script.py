@@ -257,7 +257,8 @@ def block_arguments(
 
 def _policy_arguments(policy: Policy, cost: int, server_clock: ServerClockEstimate) -> Iterable[str]:
     algorithm = algorithms.BY_NAME[policy.algorithm]
-    return map(str, algorithm.arguments(policy, cost, server_clock.now_us() if algorithm.CALENDAR_TIME else 0))
+    signed = -cost if policy.forced else cost
+    return map(str, algorithm.arguments(policy, signed, server_clock.now_us() if algorithm.CALENDAR_TIME else 0))
 
 
 def counter_keys(prefix: str, counters: Iterable[Charge | Counter | Settlement]) -> list[bytes]:
