@@ -8,6 +8,7 @@ How-to: docs/how-to/limit-concurrency.md
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import threading
@@ -16,10 +17,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from sluicegate import Concurrency, Limiter, SlidingWindow
+from sluicegate import Concurrency, Limiter, SlidingWindow, StoreError
 
 # A short ttl, so that the example is: 30 s by default.
 POLICIES = Concurrency(4, ttl=1, name="database-jobs"), SlidingWindow(50, window=1, name="database-starts")
+
+
+def limiter_on(store: str) -> Limiter:
+    # Without its server this program has nothing to show, so it stops. Your jobs may rather wait for it: "closed".
+    return Limiter(*POLICIES, store=store, on_outage="raise", deadline=0.5)
 
 
 class Database:
@@ -54,7 +60,7 @@ def job(limiter: Limiter, database: Database, rows: int) -> int:
 
 def main(store: str = "memory://") -> None:
     database = Database()
-    with Limiter(*POLICIES, store=store) as limiter:
+    with limiter_on(store) as limiter:
         with ThreadPoolExecutor(12) as threads:
             written = sum(threads.map(lambda rows: job(limiter, database, rows), [5] * 24))
         print(f"24 jobs wrote {written} rows, with at most {database.most} jobs at once")
@@ -63,7 +69,7 @@ def main(store: str = "memory://") -> None:
 
 
 def kill_a_worker(limiter: Limiter, store: str) -> None:
-    worker = subprocess.Popen([sys.executable, __file__, store, "worker"], stdout=subprocess.PIPE, text=True)  # noqa: S603
+    worker = subprocess.Popen([sys.executable, __file__, store, "--worker"], stdout=subprocess.PIPE, text=True)  # noqa: S603
     print(worker.stdout and worker.stdout.readline(), end="")
     worker.kill()
     worker.wait()
@@ -73,10 +79,17 @@ def kill_a_worker(limiter: Limiter, store: str) -> None:
 
 
 def worker(store: str) -> None:
-    with Limiter(*POLICIES, store=store) as limiter, limiter.reserve("database", {"database-jobs": 4}, wait=True):
+    with limiter_on(store) as limiter, limiter.reserve("database", {"database-jobs": 4}, wait=True):
         print("a worker holds all 4 permits", flush=True)
         time.sleep(60)
 
 
 if __name__ == "__main__":
-    worker(sys.argv[1]) if sys.argv[2:] else main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", default="memory://", help="the URL of a server; without it, this process")
+    parser.add_argument("--worker", action="store_true", help="hold all permits for a minute; the example starts it")
+    arguments = parser.parse_args()
+    try:
+        worker(arguments.store) if arguments.worker else main(arguments.store)
+    except StoreError as error:
+        sys.exit(f"Redis is down: {error}")

@@ -8,6 +8,8 @@ How-to: docs/how-to/count-failures-only.md
 
 from __future__ import annotations
 
+import argparse
+import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +24,20 @@ class WrongPassword(Exception):
 
 
 class TooManyFailures(Exception):
-    """Too many passwords were wrong: this one was not looked at."""
+    """Too many passwords were wrong: this one was not looked at. For a 429."""
+
+
+class Unavailable(Exception):
+    """Redis is down, so nobody logs in. For a 503."""
 
 
 def log_in(limiter: Limiter, user: str, password: str) -> str:
     """Return a session. Only what raises inside of the block is counted."""
     with limiter.reserve(user, charge_when="failure") as attempt:
         if not attempt:
-            raise TooManyFailures(f"try again in {attempt.decision.retry_after:.0f} s")
+            if attempt.decision.source == "fallback":  # decided without Redis, by on_outage="closed"
+                raise Unavailable("Redis is down: nobody logs in")
+            raise TooManyFailures(f"try again in {math.ceil(attempt.decision.retry_after)} s")
         if not is_right(user, password):
             raise WrongPassword
         return f"session of {user}"
@@ -66,4 +74,9 @@ def main(store: str = "memory://") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", default="memory://", help="the URL of a server; without it, this process")
+    try:
+        main(parser.parse_args().store)
+    except Unavailable as error:
+        sys.exit(str(error))

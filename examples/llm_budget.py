@@ -11,9 +11,10 @@ How-to: docs/how-to/budget-llm-calls.md
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import math
 import random
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -64,7 +65,10 @@ async def complete(
     estimate = {"requests": 1, "tokens": tokens_of(prompt) + max_tokens}
     async with limiter.reserve(MODEL, estimate, wait=True, timeout=timeout) as budget:
         if not budget:
-            raise OutOfBudget(f"no room within {timeout} s")
+            seconds = budget.decision.retry_after
+            if seconds == math.inf:
+                raise OutOfBudget("this call is larger than the whole budget")
+            raise OutOfBudget(f"no room within {timeout} s; try again in {max(1, math.ceil(seconds))} s")
         try:
             response = await provider.complete(prompt, max_tokens)
         except RateLimited as refusal:
@@ -153,4 +157,6 @@ async def main(store: str = "memory://") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", default="memory://", help="the URL of a server; without it, this process")
+    asyncio.run(main(parser.parse_args().store))

@@ -8,7 +8,7 @@ How-to: docs/how-to/wait-your-turn.md
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,4 +36,6 @@ def main(store: str = "memory://") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", default="memory://", help="the URL of a server; without it, this process")
+    main(parser.parse_args().store)

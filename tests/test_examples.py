@@ -15,7 +15,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 ENDS_WITH = {
     "background_jobs": r"24 jobs wrote 120 rows, with at most [1-4] jobs at once\n(?:.*\n.*killed worker.*: True\n)?",
-    "failed_logins": r"50 guesses at once: 3 were tried\nthe right password now: try again in .* s\nsession of alice\n",
+    "failed_logins": (
+        r"50 guesses at once: 3 were tried\nthe right password now: try again in [1-9]\d* s\nsession of alice\n"
+    ),
     "llm_budget": r"48 calls, \d+ refused by the provider\n",
     "outgoing_calls": r"(?:.* s  order \d+\n){40}.*\n",
 }
@@ -32,14 +34,37 @@ def test_an_example_runs_on_a_server(server: servers.Server, example: str):
     run(example, server.url)
 
 
-def run(example: str, *arguments: str) -> None:
-    done = subprocess.run(
+@pytest.mark.parametrize("example", ENDS_WITH)
+def test_an_example_prints_its_usage(example: str):
+    helped = start(example, "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "How-to: docs/how-to/" in helped.stdout
+    refused = start(example, "memory://", "extra")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"usage: {example}.py")
+
+
+@pytest.mark.parametrize("example", ["background_jobs", "failed_logins"])
+def test_an_example_that_cannot_go_on_without_its_server_says_so(example: str):
+    done = start(example, "redis://localhost:1/0")
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Redis is down: ")
+    assert "Traceback" not in done.stderr
+
+
+def start(example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, EXAMPLES / f"{example}.py", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def run(example: str, *arguments: str) -> None:
+    done = start(example, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(rf"(?:.*\n)*?{ENDS_WITH[example]}", done.stdout), done.stdout
 
