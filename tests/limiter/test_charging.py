@@ -247,3 +247,13 @@ def test_charges_on_several_blocked_counters_are_entered_in_one_step(harness: Ha
     assert not limiter.take("a")
     limiter.run(limiter.limiter.block("a", 0))
     assert limiter.remaining() == (5, 5, 5)
+
+
+def test_a_charge_leaves_at_the_pace_of_the_limit_of_its_key(harness: Harness):  # noqa: F811
+    limiter = Reserving(harness, TokenBucket(1000, window=6), limits={"a": 10}.get)
+    allowed = 0
+    for _ in range(60):
+        allowed += bool(limiter.take("a"))
+        limiter.charge("a")
+        harness.advance(0.1)
+    assert allowed <= 10  # ten at once and ten more in six seconds, of which the charges took most

@@ -301,7 +301,7 @@ def test_no_line_names_the_server_or_a_password(caplog: pytest.LogCaptureFixture
         health.note_failure_of_one(error)
     health.lost_state()
     health.failed_over()
-    health.warn_of_unknown_fleet()
+    health.warn_of_unknown_fleet(unavailable())
     assert len(caplog.messages) == 9
     for secret in ("alice", "hunter2", "example.com", "6379"):
         assert secret not in caplog.text
@@ -321,7 +321,7 @@ def test_a_failure_of_one_request_is_logged_once_for_each_reason_and_opens_nothi
 def test_an_unknown_fleet_is_logged_once(caplog: pytest.LogCaptureFixture):
     health = Health()
     for _ in range(5):
-        health.warn_of_unknown_fleet()
+        health.warn_of_unknown_fleet(unavailable())
     assert len(caplog.messages) == 1
 
 

@@ -140,3 +140,12 @@ def test_clear_drops_all_counters_of_both_generations(clock: ManualClock, monkey
         learn(known, 70, key=key)
     known.clear()
     assert [known.used(POLICY, key) for key in "abcd"] == [0] * 4
+
+
+def test_what_is_given_back_is_known_to_be_free_and_the_rest_stays_known():
+    known, policy = Known(), SlidingWindow(100, window=60)
+    known.learn([(Charge(policy, "alice", 5),)], [[Verdict(True, 40, 0, 60_000_000)]])
+    known.lower(policy, "alice", 5)
+    assert known.used(policy, "alice") == 55
+    known.lower(policy, "bob", 5)
+    assert known.used(policy, "bob") == 0

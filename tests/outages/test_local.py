@@ -12,7 +12,7 @@ from outages.every_algorithm import LIMIT, each, fleet_of, local_of, monotonic, 
 from sluicegate import MemoryStore, SlidingWindow, TokenBucket
 from sluicegate._core.decision import Verdict
 from sluicegate._core.policy import Policy, boundless, with_share
-from sluicegate._core.request import Charge, Counter, Request
+from sluicegate._core.request import Charge, Counter, Request, Settlement
 from sluicegate._stores import known as known_module
 from sluicegate._stores import local as module
 from sluicegate._stores.base import Fallback
@@ -431,3 +431,19 @@ def test_blocks_that_are_over_make_room_for_new_ones(monkeypatch: pytest.MonkeyP
     clock.advance(11)
     local.block([Counter(POLICY, "d")], 10_000_000)
     assert not allows(local, POLICY, key="d")
+
+
+def test_what_is_settled_in_an_outage_drains_at_the_pace_of_the_share():
+    clock = ManualClock()
+    local = Local(Fleet())
+    local._memory = MemoryStore(clock=clock)
+    charge = Charge(TokenBucket(100, window=1), "alice", 1)
+    used = 0
+    for _ in range(150):  # three seconds, at a tenth of a hundred a second, and a burst of ten
+        answer = local.decide(Request((charge,), reserves=True), share=fraction(0.1), owe=False, wait_us=1)
+        clock.advance(0.02)
+        if answer[0].allowed:
+            used += 2
+            assert answer.marks is not None
+            local.settle([Settlement(*charge, answer.marks[0], 2)])
+    assert used <= 40

@@ -169,11 +169,9 @@ class Totals:
         more = actual - cost
         if more > 0:
             more = max(min(more, MOST_DEBT - (pairs[-1] - pairs[2 * head - 1])), 0)
-        settled = pairs[:]
-        settled[2 * index + 1 :: 2] = array("q", [total + more for total in pairs[2 * index + 1 :: 2]])
+        pairs[2 * index + 1 :: 2] = array("q", [total + more for total in pairs[2 * index + 1 :: 2]])
         if units + more == 0:
-            del settled[2 * index : 2 * index + 2]
-        self.pairs = settled  # one step: a signal may interrupt before or after
+            del pairs[2 * index : 2 * index + 2]
         return True
 
     def is_spent(self) -> bool:

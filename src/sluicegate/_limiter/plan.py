@@ -16,7 +16,7 @@ from sluicegate._core.decision import NEVER, Decision, Source, Verdict, decision
 from sluicegate._core.errors import InvalidPolicy, LimiterClosed, StoreError, short_repr
 from sluicegate._core.keys import Key
 from sluicegate._core.policies import Cost, Policies
-from sluicegate._core.policy import SlidingWindow, boundless
+from sluicegate._core.policy import Policy, SlidingWindow, boundless
 from sluicegate._core.request import Counter, Request, Settlement, request_of
 from sluicegate._limiter.exempt import Exempt, exempt_function
 from sluicegate._limiter.outages import Outages
@@ -25,6 +25,8 @@ from sluicegate._stores.base import Fallback, Remembered
 
 if TYPE_CHECKING:
     from sluicegate._limiter.limits import Limits
+
+_MOST_VARIANTS = 1024  # policies without their limit to keep: making one anew takes microseconds
 
 _SUSPENDED = Verdict(allowed=False, remaining=0, retry_after_us=NEVER, reset_after_us=0)
 _NOT_CHECKED = Verdict(allowed=True, remaining=0, retry_after_us=0, reset_after_us=0)
@@ -78,7 +80,7 @@ class Plan:
         self.tally = Tally()
         self._lending = next((policy.name for policy in policies.all if policy.lends), None)
         self.lends = self._lending is not None
-        self._boundless = [policy if policy.lends else boundless(policy) for policy in policies.all]
+        self._debts: dict[int, tuple[Policy, Policy]] = {}
         self._exempt = exempt_function(exempt, policies.attributes)
         self._is_open = True
         self.enabled = enabled
@@ -133,14 +135,22 @@ class Plan:
                     f"buckets= out, or use a TokenBucket"
                 )
 
-    def debt(self, key: Key, cost: Cost) -> Request:
-        """Return the request that charges what has happened already, whatever the limits."""
-        self.check_lends_nothing("charge")
-        charges = self.policies.charges(key, cost)
-        return Request(
-            tuple([charge._replace(policy=policy) for charge, policy in zip(charges, self._boundless, strict=True)]),
-            within=self._deadline,
+    def debt(self, request: Request) -> Request:
+        """Return the request that charges what another one would, whatever its limits: it has happened already."""
+        return request._replace(
+            charges=tuple([charge._replace(policy=self._boundless(charge.policy)) for charge in request.charges])
         )
+
+    def _boundless(self, policy: Policy) -> Policy:
+        """Return a policy without its limit. What is charged under it leaves at the pace of its own limit."""
+        if not policy.limit:  # a suspended plan has no pace of its own
+            policy = next(each for each in self.policies.all if each.name == policy.name)
+        known = self._debts.get(id(policy))
+        if known is None:
+            if len(self._debts) >= _MOST_VARIANTS:
+                self._debts.clear()
+            known = self._debts[id(policy)] = policy, boundless(policy)  # with it: no other can have its id meanwhile
+        return known[1]
 
     def request(self, key: Key, cost: Cost, commit: bool, reserves: bool = False) -> Request:
         """Return the request that a verb makes. Raises `InvalidKey` or `InvalidCost`."""

@@ -11,7 +11,7 @@ from sluicegate._core.decision import Source
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Counts since the limiter was made, of ``allow`` and ``take``. ``peek`` decides nothing, and is not counted.
+    """Counts since the limiter was made, of all that takes units. ``peek`` and ``charge`` decide nothing.
 
     Exact under the GIL; a free-threaded Python may miss a count.
 

@@ -104,6 +104,8 @@ class ReservingStore(Store, Protocol):
     def settle(self, settlements: Sequence[Settlement], within: float | None = None) -> list[bool]:
         """Make charges what they turned out to be, at one instant; release leases, and renew them.
 
+        Once for each mark: a second settlement of a charge may change another one that shares its mark.
+
         Args:
             settlements: The charges, as a `Reserved` answer marked them.
             within: Seconds within which the caller needs the answer.

@@ -72,6 +72,13 @@ class Known:
                 if usage is not None and now_ns >= usage[2] + usage[1] * 1000:
                     known.pop(name, None)
 
+    def lower(self, policy: Policy, key: CounterKey, units: int) -> None:
+        """Take note that so many units of a counter were given back."""
+        name = policy.namespace, memory_key(key)
+        for known in (self._young, self._old):
+            if (usage := known.get(name)) is not None:
+                known[name] = usage[0] - units, usage[1], usage[2]
+
     def forget(self, policy: Policy, key: CounterKey) -> None:
         """Forget one counter: units were given back, or a block was put on it or lifted."""
         name = policy.namespace, memory_key(key)

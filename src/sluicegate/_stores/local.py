@@ -84,14 +84,16 @@ class Local:
         verdicts = self._store.decide(request._replace(charges=tuple(charges)))  # type: ignore[arg-type]
         answer = Fallback([_sooner(verdict, wait_us) for verdict in verdicts])
         if isinstance(verdicts, Reserved):
-            answer.marks = verdicts.marks
+            answer.marks = list(zip([charge.policy for charge in charges if charge], verdicts.marks, strict=True))
         if owe and request.commit and all(verdict.allowed for verdict in verdicts):
             self._owe(request.charges)
         return answer
 
     def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Settle what was decided here. What is owed for it stays as it was."""
-        return self._store.settle(settlements)
+        """Settle what was decided here, under the share that it was decided under. What is owed stays as it was."""
+        return self._store.settle(
+            [each._replace(policy=policy, mark=mark) for each in settlements for policy, mark in (each.mark,)]
+        )
 
     def forget(self, counters: Sequence[Counter]) -> None:
         """Drop counters, and what is owed for them."""

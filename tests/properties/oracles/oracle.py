@@ -51,7 +51,7 @@ class Oracle(ABC):
         counter.repair(policy, now)
         seen = counter._look(policy, now, cost)
         left = self.blocked_until - now
-        if left > 0:
+        if left > 0 and not policy.forced:
             wait = NEVER if seen.retry_after_us == NEVER else max(seen.retry_after_us, left)
             return Verdict(False, 0, wait, max(seen.reset_after_us, left))
         if not (commit and seen.allowed):

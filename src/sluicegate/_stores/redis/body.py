@@ -389,10 +389,13 @@ class Body(ProcessLocal):
     @_verb(TAKE)
     def _reserve(self, batch: list[Line]) -> Steps:
         """Decide a batch of lines. Returns for each the answers to its requests, up to the first that is denied."""
+        announce = self._is_due()
         if self._local.owes:
-            charges = [charge for line in batch for charge in line[0]]
-            yield from self._decide_owing([], self._local.owed(charges, MOST_OWED))
-        if self._is_due():
+            owed = self._local.owed([charge for line in batch for charge in line[0]], MOST_OWED)
+            if announce:
+                owed += self._local.any_owed(MOST_OWED - len(owed))
+            yield from self._decide_owing([], owed, announce=announce)
+        elif announce:
             yield from self._decide([], commit=True, announce=True)
         answers: list[list[Any]] = [[] for _ in batch]
         errors: dict[int, StoreError] = {}
@@ -456,8 +459,9 @@ class Body(ProcessLocal):
             reply = yield from _run_script(
                 self._scripts.settle, settle_arguments(self._prefix, settlements, self._server_clock)
             )
-        for policy, key, *_ in settlements:
-            self._local.known.forget(policy, key)
+        for policy, key, cost, _, actual in settlements:
+            if actual < cost:
+                self._local.known.lower(policy, key, cost - actual)
         settled = iter(parse_settled(reply))
         results = [[next(settled) for _ in given] for given in batch]
         return [next((one for one in result if isinstance(one, StoreError)), result) for result in results]
