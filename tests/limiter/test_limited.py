@@ -158,7 +158,7 @@ def test_a_function_whose_turn_does_not_come_in_time_does_not_run(make: Make):
         waits._run(decorated(waits, ran.append, "a", timeout=9)(1))
     assert isinstance(caught.value, SluicegateError)
     assert (caught.value.decision.allowed, caught.value.decision.retry_after) == (False, 10)
-    with pytest.raises(NotAllowed, match="as its cost is above what policy sliding-window-10s ever allows, 10$"):
+    with pytest.raises(NotAllowed, match=r"as its cost is above what policy sliding-window-10s ever allows, 10$"):
         waits._run(decorated(waits, ran.append, "a", 11)(1))
     assert ran == []
 

@@ -128,11 +128,8 @@ def test_what_has_left_its_window_is_not_settled(harness: Harness, policy: Polic
     to_an_edge(harness, policy)
     reserved, again = reserve(harness, policy, 10), 10
     harness.advance(policy.window)
-    if policy is BUCKET:  # as much has drained as was taken
-        assert settle(harness, reserved, 0)
-        assert remaining(harness, policy) == 10
-    else:
-        assert not settle(harness, reserved, 0)
+    assert not settle(harness, reserved, 0)
+    assert remaining(harness, policy) == 10
     assert reserve(harness, policy, again)
     assert not settle(harness, reserved, 0)
     assert remaining(harness, policy) == 0

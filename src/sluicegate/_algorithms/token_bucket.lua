@@ -56,9 +56,11 @@ if verb == 'settle' then
     local at, level, birth = struct.unpack('>I7I8I7', bucket)
     local born, poured_at = string.match(mark, '^(%d+) (%d+)$')
     if birth ~= tonumber(born) or at - now > window then return 0 end
-    if at < now then
-      at, level = now, math.max(level - limit * (now - at), 0)
+    local passed = now - at
+    if passed > 0 then
+      at, level = now, math.max(level - limit * passed, 0)
     end
+    if level == 0 and passed >= window then return 0 end -- it may have expired
     local more = (actual - cost) * window
     if more > 0 then
       local most = math.floor(EXACT / window) * window

@@ -93,6 +93,8 @@ def settle(bucket: Bucket, policy: TokenBucket, now_ns: int, cost: int, mark: Ma
     if bucket.generation is not generation or bucket.at_ns - now_ns > policy.window_ns:
         return bucket, False
     level, ahead_ns = _drained(bucket, policy, now_ns)
+    if not level and now_ns - bucket.at_ns >= policy.window_ns:  # a store may have dropped it
+        return bucket, False
     at_ns = now_ns + ahead_ns
     if actual > cost:
         level = max(level, min(level + (actual - cost) * policy.window_ns, most_level(policy) * 1000))

@@ -39,6 +39,8 @@ class TokenBucketOracle(Oracle):
         if generation is not self.generation or self.at - now > policy.window_us:
             return False
         at, level = max(self.at, now), self.level(policy, now)
+        if not level and now - self.at >= policy.window_us:  # a store may have dropped it
+            return False
         if actual > cost:
             level = max(level, min(level + actual - cost, Fraction(2**53 // policy.window_us)))
         else:
