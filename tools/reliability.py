@@ -455,15 +455,19 @@ def run(fault: Fault) -> Seen:
     with ExitStack() as opened:
         on = (fault.setup or stage)(opened)
         control, workers = Control(), [start(on, n, form) for n, form in enumerate(("tasks", "threads") * 2)]
+        for worker in workers:
+            assert worker.stdout is not None
+            worker.stdout.readline()  # it is ready: a slow start must not be part of what it knows of its fleet
         time.sleep(SETTLE)
         began_at = time.monotonic()
         fault.begin(on)
         time.sleep(max(fault.seconds - (time.monotonic() - began_at), 0))
+        lasted_until = time.monotonic()  # while a fault is being ended, some are well again
         fault.end(on)
         ended_at = time.monotonic()
         time.sleep(CLOSE)
         results = [json.loads(worker.communicate("")[0]) for worker in workers]
-        return judge(fault, results, began_at, ended_at, control.stalls())
+        return judge(fault, results, (began_at, lasted_until), ended_at, control.stalls())
 
 
 def soak(seconds: float, seed: int) -> Seen:
@@ -506,14 +510,19 @@ def start(on: Stage, number: int, form: str) -> subprocess.Popen[str]:
 
 
 def judge(
-    fault: Fault, results: list[dict[str, Any]], began_at: float, ended_at: float, stalls: list[tuple[float, float]]
+    fault: Fault,
+    results: list[dict[str, Any]],
+    lasted: tuple[float, float],
+    ended_at: float,
+    stalls: list[tuple[float, float]],
 ) -> Seen:
+    began_at, lasted_until = lasted
     records = [
         Record(start, end, key, 1, allowed) for result in results for start, end, key, allowed, _ in result["answers"]
     ]
-    inside = [record for record in records if record.start >= began_at + WINDOW and record.end <= ended_at]
+    inside = [record for record in records if record.start >= began_at + WINDOW and record.end <= lasted_until]
     during = Counter(
-        source for result in results for start, _, _, _, source in result["answers"] if began_at <= start < ended_at
+        source for result in results for start, _, _, _, source in result["answers"] if began_at <= start < lasted_until
     )
     forms = dict(zip(("tasks", "threads"), (results[0::2], results[1::2]), strict=True))
     return Seen(
@@ -531,7 +540,7 @@ def judge(
         errors=dict(Counter(source for *_, allowed, source in _answers(results) if allowed is None)),
         answers=dict(during),
         most=_fullest(records),
-        inside=_fullest(inside) if ended_at - began_at > 2 * WINDOW else None,
+        inside=_fullest(inside) if lasted_until - began_at > 2 * WINDOW else None,
         recovered=_recovered(results, ended_at),
         calls=len(records),
         machine=max((b - a for a, b in stalls), default=0.0),

@@ -3,8 +3,8 @@
 
     python tools/reliability_worker.py '{"url": "redis://...", "form": "tasks", ...}'
 
-It calls until its input ends, and then prints one line of JSON: every answer, how long its event loop (or a thread of
-its own) was held up, and what it holds on to.
+It prints a line once it has had a first answer, calls until its input ends, and then prints one line of JSON: every
+answer, how long its event loop (or a thread of its own) was held up, and what it holds on to.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ async def with_tasks() -> None:
             await asyncio.sleep(0.005)
             late.append(time.monotonic() - began_at - 0.005)
 
+    await limiter.take("ready")
+    print("ready", flush=True)
     await asyncio.gather(beat(), *(call() for _ in range(SETTINGS["callers"])))
     print_result(limiter.statistics())
     await limiter.aclose()
@@ -107,6 +109,8 @@ def with_threads() -> None:
             late.append(time.monotonic() - began_at - 0.005)
 
     threads = [threading.Thread(target=call) for _ in range(SETTINGS["callers"])] + [threading.Thread(target=beat)]
+    limiter.take("ready")
+    print("ready", flush=True)
     for thread in threads:
         thread.start()
     sys.stdin.read()
