@@ -456,8 +456,8 @@ def run(fault: Fault) -> Seen:
         on = (fault.setup or stage)(opened)
         control, workers = Control(), [start(on, n, form) for n, form in enumerate(("tasks", "threads") * 2)]
         for worker in workers:
-            assert worker.stdout is not None
-            worker.stdout.readline()  # it is ready: a slow start must not be part of what it knows of its fleet
+            # It is ready then: a slow start must not be part of what it knows of its fleet.
+            worker.stdout.readline()  # type: ignore[union-attr]
         time.sleep(SETTLE)
         began_at = time.monotonic()
         fault.begin(on)

@@ -167,6 +167,23 @@ def test_a_task_that_is_cancelled_during_its_first_call_gives_its_units_back(pro
 
 
 @pytest.mark.usefixtures("quiet")
+def test_units_that_a_store_gives_back_for_a_cancelled_task_serve_the_line_at_once(proxy: Cuts, prefix: str):
+    async def wait(limiter: AsyncLimiter) -> None:
+        await limiter.peek("b")
+        proxy.hold = True
+        sent = len(proxy.scripts)
+        reserving = asyncio.ensure_future(limiter.reserve("a").__aenter__())
+        await until_awaited(lambda: len(proxy.scripts) > sent)
+        waiting = asyncio.ensure_future(limiter.wait("a"))
+        await asyncio.sleep(0)
+        reserving.cancel()
+        proxy.hold = False
+        assert (await asyncio.wait_for(waiting, 60)).allowed
+
+    with_tasks(proxy.url, prefix, wait, SlidingWindow(1, window=600))
+
+
+@pytest.mark.usefixtures("quiet")
 def test_what_a_call_allowed_to_tasks_that_left_meanwhile_goes_to_the_next_ones(proxy: Cuts, prefix: str):
     async def wait(limiter: AsyncLimiter) -> None:
         await limiter.take("a", 2)

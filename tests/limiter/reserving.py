@@ -56,9 +56,10 @@ def entered(reservation: AnyReservation, run: Callable[[Any], Any]) -> Iterator[
 
 def renew_now(limiter: Limiter | AsyncLimiter) -> None:
     """Let the time have come to renew all leases."""
-    for held in list(limiter._renewing._held.values()):
+    renewing = limiter._renewing
+    for held in list(renewing._held.values()):
         held.renew_at = 0.0
-    limiter._renewing._woken.set()
+        renewing._wake(held.loop)
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -344,6 +346,127 @@ def test_what_on_lost_raises_is_logged_and_keeps_nobody_else_from_being_renewed(
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(logging.ERROR, "on_lost raised")]
 
 
+def test_a_slow_on_lost_keeps_nobody_else_from_being_renewed(jobs: Limiter, clock: ManualClock):
+    told, goes_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        told.set()
+        goes_on.wait(60)
+
+    with jobs.reserve("a", on_lost=wait), jobs.reserve("b") as other:
+        jobs.forget("a")
+        for _ in range(6):
+            clock.advance(TTL / 3)
+            wait_until(lambda: jobs.peek("b").reset_after == TTL)
+        assert told.wait(60)
+        assert not other.lost
+        goes_on.set()
+
+
+def test_on_lost_is_called_where_leases_are_renewed_if_there_is_no_thread_left_for_it(
+    jobs: Limiter, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[str] = []
+    with jobs.reserve("a", on_lost=lambda: told.append(threading.current_thread().name)):
+        monkeypatch.setattr(threading.Thread, "start", no_thread_left)
+        clock.advance(TTL)
+        wait_until(lambda: told)
+    assert told == ["sluicegate-renewing"]
+
+
+def no_thread_left(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_permits_that_no_thread_could_renew_are_given_back_and_the_block_does_not_run(
+    harness: Harness,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    limiter = Reserving(harness, *BESIDE)
+    reservation = limiter.limiter.reserve("a", {"jobs": 2, "rate": 3})
+    with monkeypatch.context() as patched:
+        patched.setattr(renewing, "Thread", NoThread)
+        patched.setattr(renewing.AsyncRenewing, "_start", no_thread_left)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            limiter.run(enter(reservation))
+    assert limiter.remaining() == (2, 10)
+    assert len(limiter.limiter._renewing._held) == 0
+    with limiter.reserve("a") as r:
+        assert r
+    assert limiter.remaining() == (2, 9)
+
+
+class NoThread(threading.Thread):
+    start = no_thread_left
+
+
+class Odd(MemoryStore):
+    """A store that may fail to renew as no store should."""
+
+    fails: str | None = None
+
+    def settle(self, settlements: Any, within: float | None = None) -> list[bool]:
+        if self.fails == "raises":
+            raise Failed
+        return [] if self.fails else super().settle(settlements)
+
+
+@pytest.mark.parametrize("fails", ["raises", "answers too few"])
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+def test_whatever_a_store_raises_is_logged_and_it_is_tried_again(
+    kind: Any, fails: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+):
+    store, told = Odd(clock=clock), list[int]()
+    watch = Limiter(THREE, store=store)
+
+    async def main() -> None:
+        limiter = kind(THREE, store=store)
+        reservation = limiter.reserve("a", on_lost=lambda: told.append(1))
+        await maybe(enter(reservation))
+        store.fails = fails
+        clock.advance(TTL / 3)
+        await happens(lambda: caplog.records)
+        store.fails = None
+        for _ in range(6):
+            clock.advance(TTL / 3)
+            await happens(lambda: watch.peek("a").reset_after == TTL)
+        assert not reservation.lost
+        await maybe(leave(reservation))
+
+    asyncio.run(main())
+    assert told == []
+    assert caplog.records[0].getMessage() == "the store failed to renew leases"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_program_that_cancels_all_its_tasks_keeps_its_permits(clock: ManualClock):
+    async def main() -> None:
+        jobs = AsyncLimiter(THREE, store=MemoryStore(clock=clock))
+        watch = Limiter(THREE, store=jobs._store.store)
+        async with jobs.reserve("a") as r:
+            for _ in range(6):
+                clock.advance(TTL / 3)
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+                await happens(lambda: watch.peek("a").reset_after == TTL)
+            assert not r.lost
+
+    asyncio.run(main())
+
+
+async def happens(condition: Callable[[], object]) -> None:
+    """Wait for what another thread or task does."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def maybe(result: Any) -> None:
+    """Await what is to be awaited."""
+    if inspect.isawaitable(result):
+        await result
+
+
 def test_who_has_ended_its_block_is_told_nothing(jobs: Limiter, clock: ManualClock):
     told: list[int] = []
     with jobs.reserve("a", on_lost=lambda: told.append(1)) as r:
@@ -620,6 +743,91 @@ def test_leases_of_two_loops_at_once_are_renewed(clock: ManualClock):
         assert watch.peek("a").remaining == left
         renew(4 if left == 2 else 0)
     assert lost == [False, False]
+
+
+def in_two_loops(main: Callable[[int], Any]) -> None:
+    """Run a coroutine in each of two loops at once."""
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            asyncio.run(main(number))
+        except BaseException as failure:  # noqa: BLE001 - it is shown below
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.usefixtures("quiet")
+def test_two_loops_that_take_turns_have_one_task_each(clock: ManualClock):
+    jobs = AsyncLimiter(Concurrency(100, ttl=TTL), store=MemoryStore(clock=clock))
+    turns = threading.Barrier(2, timeout=60)
+    tasks: list[int] = []
+
+    async def main(number: int) -> None:
+        held = []
+        for turn in range(20):
+            turns.wait()
+            if turn % 2 == number:
+                held.append(jobs.reserve("a"))
+                await enter(held[-1])
+            await asyncio.sleep(0)
+        tasks.append(len(asyncio.all_tasks()) - 1)
+        turns.wait()
+        for each in held:
+            await leave(each)
+
+    in_two_loops(main)
+    assert tasks == [1, 1]
+    assert len(jobs._renewing._held) == len(jobs._renewing._workers) == 0
+
+
+@pytest.mark.usefixtures("quiet")
+def test_each_of_two_loops_is_told_of_its_own_loss(clock: ManualClock):
+    jobs = AsyncLimiter(THREE, store=MemoryStore(clock=clock))
+    both = threading.Barrier(2, timeout=60)
+    told: list[bool] = []
+
+    async def main(number: int) -> None:
+        loop, here = asyncio.get_running_loop(), asyncio.Event()
+
+        def lost() -> None:
+            told.append(asyncio.get_running_loop() is loop)
+            here.set()
+
+        async with jobs.reserve("a", on_lost=lost):
+            await asyncio.sleep(0)
+            both.wait()
+            if number == 0:
+                clock.advance(TTL)
+            async with asyncio.timeout(60):
+                await here.wait()
+
+    in_two_loops(main)
+    assert told == [True, True]
+
+
+@pytest.mark.usefixtures("quiet", "hasty_threads")
+def test_two_loops_that_enter_and_leave_at_once_do_not_meet():
+    jobs = AsyncLimiter(Concurrency(1000, ttl=0.03))
+
+    async def work() -> None:
+        async with jobs.reserve("a") as r:
+            assert r
+            await asyncio.sleep(0.005)
+
+    async def main(_: int) -> None:
+        for _ in range(10):
+            await asyncio.gather(*[work() for _ in range(200)])
+
+    in_two_loops(main)
+    assert len(jobs._renewing._held) == 0
+    assert Limiter(Concurrency(1000, ttl=0.03), store=jobs._store.store).peek("a").remaining == 1000
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="for systems that fork")

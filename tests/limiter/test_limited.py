@@ -213,6 +213,16 @@ def test_one_decorator_may_limit_several_functions(make: Make):
     assert left(waits) == 6
 
 
+class _Async:
+    async def __call__(self) -> str:
+        return "called"
+
+
+class _Yields:
+    def __call__(self) -> Any:
+        yield
+
+
 async def _async() -> None: ...
 
 
@@ -233,6 +243,9 @@ async def _yields_awaited() -> Any:
         (Limiter, _async, "is async: limit it with an AsyncLimiter"),
         (AsyncLimiter, _sync, "is not async: limit it with a Limiter"),
         (Limiter, functools.partial(_async), "is async: limit it with an AsyncLimiter"),
+        (Limiter, _Async(), "is async: limit it with an AsyncLimiter"),
+        (Limiter, functools.partial(_Async()), "is async: limit it with an AsyncLimiter"),
+        (Limiter, _Yields(), "yields, so it would run after its turn: write with"),
         (Limiter, _yields, "yields, so it would run after its turn: write with"),
         (Limiter, _yields_awaited, "yields, so it would run after its turn: write with"),
         (AsyncLimiter, _yields_awaited, "yields, so it would run after its turn: write with"),
@@ -244,6 +257,15 @@ async def _yields_awaited() -> Any:
 def test_a_function_that_would_not_run_in_its_turn_is_refused(kind: Any, function: Any, advice: str):
     with pytest.raises(InvalidPolicy, match=advice):
         kind(TEN).limited("a")(function)
+
+
+def test_an_object_that_is_called_and_awaited_is_limited():
+    async def main() -> None:
+        limiter = AsyncLimiter(TEN)
+        assert await limiter.limited("a", 4)(_Async())() == "called"
+        assert (await limiter.peek("a")).remaining == 6
+
+    asyncio.run(main())
 
 
 # Blocks

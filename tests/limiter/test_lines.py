@@ -14,6 +14,7 @@ from sluicegate._limiter.lines import (
     FIRST_BATCH,
     LAST_BATCH,
     POLL,
+    Beside,
     Line,
     Lines,
     Ticket,
@@ -172,7 +173,7 @@ def test_an_error_ends_the_waits_of_its_batch_alone():
 def test_units_that_are_given_back_during_a_call_are_looked_for_again_after_it():
     line = line_of(Caller(), Caller())
     batch = line.next_batch()
-    line.poke()
+    line.look_again()
     line.deliver(batch, [no(60)], 100.0)
     assert line.due_at <= 100.0
     line.deliver(line.next_batch(), [no(60)], 100.0)
@@ -181,29 +182,29 @@ def test_units_that_are_given_back_during_a_call_are_looked_for_again_after_it()
 
 def test_units_that_are_given_back_during_the_first_call_are_looked_for_again():
     lines = Lines(10)
-    line = lines.begin("a")
-    assert line is not None
-    lines.poke_all()
-    lines.join_first(line, Caller(), no(60), 100.0)
-    assert line.due_at <= 100.0
+    caller = Caller()
+    assert lines.begin("a", caller)
+    lines.look_again_in_all()
+    lines.join_first(caller, no(60), 100.0)
+    assert caller.line.due_at <= 100.0
 
 
-def test_a_poke_wakes_the_server_that_sleeps():
+def test_to_look_again_wakes_the_server_that_sleeps():
     woken = []
     line = line_of(Caller())
     line.deliver(line.next_batch(), [no(60)], 100.0)
     line.wake_server = lambda: woken.append(line.due_at)
-    line.poke()
+    line.look_again()
     assert woken == [-math.inf]
 
 
 def test_when_the_first_one_leaves_the_next_of_another_cost_is_tried_at_once():
     woken = []
-    dear, cheap = Caller(50), Caller(1)
-    line = line_of(dear, cheap)
+    costly, cheap = Caller(50), Caller(1)
+    line = line_of(costly, cheap)
     line.deliver(line.next_batch(), [no(60)], 100.0)
     line.wake_server = lambda: woken.append(line.first())
-    line.leave(dear)
+    line.leave(costly)
     assert line.due_at <= 100.0
     assert woken == [cheap]
 
@@ -224,11 +225,11 @@ def test_when_another_one_than_the_first_leaves_nothing_changes():
     assert line.due_at == 160.0
 
 
-def test_the_denial_of_a_dear_one_that_left_during_the_call_delays_no_cheap_one():
-    first, dear, cheap = Caller(1), Caller(50), Caller(1)
-    line = line_of(first, dear, cheap)
+def test_the_denial_of_a_costly_one_that_left_during_the_call_delays_no_cheap_one():
+    first, costly, cheap = Caller(1), Caller(50), Caller(1)
+    line = line_of(first, costly, cheap)
     batch = line.next_batch()
-    line.leave(dear)
+    line.leave(costly)
     line.deliver(batch, [yes(), no(60)], 100.0)
     assert line.first() is cheap
     assert line.due_at == 100.0
@@ -237,12 +238,22 @@ def test_the_denial_of_a_dear_one_that_left_during_the_call_delays_no_cheap_one(
 def test_whose_time_is_over_stays_for_the_call_that_is_due_and_is_woken_when_none_is():
     first, late, other = Caller(), Caller(until=100.0), Caller()
     line = line_of(first, late, other)
-    assert line.lingers(late, 100.0)
+    assert line.stays_for_call(late, later(100.0, POLL / 2))
     line.deliver([first], [yes()], 100.0)  # the next call is due, which may be its own
     assert late.woken == 0
     line.deliver([other], [no(5)], 100.0)
     assert late.woken == 1
-    assert not line.lingers(late, 100.0)
+    assert not line.stays_for_call(late, 100.0)
+
+
+@pytest.mark.parametrize(("within", "most"), [(None, POLL), (2.0, 2.0)])
+def test_whose_time_is_over_stays_for_no_longer_than_a_call_may_last(within: float | None, most: float):
+    late = Caller(until=100.0)
+    late.request = late.request._replace(within=within)
+    line = line_of(Caller(), late)
+    assert line.stays_for_call(late, 100.0)
+    assert line.stays_for_call(late, later(100.0, most - 0.000001))
+    assert not line.stays_for_call(late, later(100.0, most))
 
 
 def test_for_want_of_permits_the_server_looks_again_sooner_than_the_denial_says():
@@ -251,6 +262,32 @@ def test_for_want_of_permits_the_server_looks_again_sooner_than_the_denial_says(
     assert line.due_at == later(100.0, POLL)
     line.deliver(line.next_batch(), [no(POLL / 2)], 100.0)
     assert line.due_at == later(100.0, POLL / 2)
+
+
+@pytest.mark.parametrize(("rate", "due_in"), [(60, 60), (0.02, POLL), (POLL, POLL), (7, 7)])
+def test_for_want_of_permits_and_units_the_server_looks_again_when_there_may_be_units(rate: float, due_in: float):
+    caller = Caller(policy=PERMITS)
+    charges = (*caller.request.charges, Charge(POLICY, "a", 1))
+    caller.request = caller.request._replace(charges=charges)
+    line = line_of(caller)
+    line.deliver(line.next_batch(), [[*no(30), *no(rate)]], 100.0)
+    assert line.due_at == later(100.0, due_in)
+
+
+def test_a_wait_for_permits_and_units_cannot_be_met_if_that_for_units_alone_cannot():
+    charges = (Charge(PERMITS, "a", 1), Charge(POLICY, "a", 1))
+    assert cannot_be_met(charges, [*no(30), *no(60)], 105.0, 100.0)
+    assert not cannot_be_met(charges, [*no(30), *no(5)], 105.0, 100.0)
+    assert not cannot_be_met(charges, [*no(30), *yes()], 105.0, 100.0)
+    assert cannot_be_met(charges, [*no(math.inf), *no(5)], None, 100.0)
+
+
+def test_the_denial_of_one_that_is_refused_is_not_told_to_the_others():
+    never, late = Caller(11), Caller()
+    line = line_of(never, late)
+    line.deliver(line.next_batch(), [no(math.inf)], 100.0)
+    assert never.denied is not None
+    assert line.denied is None
 
 
 def test_times_are_added_to_the_microsecond_that_a_clock_moved_by_hand_reads():
@@ -336,10 +373,10 @@ def test_a_line_is_there_for_as_long_as_somebody_waits_in_it():
     line = lines.join("a", first)
     assert lines.join("a", second) is line
     assert (lines.waiting, bool(lines)) == (2, True)
-    lines.leave("a", line, first)
-    lines.leave("a", line, first)
+    lines.leave("a", first)
+    lines.leave("a", first)
     assert (lines.waiting, bool(lines)) == (1, True)
-    lines.leave("a", line, second)
+    lines.leave("a", second)
     assert (lines.waiting, bool(lines)) == (0, False)
 
 
@@ -348,7 +385,7 @@ def test_a_line_that_nobody_waits_in_any_more_wakes_its_server():
     caller, woken = Caller(), []
     line = lines.join("a", caller)
     line.wake_server = lambda: woken.append(True)
-    lines.leave("a", line, caller)
+    lines.leave("a", caller)
     assert woken == [True]
 
 
@@ -356,50 +393,45 @@ def test_of_a_line_that_is_forgotten_and_made_anew_the_old_callers_do_no_harm():
     lines = Lines(10)
     old, new = Caller(), Caller()
     before = lines.join("a", old)
-    lines.leave("a", before, old)
+    lines.leave("a", old)
     line = lines.join("a", new)
     assert line is not before
-    lines.leave("a", before, old)
-    lines.end("a", before)
+    lines.leave("a", old)
     assert lines.join("a", Caller()) is line
 
 
 def test_one_caller_at_a_time_begins_a_line():
     lines = Lines(10)
-    line = lines.begin("a")
-    assert line is not None
-    assert lines.begin("a") is None
-    assert lines.begin("b") is not None
-    lines.end("a", line)
-    assert lines.begin("a") is not None
+    first = Caller()
+    assert lines.begin("a", first)
+    assert not lines.begin("a", Caller())
+    assert lines.begin("b", Caller())
+    lines.leave("a", first)
+    assert lines.begin("a", Caller())
 
 
 def test_a_line_stays_while_the_call_of_the_one_that_began_it_is_under_way():
     lines = Lines(10)
-    line = lines.begin("a")
-    assert line is not None
-    other = Caller()
+    first, other = Caller(), Caller()
+    assert lines.begin("a", first)
+    line = first.line
     assert lines.join("a", other) is line
-    lines.leave("a", line, other)
-    assert lines.begin("a") is None
-    first = Caller()
-    lines.join_first(line, first, no(5), 100.0)
-    lines.end("a", line)
+    lines.leave("a", other)
+    assert not lines.begin("a", Caller())
+    lines.join_first(first, no(5), 100.0)
     assert lines.join("a", Caller()) is line
     assert line.first() is first
 
 
 def test_the_one_that_began_a_line_stands_before_those_that_came_while_it_asked():
     lines = Lines(10)
-    line = lines.begin("a")
-    assert line is not None
-    others = [Caller(), Caller()]
+    first, *others = Caller(), Caller(), Caller()
+    assert lines.begin("a", first)
     for other in others:
         lines.join("a", other)
-    first = Caller()
-    lines.join_first(line, first, no(5), 100.0)
-    assert line.all_waiting() == [first, *others]
-    assert line.due_at == 105.0
+    lines.join_first(first, no(5), 100.0)
+    assert first.line.all_waiting() == [first, *others]
+    assert first.line.due_at == 105.0
 
 
 def test_ten_thousand_that_leave_while_the_first_waits_leave_nothing():
@@ -408,12 +440,12 @@ def test_ten_thousand_that_leave_while_the_first_waits_leave_nothing():
     for _ in range(10_000):
         caller = Caller()
         lines.join("a", caller)
-        lines.leave("a", line, caller)
+        lines.leave("a", caller)
     assert lines.waiting == 1
     assert len(line._tickets) == 1
 
 
-def test_a_poke_reaches_the_line_of_its_counters_alone():
+def test_to_look_again_reaches_the_line_of_its_counters_alone():
     lines = Lines(10)
     denied = {}
     for key in ("a", "b"):
@@ -421,22 +453,55 @@ def test_a_poke_reaches_the_line_of_its_counters_alone():
         caller = Caller()
         denied[key] = lines.join(line_name(charges), caller)
         denied[key].deliver([caller], [no(60)], 100.0)
-    lines.poke((Charge(POLICY, "a", 7),))
+    lines.look_again((Charge(POLICY, "a", 7),))
     assert [line.due_at for line in denied.values()] == [-math.inf, 160.0]
-    lines.poke_all()
+    lines.look_again_in_all()
     assert denied["b"].due_at == -math.inf
 
 
-def test_a_poke_reaches_the_lines_beside_that_of_its_counters():
+def test_to_look_again_reaches_the_lines_beside_that_of_its_counters():
     lines = Lines(10)
     charges = (Charge(POLICY, "a", 1),)
-    names = [lines.beside(line_name((Charge(POLICY, key, 1),)), object()) for key in "aab"]
+    names = [Beside(line_name((Charge(POLICY, key, 1),)), object()) for key in "aab"]
     assert len(set(names)) == 3
-    for name in names:
-        caller = Caller()
+    callers = [Caller() for _ in names]
+    for name, caller in zip(names, callers, strict=True):
         lines.join(name, caller).deliver([caller], [no(60)], 100.0)
-    lines.poke(charges)
-    assert [lines._by_name[name].due_at for name in names] == [-math.inf, -math.inf, 160.0]
+    lines.look_again(charges)
+    assert [caller.line.due_at for caller in callers] == [-math.inf, -math.inf, 160.0]
+    for name, caller in zip(names, callers, strict=True):
+        lines.leave(name, caller)
+    assert not lines
+
+
+class Calls(dict[Any, Any]):
+    """A mapping that says how often it was looked through."""
+
+    looks = 0
+
+    def __iter__(self) -> Any:
+        self.looks += 1
+        return super().__iter__()
+
+    def items(self) -> Any:
+        self.looks += 1
+        return super().items()
+
+    def values(self) -> Any:
+        self.looks += 1
+        return super().values()
+
+
+def test_to_look_again_looks_through_no_lines_of_other_counters():
+    """Even if somebody may overtake, or another event loop has lines beside."""
+    lines = Lines(10)
+    lines._by_name = by_name = Calls()
+    lines.join(Beside(line_name((Charge(POLICY, "b", 1),)), object()), Caller())
+    caller = Caller()
+    charges = (Charge(POLICY, "a", 1),)
+    lines.join(line_name(charges), caller)
+    lines.look_again(charges)
+    assert by_name.looks == 0
 
 
 def test_all_that_wait_can_be_failed():

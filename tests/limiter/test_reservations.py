@@ -360,12 +360,15 @@ def test_a_bad_time_out_is_refused(kind: Any, timeout: Any):
 def test_an_option_that_fits_nothing_is_refused(kind: Any):
     async def coroutine() -> None: ...
 
+    class Awaited:
+        async def __call__(self) -> None: ...
+
     limiter = kind("10/minute")
     with pytest.raises(InvalidSpan, match=r"^timeout=5 is for a wait: write wait=True as well$"):
         limiter.reserve("a", timeout=5)
     with pytest.raises(InvalidPolicy, match="charge_when must be one of 'always', 'success', 'failure', got 'never'"):
         limiter.reserve("a", charge_when="never")
-    for on_lost in (5, coroutine):
+    for on_lost in (5, coroutine, Awaited()):
         with pytest.raises(InvalidPolicy, match="on_lost must be a synchronous function without arguments, got"):
             limiter.reserve("a", on_lost=on_lost)
     assert limiter.statistics().allowed == 0
@@ -666,10 +669,16 @@ def test_a_task_that_is_cancelled_in_its_block_leaves_the_estimate_and_sends_wha
     asyncio.run(main())
 
 
-def test_a_task_that_is_cancelled_again_while_it_leaves_counts_as_not_settled(server: servers.Server):
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("on_outage", ["closed", "raise"])
+@pytest.mark.parametrize("answers", [True, False], ids=["the server answers", "it does not"])
+def test_a_task_that_is_cancelled_while_it_leaves_sends_what_it_noted_all_the_same(
+    server: servers.Server, answers: bool, on_outage: Any
+):
     async def main(own: servers.Server) -> None:
-        store = AsyncRedisStore.from_url(own.url)
-        limiter = AsyncLimiter(POLICIES[0], store=store)
+        deadline = 60 if answers else 0.1
+        store = AsyncRedisStore.from_url(own.url, timeout=60)
+        limiter = AsyncLimiter(POLICIES[0], store=store, deadline=deadline, on_outage=on_outage)
 
         async def work() -> None:
             async with limiter.reserve("a", 5) as r:
@@ -681,18 +690,66 @@ def test_a_task_that_is_cancelled_again_while_it_leaves_counts_as_not_settled(se
         task = asyncio.create_task(work())
         await inside.wait()
         own.freeze()
+        before = asyncio.create_task(limiter.peek("b"))  # a call in flight: what is sent now waits for its reply
+        await asyncio.sleep(0)
         for _ in range(2):
             task.cancel()
             await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert limiter.statistics().unsettled == 1
+        assert limiter.statistics().unsettled == 0
+        if answers:
+            own.thaw()
+        await asyncio.gather(before, return_exceptions=True)
+        async with asyncio.timeout(60):
+            while limiter._sending:
+                await asyncio.sleep(0.001)
+        assert limiter.statistics().unsettled == (not answers)
+        if answers:
+            assert (await limiter.peek("a")).remaining == 8
         own.thaw()
-        assert (await limiter.peek("a")).remaining in (5, 8)
         await store.aclose()
 
     with servers.running(server.kind) as own:
         asyncio.run(main(own))
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_limiter_that_closes_its_store_sends_what_cancelled_tasks_noted_first(server: servers.Server):
+    async def main(own: servers.Server) -> None:
+        async with AsyncLimiter(POLICIES[0], store=own.url, deadline=60) as limiter:
+
+            async def work() -> None:
+                async with limiter.reserve("a", 5) as r:
+                    r.settle(2)
+
+            await limiter.peek("a")
+            task = asyncio.create_task(work())
+            while not limiter._sending:
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert limiter.statistics().unsettled == 0
+        with RedisStore.from_url(own.url) as store:
+            assert Limiter(POLICIES[0], store=store).peek("a").remaining == 8
+
+    with servers.running(server.kind) as own:
+        asyncio.run(main(own))
+
+
+def test_settling_in_memory_starts_no_task():
+    async def main() -> None:
+        limiter = AsyncLimiter(POLICIES[0])
+        made: list[Any] = []
+        asyncio.get_running_loop().set_task_factory(lambda *args, **_: made.append(args))
+        async with limiter.reserve("a", 5) as r:
+            r.settle(2)
+        asyncio.get_running_loop().set_task_factory(None)
+        assert made == []
+        assert (await limiter.peek("a")).remaining == 8
+
+    asyncio.run(main())
 
 
 def test_a_task_that_is_cancelled_while_it_enters_takes_nothing(server: servers.Server, prefix: str):

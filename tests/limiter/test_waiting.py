@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import signal
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -33,6 +35,8 @@ from sluicegate import (
     SlidingWindow,
     TokenBucket,
 )
+from sluicegate._core.decision import Verdict
+from sluicegate._limiter.lines import Ticket, line_name
 from sluicegate.testing import ManualClock
 
 TEN = SlidingWindow(10, window=10)
@@ -375,6 +379,35 @@ def test_permits_are_waited_for_by_reserve_alone(make: Make):
         waits.call("wait", "a")
 
 
+class AllowedWhilePeeked(MemoryStore):
+    """A store that lets all who wait be allowed while it peeks, once told to."""
+
+    limiter: Any = None
+
+    def decide(self, request: Any) -> Any:
+        answer = super().decide(request)
+        limiter, self.limiter = self.limiter, None
+        if limiter is not None and not request.commit:
+            (line,) = limiter._waiting.lines._by_name.values()
+            batch = line.all_waiting()
+            self.forget([charge[:2] for charge in request.charges])
+            line.deliver(batch, self.decide_line([ticket.request for ticket in batch]), 0.0)
+        return answer
+
+    def decide_line(self, requests: Any) -> Any:
+        return super().decide_line(requests)
+
+
+def test_a_caller_that_was_allowed_while_it_is_refused_is_allowed(make: Make):
+    waits = make(SlidingWindow(2, window=10), store=AllowedWhilePeeked)
+    waits.call("take", "a", 2)
+    first = waits.wait("a")
+    waits.store.limiter = waits.limiter
+    second = waits.wait("a", timeout=9)
+    assert [first.decision.allowed, second.decision.allowed] == [True, True]
+    assert waits.call("peek", "a").remaining == 0
+
+
 # Who leaves
 
 
@@ -660,6 +693,120 @@ def test_a_caller_that_is_interrupted_while_it_serves_the_line_hands_it_over():
     waits.close()
 
 
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@contextlib.contextmanager
+def interruption(after: int) -> Iterator[None]:
+    """Raise an exception in this thread before some instruction of the code that lets callers wait."""
+    left = after
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(("_limiter/lines.py", "_limiter/waiting.py")):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+class Joined(MemoryStore):
+    """A store that lets a caller join the line while it decides for the first one."""
+
+    join: Callable[[], object] | None = None
+
+    def decide_line(self, requests: Any) -> Any:
+        join, self.join = self.join, None
+        if join is not None:
+            join()
+        return super().decide_line(requests)
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+@pytest.mark.parametrize("overtake", [False, True])
+def test_a_caller_that_is_interrupted_anywhere_leaves_no_line_unserved(has_room: bool, overtake: bool):
+    """By an exception before any instruction: of the first call, while it waits, serves the line, or leaves it."""
+    store = Joined()
+    limiter = Limiter(Concurrency(1, ttl=600), store=store)
+    lines = limiter._waiting.lines
+    request = limiter._plan.request("a", 1, True, reserves=True)
+    if not has_room:
+        limiter.reserve("a").__enter__()
+    after, interrupted = 0, True
+    while interrupted:
+        after += 1
+        interrupted = False
+        if has_room:
+            limiter.forget("a")
+        woken: list[bool] = []
+        behind = Ticket(request, None, lambda woken=woken: woken.append(True))
+        names: list[Any] = []
+
+        def join(behind: Ticket = behind, names: list[Any] = names) -> None:
+            trace = sys.gettrace()
+            sys.settrace(None)  # another thread does this
+            names.extend([*lines._by_name, *chain.from_iterable(lines._beside.values())])
+            lines.join(names[0], behind)
+            sys.settrace(trace)
+
+        store.join = join
+        try:
+            with interruption(after):
+                limiter._waiting.wait(request, 0, overtake=overtake)
+        except Interrupted:
+            interrupted = True
+        if names:
+            assert (behind.line.server, behind.line.all_waiting(), bool(woken)) == (None, [behind], True), after
+            lines.leave(names[0], behind)
+        assert (bool(lines), lines.waiting) == (False, 0), after
+    assert after > 200
+
+
+def test_a_caller_that_is_interrupted_anywhere_while_others_stand_before_it_leaves_their_line():
+    limiter = Limiter(Concurrency(1, ttl=600))
+    lines = limiter._waiting.lines
+    request = limiter._plan.request("a", 1, True, reserves=True)
+    limiter.reserve("a").__enter__()
+    first = Ticket(request, None)
+    line = lines.join(line_name(request.charges), first)
+    line.server, line.due_at = first, math.inf
+    after, interrupted = 0, True
+    while interrupted:
+        after += 1
+        interrupted = False
+        try:
+            with interruption(after):
+                limiter._waiting.wait(request, 0, overtake=False)
+        except Interrupted:
+            interrupted = True
+        assert (line.server, line.all_waiting(), lines.waiting) == (first, [first], 1), after
+    assert after > 200
+
+
+def test_a_time_out_ends_a_wait_in_a_line_that_nobody_serves(make: Make):
+    waits = make(SlidingWindow(1, window=10))
+    request = waits.limiter._plan.request("a", 1, True, reserves=True)
+    gone = Ticket(request, None)
+    line = waits.limiter._waiting.lines.join(line_name(request.charges), gone)
+    line.server = gone
+    caller = waits.wait("a", timeout=5)
+    waits.advance(5)
+    waits.advance(60)  # it may stay for a call, for as long as one lasts
+    assert not caller.decision.allowed
+    waits.limiter._waiting.lines.leave(line_name(request.charges), gone)
+
+
 def test_when_the_task_that_serves_a_line_is_cancelled_another_one_does():
     waits = Waits("tasks", SlidingWindow(1, window=10))
     waits.call("take", "a")
@@ -749,6 +896,17 @@ def test_tasks_of_several_loops_wait_beside_each_other():
     assert outcomes == [True] * 36
     assert limiter.statistics().waiting == 0
     assert not limiter._waiting.lines
+
+
+def test_the_line_of_a_loop_that_is_closed_is_the_next_ones():
+    limiter = AsyncLimiter(SlidingWindow(1, window=0.02))
+
+    async def use() -> None:
+        await asyncio.gather(*(limiter.wait("a") for _ in range(2)))
+        assert limiter._waiting._loop is asyncio.get_running_loop()
+
+    for _ in range(2):
+        asyncio.run(use())
 
 
 def test_a_loop_that_does_not_run_holds_up_no_other():
@@ -876,6 +1034,40 @@ def test_tasks_wait_for_a_store_that_knows_no_lines():
         return [answer.allowed for answer in answers]
 
     assert asyncio.run(wait()) == [True] * 15
+
+
+class Strict(MemoryStore):
+    """A store with a rule of its own for single requests."""
+
+    def decide(self, request: Any) -> Any:
+        if request.charges[0].key == "bad":
+            return [Verdict(False, 0, 60_000_000, 0) for _ in request.charges]
+        return super().decide(request)
+
+
+class StrictInLines(Strict):
+    """A store with a rule of its own for lines, too."""
+
+    def decide_line(self, requests: Any) -> Any:
+        if requests[0].charges[0].key == "worse":
+            return [self.decide(requests[0]._replace(charges=(requests[0].charges[0]._replace(key="bad"),)))]
+        return super().decide_line(requests)
+
+
+def test_a_wait_does_not_bypass_a_store_with_a_rule_of_its_own(make: Make):
+    waits = make(TEN, store=Strict)
+    assert not waits.call("take", "bad").allowed
+    assert not waits.wait("bad", timeout=5).decision.allowed
+    waits.call("take", "a", 10)
+    callers = [waits.wait("a", 5) for _ in range(3)]
+    waits.advance(10)
+    assert are_done(*callers) == [True, True, False]
+    waits.advance(10)
+    assert callers[2].decision.allowed
+    waits = make(TEN, store=StrictInLines)
+    waits.call("take", "a", 10)
+    waits.wait("a")
+    assert not waits.wait("worse", timeout=5).decision.allowed
 
 
 # Many at once, by the real clock

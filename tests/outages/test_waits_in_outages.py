@@ -70,7 +70,7 @@ def test_under_local_a_wait_takes_from_the_share_of_this_instance(make: Make):
     assert later[0].end().allowed
     until(instance, lambda: instance.limiter.statistics().waiting == 1)
     instance.limiter._plan.forget("b")  # as `forget` does here, before it fails for want of the store
-    instance.limiter._waiting.poke_all()
+    instance.limiter._waiting.look_again_in_all()
     assert later[1].end().source == "fallback"
 
 

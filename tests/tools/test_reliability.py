@@ -24,7 +24,7 @@ def result(*answers: tuple[float, float, str, bool | None, str], late: float = 0
 
 def seen(*results: dict, stalls: list[tuple[float, float]] | None = None, bound: float = 1) -> Seen:
     quiet = [result((0, 0.001, "a", True, "store"), (20, 20.001, "a", True, "store"))] * (4 - len(results))
-    return judge(Fault("some", nothing, nothing, bound), [*results, *quiet], 5.0, 10.0, stalls or [])
+    return judge(Fault("some", nothing, nothing, bound), [*results, *quiet], (5.0, 10.0), 10.0, stalls or [])
 
 
 def test_a_fleet_that_does_as_it_should_has_nothing_wrong():

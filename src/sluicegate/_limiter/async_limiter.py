@@ -38,6 +38,7 @@ from sluicegate._limiter.renewing import AsyncRenewing
 from sluicegate._limiter.reservation import Answered, AsyncReservation, ChargeWhen
 from sluicegate._limiter.waiting import AsyncWaiting
 from sluicegate._stores.base import TIMEOUT, AsyncStore
+from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.resolve import resolve_async
 
@@ -105,6 +106,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         outages = Outages(on_outage, share, on_event, resolved.store)
         plan = Plan(checked, by_key, exempt, enabled, outages, within)
         waiting = AsyncWaiting(plan, resolved.store, checked_max_waiting(max_waiting))
+        self._sending: set[asyncio.Task[StoreError | None]] = set()
         super().__init__(resolved, plan, waiting, AsyncRenewing(plan, resolved.store, waiting.timing))
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -211,7 +213,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         Raises:
             InvalidKey: As for `take`. Nothing was taken.
             InvalidCost: As for `take`. Nothing was taken.
-            InvalidSpan: ``timeout`` is negative or no number. Nothing was taken.
+            InvalidSpan: ``timeout`` is negative or not a number. Nothing was taken.
             InvalidPolicy: ``limits`` returned an invalid limit; or a policy lends permits, which `reserve` does.
             LimiterClosed: The limiter was closed. Nothing was taken.
             StoreError: As for `take`, for everybody whose turn it would have been.
@@ -219,7 +221,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         plan = self._plan
         waiting = self._waiting
         if not plan.is_direct:
-            return plan.decision(*await self._wait(key, cost, timeout, overtake, "wait"))
+            return plan.decision(*await self._take_in_turn(key, cost, timeout, overtake, "wait"))
         seconds = None if timeout is None else checked_timeout(timeout)
         if waiting.is_instant:  # a shorter way to the same
             request = plan.request(key, cost, True)
@@ -257,12 +259,12 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
             charge_when: When an estimate stands for which nothing was noted: ``"always"``; ``"success"`` gives it back
                 if the block raises; ``"failure"`` gives it back unless the block raises, to count failures only.
             on_lost: Called without arguments, in the event loop, if permits have come back before the end of the block,
-                as they could not be renewed in time. See `AsyncReservation.lost`.
+                as they could not be renewed in time. It must be quick. See `AsyncReservation.lost`.
 
         Raises:
             InvalidPolicy: A policy has ``buckets``, which cannot be settled; or an argument is invalid.
-            InvalidSpan: ``timeout`` is negative or no number, or is given without ``wait=True``.
-            InvalidStore: The store is your own, and is no `sluicegate.stores.AsyncReservingStore`.
+            InvalidSpan: ``timeout`` is negative or not a number, or is given without ``wait=True``.
+            InvalidStore: The store is your own, and is not an `sluicegate.stores.AsyncReservingStore`.
 
         Entering the block raises what `take` does. Leaving it raises a `StoreError` only with ``on_outage="raise"``,
         and only if the block did not raise itself; otherwise what could not be sent is counted in ``statistics()``.
@@ -273,7 +275,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         checked_timeout(timeout)
         if wait:
             return self._turn(key, cost, timeout, charge_when, on_lost)
-        begin = partial(self._reserve, key, cost)
+        begin = partial(self._take_at_once, key, cost)
         return self._reservation(begin, charge_when, on_lost)
 
     def limited(
@@ -294,7 +296,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
             timeout: Seconds to wait at most; None for as long as it takes.
 
         Raises:
-            InvalidSpan: ``timeout`` is negative or no number.
+            InvalidSpan: ``timeout`` is negative or not a number.
 
         Calling the function, or entering the block, raises `NotAllowed`, with the denial as its ``decision``, if its
         turn does not come in time; `InvalidStore` as `reserve` does; and what `wait` raises.
@@ -311,14 +313,14 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         on_lost: Callable[[], object] | None = None,
     ) -> AsyncReservation:
         """Return a reservation that waits its turn."""
-        begin = partial(self._wait, key, cost, timeout, False, "reserve")
+        begin = partial(self._take_in_turn, key, cost, timeout, False, "reserve")
         return self._reservation(begin, charge_when, on_lost)
 
     def _reservation(
         self, begin: Callable[[], Awaitable[Answered]], charge_when: ChargeWhen, on_lost: Callable[[], object] | None
     ) -> AsyncReservation:
         self._check_reserves()
-        now, end, keep = self._waiting.timing.now, self._settle, self._renewing.add
+        now, end, keep = self._waiting.timing.now, self._send_settlements, self._renewing.add
         return AsyncReservation(self._plan, charge_when, on_lost, now, begin, end, keep)
 
     async def charge(self, key: Key = NO_KEY, cost: Cost = 1) -> None:
@@ -340,10 +342,14 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
                 later; otherwise it is lost, and counted as ``unsettled`` in `statistics`.
         """
         plan = self._plan
-        request = plan.debt(key, cost)
+        plan.check_lends_nothing("charge")
+        request = plan.request(key, cost, True)
         plan.check_open()
         if plan.is_bypassed(key):
             return
+        if plan.limits is not None:
+            request = plan.with_limits(request, await plan.limits.of_awaited(key))
+        request = plan.debt(request)
         if not await self._is_charged(request):  # some counter is full: charge the others
             charged = [await self._is_charged(each) for each in plan.one_by_one(request)]
             plan.tally.saturated += charged.count(False)
@@ -371,7 +377,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         counters = self._plan.forget(key)
         await self._store.forget(counters)
         self._plan.forget(key)  # again: replies that were on their way may have said how much was used
-        self._waiting.poke_all()
+        self._waiting.look_again_in_all()
 
     async def block(self, key: Key, seconds: float | timedelta) -> None:
         """Deny every request of ``key`` for a while, on all instances. What was counted stays.
@@ -395,12 +401,16 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         span_us = checked_span_us(seconds)
         counters = self._plan.block(key, span_us)
         await self._store.block(counters, span_us)
-        self._waiting.poke_all()
+        self._waiting.look_again_in_all()
 
     async def aclose(self) -> None:
         """Close the store, if this limiter made it. Every verb raises `LimiterClosed` until the limiter is entered."""
         self._end()
         if self._owned:
+            loop = asyncio.get_running_loop()
+            sending = [task for task in self._sending if task.get_loop() is loop]
+            if sending:  # for blocks whose tasks were cancelled
+                await asyncio.wait(sending)
             await self._store.aclose()
 
     async def _ask(self, key: Key, cost: Cost, commit: bool, finish: Finish[Outcome]) -> Outcome:
@@ -436,7 +446,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
         except StoreError as error:
             return self._plan.without_store(request, error)
 
-    async def _wait(
+    async def _take_in_turn(
         self, key: Key, cost: Cost, timeout: float | timedelta | None, overtake: bool, verb: str
     ) -> Answered:
         plan, seconds = self._plan, checked_timeout(timeout)
@@ -449,7 +459,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
                 return request, answer
         return request, await self._waiting.wait(request, seconds, overtake=overtake)
 
-    async def _reserve(self, key: Key, cost: Cost) -> Answered:
+    async def _take_at_once(self, key: Key, cost: Cost) -> Answered:
         plan = self._plan
         request = plan.request(key, cost, True, reserves=True)
         if not plan.is_direct:
@@ -458,20 +468,41 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
                 return request, answer
         return request, await self._decide(request)
 
-    async def _settle(self, reservation: AsyncReservation, settlements: list[Settlement], failed: bool) -> None:
+    async def _send_settlements(
+        self, reservation: AsyncReservation, settlements: list[Settlement], failed: bool
+    ) -> None:
         self._renewing.remove(reservation)
         request, answer = reservation.answered
         if not settlements or request is None:
             return
+        if self._plan.settle_here(answer, settlements) is not None:
+            self._waiting.look_again(request)
+            return
+        sending = self._try_to_settle(request, settlements)
+        if isinstance(self._store, AwaitedMemoryStore):  # never waits, so nothing can cancel it
+            error = await sending
+        else:
+            # In a task of its own: if the caller is cancelled here, permits would stay lent until their ttl is over.
+            task = asyncio.get_running_loop().create_task(sending)
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+            error = await asyncio.shield(task)
+        if error is not None and not failed and self._plan.outages.on_outage == "raise":
+            raise error
+
+    async def _try_to_settle(self, request: Request, settlements: list[Settlement]) -> StoreError | None:
+        """Settle in the store. Returns its error: the caller, who would raise it, may have been cancelled."""
         try:
-            if self._plan.settle_here(answer, settlements) is None:
-                await self._store.settle(settlements, request.within)  # type: ignore[attr-defined]
+            await self._store.settle(settlements, request.within)  # type: ignore[attr-defined]
         except StoreError as error:
-            self._plan.not_recorded(error, raises=not failed)
-        except asyncio.CancelledError:  # for the second time, perhaps: the first one ended the block
+            self._plan.not_recorded(error, raises=False)
+            return error
+        except asyncio.CancelledError:  # the program cancels all tasks
             self._plan.tally.unsettled += 1
             raise
-        self._waiting.poke(request)
+        finally:
+            self._waiting.look_again(request)
+        return None
 
     async def __aenter__(self) -> Self:
         self._open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from sluicegate._core.errors import InvalidPolicy, short_repr
@@ -34,6 +35,19 @@ def synchronous(function: Callable[[Any], Any], parameter: str, advice: str = ""
             raise refusal()
         return answer
 
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
         raise refusal()
     return call
+
+
+def called(function: Any) -> Any:
+    """Return the function whose body runs when a callable is called: of an object, ``__call__`` of its class."""
+    while isinstance(function, partial):
+        function = function.func
+    is_function = inspect.isroutine(function) or isinstance(function, type)
+    return function if is_function or not callable(function) else type(function).__call__
+
+
+def is_async(function: Any) -> bool:
+    """Return whether a call of a callable has to be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called(function))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from inspect import isasyncgenfunction, isgeneratorfunction
 from math import isinf
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from sluicegate._core.decision import Decision
 from sluicegate._core.errors import InvalidPolicy, NotAllowed, ReservationError, short_repr
+from sluicegate._limiter.callbacks import called, is_async
 from sluicegate._limiter.reservation import AsyncReservation, Reservation
 
 _P = ParamSpec("_P")
@@ -57,12 +58,12 @@ def _name(function: Any) -> str:
 
 
 def _check_runs_in_its_turn(function: Any) -> None:
-    """Raise `InvalidPolicy` if this is no function, or if a call of it returns before its body runs."""
+    """Raise `InvalidPolicy` if this is not a function, or if a call of it returns before its body runs."""
     if not callable(function):
         raise InvalidPolicy(
             f"limited must stand above a function, got {short_repr(function)}; with brackets, @limiter.limited(key)"
         )
-    if isgeneratorfunction(function) or isasyncgenfunction(function):
+    if isgeneratorfunction(called(function)) or isasyncgenfunction(called(function)):
         raise InvalidPolicy(
             f"{_name(function)} yields, so it would run after its turn: write with limiter.limited(...): inside it"
         )
@@ -88,7 +89,7 @@ class Limited(_Limited[Reservation]):
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         _check_runs_in_its_turn(function)
-        if iscoroutinefunction(function):
+        if is_async(function):
             raise InvalidPolicy(f"{_name(function)} is async: limit it with an AsyncLimiter")
 
         @wraps(function)
@@ -113,7 +114,7 @@ class AsyncLimited(_Limited[AsyncReservation]):
 
     def __call__(self, function: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
         _check_runs_in_its_turn(function)
-        if not iscoroutinefunction(function):
+        if not is_async(function):
             raise InvalidPolicy(f"{_name(function)} is not async: limit it with a Limiter")
 
         @wraps(function)

@@ -202,7 +202,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
         Raises:
             InvalidKey: As for `take`. Nothing was taken.
             InvalidCost: As for `take`. Nothing was taken.
-            InvalidSpan: ``timeout`` is negative or no number. Nothing was taken.
+            InvalidSpan: ``timeout`` is negative or not a number. Nothing was taken.
             InvalidPolicy: ``limits`` returned an invalid limit; or a policy lends permits, which `reserve` does.
             LimiterClosed: The limiter was closed. Nothing was taken.
             StoreError: As for `take`, for everybody whose turn it would have been.
@@ -210,7 +210,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
         plan = self._plan
         waiting = self._waiting
         if not plan.is_direct:
-            return plan.decision(*self._wait(key, cost, timeout, overtake, "wait"))
+            return plan.decision(*self._take_in_turn(key, cost, timeout, overtake, "wait"))
         seconds = None if timeout is None else checked_timeout(timeout)
         if waiting.is_instant:  # a shorter way to the same
             request = plan.request(key, cost, True)
@@ -247,13 +247,13 @@ class Limiter(Base[Store, Waiting, Renewing]):
             timeout: Seconds to wait at most, with ``wait=True``; None for as long as it takes.
             charge_when: When an estimate stands for which nothing was noted: ``"always"``; ``"success"`` gives it back
                 if the block raises; ``"failure"`` gives it back unless the block raises, to count failures only.
-            on_lost: Called without arguments, in another thread, if permits have come back before the end of the block,
-                as they could not be renewed in time. See `Reservation.lost`.
+            on_lost: Called without arguments, in a thread of its own, if permits have come back before the end of the
+                block, as they could not be renewed in time. See `Reservation.lost`.
 
         Raises:
             InvalidPolicy: A policy has ``buckets``, which cannot be settled; or an argument is invalid.
-            InvalidSpan: ``timeout`` is negative or no number, or is given without ``wait=True``.
-            InvalidStore: The store is your own, and is no `sluicegate.stores.ReservingStore`.
+            InvalidSpan: ``timeout`` is negative or not a number, or is given without ``wait=True``.
+            InvalidStore: The store is your own, and is not a `sluicegate.stores.ReservingStore`.
 
         Entering the block raises what `take` does. Leaving it raises a `StoreError` only with ``on_outage="raise"``,
         and only if the block did not raise itself; otherwise what could not be sent is counted in ``statistics()``.
@@ -264,7 +264,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
         checked_timeout(timeout)
         if wait:
             return self._turn(key, cost, timeout, charge_when, on_lost)
-        begin = partial(self._reserve, key, cost)
+        begin = partial(self._take_at_once, key, cost)
         return self._reservation(begin, charge_when, on_lost)
 
     def limited(
@@ -285,7 +285,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
             timeout: Seconds to wait at most; None for as long as it takes.
 
         Raises:
-            InvalidSpan: ``timeout`` is negative or no number.
+            InvalidSpan: ``timeout`` is negative or not a number.
 
         Calling the function, or entering the block, raises `NotAllowed`, with the denial as its ``decision``, if its
         turn does not come in time; `InvalidStore` as `reserve` does; and what `wait` raises.
@@ -302,14 +302,14 @@ class Limiter(Base[Store, Waiting, Renewing]):
         on_lost: Callable[[], object] | None = None,
     ) -> Reservation:
         """Return a reservation that waits its turn."""
-        begin = partial(self._wait, key, cost, timeout, False, "reserve")
+        begin = partial(self._take_in_turn, key, cost, timeout, False, "reserve")
         return self._reservation(begin, charge_when, on_lost)
 
     def _reservation(
         self, begin: Callable[[], Answered], charge_when: ChargeWhen, on_lost: Callable[[], object] | None
     ) -> Reservation:
         self._check_reserves()
-        now, end, keep = self._waiting.timing.now, self._settle, self._renewing.add
+        now, end, keep = self._waiting.timing.now, self._send_settlements, self._renewing.add
         return Reservation(self._plan, charge_when, on_lost, now, begin, end, keep)
 
     def charge(self, key: Key = NO_KEY, cost: Cost = 1) -> None:
@@ -331,10 +331,14 @@ class Limiter(Base[Store, Waiting, Renewing]):
                 later; otherwise it is lost, and counted as ``unsettled`` in `statistics`.
         """
         plan = self._plan
-        request = plan.debt(key, cost)
+        plan.check_lends_nothing("charge")
+        request = plan.request(key, cost, True)
         plan.check_open()
         if plan.is_bypassed(key):
             return
+        if plan.limits is not None:
+            request = plan.with_limits(request, plan.limits.of(key))
+        request = plan.debt(request)
         if not self._is_charged(request):  # some counter is full: charge the others
             charged = [self._is_charged(each) for each in plan.one_by_one(request)]
             plan.tally.saturated += charged.count(False)
@@ -362,7 +366,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
         counters = self._plan.forget(key)
         self._store.forget(counters)
         self._plan.forget(key)  # again: replies that were on their way may have said how much was used
-        self._waiting.poke_all()
+        self._waiting.look_again_in_all()
 
     def block(self, key: Key, seconds: float | timedelta) -> None:
         """Deny every request of ``key`` for a while, on all instances. What was counted stays.
@@ -386,7 +390,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
         span_us = checked_span_us(seconds)
         counters = self._plan.block(key, span_us)
         self._store.block(counters, span_us)
-        self._waiting.poke_all()
+        self._waiting.look_again_in_all()
 
     def close(self) -> None:
         """Close the store, if this limiter made it. Every verb raises `LimiterClosed` until the limiter is entered."""
@@ -427,7 +431,9 @@ class Limiter(Base[Store, Waiting, Renewing]):
         except StoreError as error:
             return self._plan.without_store(request, error)
 
-    def _wait(self, key: Key, cost: Cost, timeout: float | timedelta | None, overtake: bool, verb: str) -> Answered:
+    def _take_in_turn(
+        self, key: Key, cost: Cost, timeout: float | timedelta | None, overtake: bool, verb: str
+    ) -> Answered:
         plan, seconds = self._plan, checked_timeout(timeout)
         if verb == "wait":
             plan.check_lends_nothing(verb)
@@ -438,7 +444,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
                 return request, answer
         return request, self._waiting.wait(request, seconds, overtake=overtake)
 
-    def _reserve(self, key: Key, cost: Cost) -> Answered:
+    def _take_at_once(self, key: Key, cost: Cost) -> Answered:
         plan = self._plan
         request = plan.request(key, cost, True, reserves=True)
         if not plan.is_direct:
@@ -447,7 +453,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
                 return request, answer
         return request, self._decide(request)
 
-    def _settle(self, reservation: Reservation, settlements: list[Settlement], failed: bool) -> None:
+    def _send_settlements(self, reservation: Reservation, settlements: list[Settlement], failed: bool) -> None:
         self._renewing.remove(reservation)
         request, answer = reservation.answered
         if not settlements or request is None:
@@ -457,7 +463,7 @@ class Limiter(Base[Store, Waiting, Renewing]):
                 self._store.settle(settlements, request.within)  # type: ignore[attr-defined]
         except StoreError as error:
             self._plan.not_recorded(error, raises=not failed)
-        self._waiting.poke(request)
+        self._waiting.look_again(request)
 
     def __enter__(self) -> Self:
         self._open()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from math import inf
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sluicegate._core.decision import NEVER, Verdict
 from sluicegate._core.keys import CounterKey
@@ -46,6 +47,14 @@ class Beside(NamedTuple):
     of: object
 
 
+Name = LineName | Beside
+"""The name of a line."""
+
+
+def _wake_nobody() -> None:
+    """Do nothing: a caller that makes its own first call does not sleep."""
+
+
 class Ticket:
     """One caller in a line.
 
@@ -53,17 +62,19 @@ class Ticket:
         request: What it asks for.
         until: When it waits no longer, by the limiter's time; None if it waits for as long as it takes.
         wake: Called when it has an answer, or is to serve the line.
+        line: The line that it is in; a new one of its own before.
         answer: The answer that ends its wait, or the error; None while it waits.
         denied: The last denial of its own, and when it was told.
         has_left: Whether it does not wait any more.
     """
 
-    __slots__ = ("answer", "denied", "has_left", "request", "until", "wake")
+    __slots__ = ("answer", "denied", "has_left", "line", "request", "until", "wake")
 
-    def __init__(self, request: Request, until: float | None, wake: Callable[[], object]) -> None:
+    def __init__(self, request: Request, until: float | None, wake: Callable[[], object] | None = None) -> None:
         self.request = request
         self.until = until
-        self.wake = wake
+        self.wake = wake or _wake_nobody
+        self.line = Line()
         self.answer: list[Verdict] | Exception | None = None
         self.denied: tuple[list[Verdict], float] | None = None
         self.has_left = False
@@ -89,32 +100,33 @@ class Line:
     Attributes:
         due_at: When the first one may be allowed.
         denied: The last denial of whoever was first, and when it was told.
-        is_served: Whether somebody serves it.
+        server: The ticket of the caller that serves it, or the mark of a task; None while nobody does.
         is_beginning: Whether that is the caller that has begun it, which is not in it yet.
         wake_server: Called to make the server look again; None while it does not sleep.
     """
 
     __slots__ = (
         "_batch",
-        "_is_poked",
+        "_is_to_look_again",
         "_late",
         "_tickets",
         "denied",
         "due_at",
         "is_beginning",
-        "is_served",
+        "server",
         "wake_server",
     )
 
     def __init__(self) -> None:
         self.due_at = -inf
         self.denied: tuple[list[Verdict], float] | None = None
-        self.is_served = self.is_beginning = False
+        self.server: object = None
+        self.is_beginning = False
         self.wake_server: Callable[[], object] | None = None
         # In order; and whoever leaves from the middle is gone at once.
         self._tickets: OrderedDict[Ticket, None] = OrderedDict()
-        self._late: list[Ticket] = []
-        self._is_poked = False
+        self._late: dict[Ticket, None] = {}
+        self._is_to_look_again = False
         self._batch = FIRST_BATCH
 
     def first(self) -> Ticket | None:
@@ -130,31 +142,48 @@ class Line:
         """Put a caller at the end."""
         self._tickets[ticket] = None
 
+    def claim(self, ticket: Ticket) -> bool:
+        """Let a caller serve the line, if it is the first one and nobody else does."""
+        if self.server is None and self.first() is ticket:
+            self.server = ticket
+        return self.server is ticket
+
+    def release(self, server: object) -> None:
+        """Let it be served by somebody else, if this is who serves it."""
+        if self.server is server:
+            self.is_beginning = False
+            self.wake_server = self.server = None
+
     def leave(self, ticket: Ticket) -> None:
         """Take a caller out."""
         was_first = self.first() is ticket
         ticket.has_left = True
         self._tickets.pop(ticket, None)
+        self._late.pop(ticket, None)
         if was_first and self._has_another_first(ticket):
-            self.poke()
+            self.look_again()
 
-    def lingers(self, ticket: Ticket, now: float) -> bool:
-        """Return whether a caller whose time is over stays for the call that is due; it is woken when none is."""
-        if self.due_at > now:
+    def stays_for_call(self, ticket: Ticket, now: float) -> bool:
+        """Return whether a caller whose time is over stays for the call that is due; it is woken when none is.
+
+        For no longer than `stays_until`: if the call hangs, or nobody makes it, its time is over all the same.
+        """
+        if self.due_at > now or now >= stays_until(ticket):
             return False
-        self._late.append(ticket)
+        self._late[ticket] = None
         return True
 
     def join_first(self, ticket: Ticket, denied: list[Verdict], now: float) -> None:
         """Put a caller in front that was denied just now: the others came while it asked."""
         self._tickets[ticket] = None
         self._tickets.move_to_end(ticket, last=False)
+        self.is_beginning = False
         self._deny(ticket, denied, now)
         self._settle_due(now)
 
     def next_batch(self) -> list[Ticket]:
         """Return those that are tried in one call, in order."""
-        self._is_poked = False
+        self._is_to_look_again = False
         batch: list[Ticket] = []
         for ticket in self._tickets:
             if ticket.waits:
@@ -167,12 +196,12 @@ class Line:
         """Return all that wait."""
         return [ticket for ticket in self._tickets if ticket.waits]
 
-    def deliver(self, batch: Sequence[Ticket], answers: Sequence[list[Verdict]], now: float) -> list[Unheard]:
+    def deliver(self, batch: Sequence[Ticket], answers: Sequence[list[Verdict]], now: float) -> list[Unclaimed]:
         """Hand out the answers to a batch. Returns those that nobody waits for any more, and that are to be given back.
 
         What a caller was allowed that has left meanwhile goes to the next one in line of the same cost.
         """
-        unheard: list[Unheard] = []
+        unclaimed: list[Unclaimed] = []
         allowed = [pair for pair in zip(batch, answers, strict=False) if is_allowed(pair[1])]
         for ticket, answer in allowed:
             if ticket.waits:
@@ -183,13 +212,13 @@ class Line:
                 if following is not None and following.request.charges == ticket.request.charges:
                     following.end(answer)
                 else:
-                    unheard.append((ticket.request, answer))
+                    unclaimed.append((ticket.request, answer))
         self.due_at = now
         if len(allowed) < len(answers):
             self._deny(batch[len(allowed)], answers[-1], now)
         self._batch = max(FIRST_BATCH, min(2 * len(allowed), LAST_BATCH))
         self._settle_due(now)
-        return unheard
+        return unclaimed
 
     def fail(self, batch: Sequence[Ticket], error: Exception) -> None:
         """Let the callers of a batch fail."""
@@ -197,23 +226,24 @@ class Line:
             if ticket.waits:
                 ticket.end(error)
 
-    def poke(self) -> None:
+    def look_again(self) -> None:
         """Look again: units were given back."""
         self.due_at = -inf
-        self._is_poked = True
+        self._is_to_look_again = True
         if self.wake_server is not None:
             self.wake_server()
 
     def _deny(self, ticket: Ticket, answer: list[Verdict], now: float) -> None:
-        self.denied = ticket.denied = answer, now
+        ticket.denied = answer, now
         if cannot_be_met(ticket.request.charges, answer, ticket.until, now):
             if ticket.waits:
                 ticket.end(answer)
             return  # and the next one in line may have room
         if not ticket.waits and self._has_another_first(ticket):
             return  # the same
-        wait = wait_of(answer) or 0.0
-        self.due_at = later(now, min(wait, POLL) if waits_for_permits(ticket.request.charges, answer) else wait)
+        self.denied = ticket.denied
+        wait, rate_wait = wait_of(answer) or 0.0, rate_wait_of(ticket.request.charges, answer) or 0.0
+        self.due_at = later(now, min(wait, max(rate_wait, POLL)))
 
     def _has_another_first(self, ticket: Ticket) -> bool:
         """Return whether the first in line asks for something else than this one, so that its denial says nothing."""
@@ -222,16 +252,16 @@ class Line:
 
     def _settle_due(self, now: float) -> None:
         """Look again if units were given back during the call. If no call is due now, wake those whose time is over."""
-        if self._is_poked:
-            self._is_poked = False
+        if self._is_to_look_again:
+            self._is_to_look_again = False
             self.due_at = -inf
         if self.due_at > now:
-            late, self._late = self._late, []
+            late, self._late = self._late, {}
             for ticket in late:
                 ticket.wake()
 
 
-Unheard = tuple[Request, list[Verdict]]
+Unclaimed = tuple[Request, list[Verdict]]
 """A request, and the answer that allowed it, for which nobody waits any more."""
 
 
@@ -242,106 +272,123 @@ class Lines:
         most: Callers that may wait in all of them.
 
     Attributes:
-        waiting: Callers that wait now.
         lock: Held by whoever looks at a line, for as long as that takes.
     """
 
     def __init__(self, most: int) -> None:
-        self.waiting = 0
         # Reentrant: a signal handler may call the limiter in the middle.
         self.lock = RLock()
         self._most = most
-        self._by_name: dict[Any, Line] = {}
-        self._has_beside = False  # whether there ever was a line beside another
+        # Each step is safe to repeat: the exception of a signal handler may end a caller's `leave`, which it then does
+        # once more.
+        self._waiting: set[Ticket] = set()
+        self._by_name: dict[LineName, Line] = {}
+        self._beside: dict[LineName, dict[Beside, Line]] = {}  # by the counters
 
     def __bool__(self) -> bool:
         """Return whether there is any line."""
-        return bool(self._by_name)
+        return bool(self._by_name or self._beside)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait now."""
+        return len(self._waiting)
 
     @property
     def is_full(self) -> bool:
         """Whether no more callers may wait."""
-        return self.waiting >= self._most
+        return len(self._waiting) >= self._most
 
-    def beside(self, counters: LineName, of: object) -> Beside:
-        """Return the name of a line beside that of some counters."""
-        self._has_beside = True
-        return Beside(counters, of)
-
-    def begin(self, name: Any) -> Line | None:
-        """Return a new line of this name, which the caller serves; None if there is one."""
-        line = Line()
-        line.is_served = line.is_beginning = True
+    def begin(self, name: Name, ticket: Ticket) -> bool:
+        """Begin a line of this name, which the caller serves, unless there is one. Returns whether it was begun."""
+        line = ticket.line
+        line.server, line.is_beginning = ticket, True
+        if isinstance(name, Beside):
+            with self.lock:
+                return self._beside.setdefault(name.counters, {}).setdefault(name, line) is line
         # One step: another thread may begin one, too.
-        return line if self._by_name.setdefault(name, line) is line else None
+        return self._by_name.setdefault(name, line) is line
 
-    def end(self, name: Any, line: Line) -> None:
-        """Forget a line, unless somebody waits in it: the first call of the caller that has begun it is over."""
-        with self.lock:
-            line.is_beginning = False
-            self._forget_if_empty(name, line)
-
-    def _forget_if_empty(self, name: Any, line: Line) -> None:
-        if line.first() is None and not line.is_beginning and self._by_name.get(name) is line:
-            del self._by_name[name]
-            if line.wake_server is not None:
-                line.wake_server()
-
-    def join(self, name: Any, ticket: Ticket) -> Line:
+    def join(self, name: Name, ticket: Ticket) -> Line:
         """Put a caller at the end of the line of this name. Returns the line."""
         with self.lock:
-            line = self._by_name.get(name)
-            if line is None:
-                line = self._by_name[name] = Line()
+            line = ticket.line
+            line.release(ticket)  # if it could not begin it
+            if isinstance(name, Beside):
+                line = ticket.line = self._beside.setdefault(name.counters, {}).setdefault(name, line)
+            else:
+                line = ticket.line = self._by_name.setdefault(name, line)
+            self._waiting.add(ticket)
             line.join(ticket)
-            self.waiting += 1
             return line
 
-    def join_first(self, line: Line, ticket: Ticket, denied: list[Verdict], now: float) -> None:
-        """Put a caller in front of a line that it has begun, as it was denied."""
+    def join_first(self, ticket: Ticket, denied: list[Verdict], now: float) -> None:
+        """Put a caller in front of the line that it has begun, as it was denied."""
         with self.lock:
-            line.join_first(ticket, denied, now)
-            self.waiting += 1
+            self._waiting.add(ticket)
+            ticket.line.join_first(ticket, denied, now)
 
-    def leave(self, name: Any, line: Line, ticket: Ticket) -> None:
-        """Let a caller leave, with or without an answer. A line that nobody waits in is forgotten."""
+    def leave(self, name: Name, ticket: Ticket) -> None:
+        """Let a caller leave its line, with or without an answer, and serve it no longer. Safe to repeat.
+
+        A line that nobody waits in is forgotten.
+        """
         with self.lock:
-            if not ticket.has_left:
-                line.leave(ticket)
-                self.waiting -= 1
-            self._forget_if_empty(name, line)
+            line = ticket.line
+            line.release(ticket)
+            line.leave(ticket)
+            self._waiting.discard(ticket)
+            if line.first() is None and not line.is_beginning:
+                self._forget(name, line)
 
-    def poke(self, charges: Sequence[Charge]) -> None:
+    def _forget(self, name: Name, line: Line) -> None:
+        if isinstance(name, Beside):
+            beside = self._beside.get(name.counters, {})
+            is_there = beside.get(name) is line
+            if is_there:
+                del beside[name]
+            if not beside:
+                self._beside.pop(name.counters, None)
+        else:
+            is_there = self._by_name.get(name) is line
+            if is_there:
+                del self._by_name[name]
+        if is_there and line.wake_server is not None:
+            line.wake_server()
+
+    def look_again(self, charges: Sequence[Charge]) -> None:
         """Let the line of these counters, and those beside it, look again: units were given back."""
-        if self._by_name:
+        if self:
             counters = line_name(charges)
             with self.lock:
                 line = self._by_name.get(counters)
                 if line is not None:
-                    line.poke()
-                if self._has_beside:
-                    for name, line in list(self._by_name.items()):
-                        if isinstance(name, Beside) and name.counters == counters:
-                            line.poke()
+                    line.look_again()
+                for beside in self._beside.get(counters, {}).values():
+                    beside.look_again()
 
     def fail_all(self, error: Exception) -> None:
         """Let everybody who waits fail."""
         with self.lock:
-            for line in list(self._by_name.values()):
+            for line in self._all():
                 line.fail(line.all_waiting(), error)
-                line.poke()
+                line.look_again()
 
     def after_fork(self) -> None:
         """Forget the parent's lines, in a forked child: the threads that wait in them are not there."""
         self.lock = RLock()
-        self.waiting = 0
+        self._waiting = set()
         self._by_name = {}
+        self._beside = {}
 
-    def poke_all(self) -> None:
+    def look_again_in_all(self) -> None:
         """Let every line look again."""
         with self.lock:
-            for line in list(self._by_name.values()):
-                line.poke()
+            for line in self._all():
+                line.look_again()
+
+    def _all(self) -> list[Line]:
+        return [*self._by_name.values(), *chain.from_iterable(map(dict.values, self._beside.values()))]
 
 
 def is_allowed(answer: list[Verdict]) -> bool:
@@ -360,17 +407,22 @@ def wait_of(answer: Sequence[Verdict]) -> float | None:
     return max(waits_us, default=0) / 1_000_000
 
 
-def waits_for_permits(charges: Sequence[Charge], answer: Sequence[Verdict]) -> bool:
-    """Return whether a denial is for want of permits: then its wait is an upper estimate."""
-    return any(charge.policy.lends and not verdict.allowed for charge, verdict in zip(charges, answer, strict=True))
+def rate_wait_of(charges: Sequence[Charge], answer: Sequence[Verdict]) -> float | None:
+    """Return for how many seconds a denial says to wait, but for permits: for them its wait is an upper estimate."""
+    return wait_of([verdict for charge, verdict in zip(charges, answer, strict=True) if not charge.policy.lends])
 
 
 def cannot_be_met(charges: Sequence[Charge], answer: Sequence[Verdict], until: float | None, now: float) -> bool:
     """Return whether a denial tells a caller to wait for longer than it does."""
-    wait = wait_of(answer)
-    if wait is None:
+    if wait_of(answer) is None:
         return True
-    return until is not None and later(now, wait) > until and not waits_for_permits(charges, answer)
+    rate_wait = rate_wait_of(charges, answer)
+    return until is not None and bool(rate_wait) and later(now, rate_wait or 0.0) > until
+
+
+def stays_until(ticket: Ticket) -> float:
+    """Return until when a caller may stay for the call that is due when its time is over: as long as one may last."""
+    return later(ticket.until or 0.0, ticket.request.within or POLL)
 
 
 def later(now: float, seconds: float) -> float:

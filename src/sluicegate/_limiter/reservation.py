@@ -7,19 +7,22 @@ block sends it, in one call. Both classes share what is not I/O.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from inspect import iscoroutinefunction
 from os import getpid
 from threading import get_ident
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from sluicegate._core.decision import Decision, Verdict
 from sluicegate._core.errors import InvalidCost, InvalidPolicy, ReservationError, meant, short_repr
 from sluicegate._core.policies import Cost
 from sluicegate._core.policy import MAX_UNITS
 from sluicegate._core.request import Request, Settlement
+from sluicegate._limiter.callbacks import is_async
 from sluicegate._limiter.plan import Plan
 from sluicegate._stores.base import Fallback
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 ChargeWhen = Literal["always", "success", "failure"]
 """When an estimate stands that nothing was noted for: always; only if the block succeeds; or only if it raises."""
@@ -38,12 +41,14 @@ class Held:
         is_here: Whether they were lent in an outage, in memory.
         until: When they may be lent to others, if they are not renewed.
         renew_at: When they are to be renewed.
+        loop: The event loop that their block runs in; None in a thread.
     """
 
     def __init__(self, leases: list[Settlement], ttl: float, is_here: bool, sent_at: float) -> None:
         self.leases = leases
         self.ttl = ttl
         self.is_here = is_here
+        self.loop: AbstractEventLoop | None = None
         self.renewed(sent_at)
 
     def renewed(self, sent_at: float) -> None:
@@ -61,7 +66,7 @@ class _Reservation:
         if charge_when not in _CHARGE_WHEN:
             expected = ", ".join(map(repr, _CHARGE_WHEN))
             raise InvalidPolicy(f"charge_when must be one of {expected}, got {short_repr(charge_when)}")
-        if on_lost is not None and (not callable(on_lost) or iscoroutinefunction(on_lost)):
+        if on_lost is not None and (not callable(on_lost) or is_async(on_lost)):
             raise InvalidPolicy(f"on_lost must be a synchronous function without arguments, got {short_repr(on_lost)}")
         self._plan = plan
         self._charge_when = charge_when
@@ -167,6 +172,11 @@ class _Reservation:
         self._held = None
         return settlements
 
+    def _end_unused(self) -> list[Settlement]:
+        """Return what gives everything back, now that the block cannot run."""
+        self._actual = 0
+        return self._end(failed=True)
+
     def hold(self) -> Held | None:
         """Return the leases on its permits; None if it holds none."""
         leases = self._leases()
@@ -188,14 +198,13 @@ class _Reservation:
             if charge.policy.lends
         ]
 
-    def lose(self) -> None:
-        """Take note that its permits have come back. Calls the user's function, once."""
+    def lose(self) -> Callable[[], object] | None:
+        """Take note that its permits have come back. Returns the user's function, if it is to be called: once."""
         if self._is_lost or self._state != "open":
-            return
+            return None
         self._is_lost = True
         self._plan.tally.leases_lost += 1
-        if self._on_lost is not None:
-            self._on_lost()
+        return self._on_lost
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._state}, {self._decision!r})"
@@ -225,7 +234,11 @@ class Reservation(_Reservation):
         except BaseException:
             self._state = "ended"
             raise
-        self._keep(self)
+        try:
+            self._keep(self)
+        except BaseException:  # no thread could be started to renew its permits: the block does not run
+            self._send(self, self._end_unused(), True)
+            raise
         return self
 
     def __exit__(
@@ -258,7 +271,11 @@ class AsyncReservation(_Reservation):
         except BaseException:
             self._state = "ended"
             raise
-        self._keep(self)
+        try:
+            self._keep(self)
+        except BaseException:  # no task could be started, likewise
+            await self._send(self, self._end_unused(), True)
+            raise
         return self
 
     async def __aexit__(

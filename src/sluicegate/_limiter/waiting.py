@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from threading import Event
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from sluicegate._core.decision import Verdict
 from sluicegate._core.errors import SluicegateError, StoreError
@@ -19,16 +20,17 @@ from sluicegate._core.request import Request
 from sluicegate._limiter.lines import (
     Beside,
     Line,
-    LineName,
     Lines,
+    Name,
     Ticket,
-    Unheard,
+    Unclaimed,
     cannot_be_met,
     is_allowed,
     later,
     line_name,
     never_fits,
     refusal,
+    stays_until,
 )
 from sluicegate._limiter.plan import Plan
 from sluicegate._limiter.timing import timing_of
@@ -51,6 +53,19 @@ def peek_of(request: Request) -> Request:
     return request._replace(commit=False, reserves=False)
 
 
+def bypasses_lines(store: object) -> bool:
+    """Return whether to ask a store about one request at a time.
+
+    It knows no lines, or it is of a subclass with a ``decide`` of its own, which the base's ``decide_line`` bypasses.
+    """
+    if not hasattr(store, "decide_line"):
+        return True
+    classes = type(store).__mro__
+    owners = [next((cls for cls in classes if verb in vars(cls)), object) for verb in ("decide", "decide_line")]
+    decide, decide_line = map(classes.index, owners)
+    return decide < decide_line < len(classes) - 1
+
+
 class _Waiting(Generic[_Store]):
     """What both kinds share.
 
@@ -71,20 +86,23 @@ class _Waiting(Generic[_Store]):
         self._plan = plan
         self._store: _Store = store
         self._in_memory = isinstance(store, (MemoryStore, AwaitedMemoryStore))
-        self._ask_store: Callable[..., Any] = getattr(store, "decide_line", self._one_by_one)
+        own = store.store if isinstance(store, AwaitedMemoryStore) else store
+        self._ask_store: Callable[..., Any] = self._one_by_one
+        if not bypasses_lines(own):
+            self._ask_store = store.decide_line  # type: ignore[attr-defined]
 
     @property
     def is_instant(self) -> bool:
         """Whether a request may be decided at once, past the lines: in memory, where nobody waits."""
         return self._in_memory and not self.lines
 
-    def poke(self, request: Request) -> None:
+    def look_again(self, request: Request) -> None:
         """Let the line of these counters look again: units were given back."""
-        self.lines.poke(request.charges)
+        self.lines.look_again(request.charges)
 
-    def poke_all(self) -> None:
+    def look_again_in_all(self) -> None:
         """Let every line look again."""
-        self.lines.poke_all()
+        self.lines.look_again_in_all()
 
     def _one_by_one(self, requests: Sequence[Request]) -> Any:
         raise NotImplementedError
@@ -92,10 +110,10 @@ class _Waiting(Generic[_Store]):
     def _until(self, timeout: float | None) -> float | None:
         return None if timeout is None else later(self.timing.now(), timeout)
 
-    def _name(self, request: Request, *, overtake: bool) -> LineName | Beside:
+    def _name(self, request: Request, *, overtake: bool) -> Name:
         """Return the name of the line that a caller waits in."""
         counters = line_name(request.charges)
-        return self.lines.beside(counters, object()) if overtake else counters
+        return Beside(counters, object()) if overtake else counters
 
     def _is_to_wait(self, request: Request, answer: list[Verdict], until: float | None) -> bool:
         """Return whether the answer to a first call is a denial that leaves hope, and there is room to wait."""
@@ -109,19 +127,22 @@ class _Waiting(Generic[_Store]):
             return False
         return cannot_be_met(ticket.request.charges, answer, ticket.until, self.timing.now())
 
-    def _lingers(self, line: Line, ticket: Ticket) -> bool:
-        """Return whether a caller whose time is over stays for the call that is due."""
+    def _wakes_at(self, line: Line, ticket: Ticket) -> tuple[bool, float | None]:
+        """Return whether a caller still waits, and until when. If its time is over, it stays for a call that is due."""
+        now = self.timing.now()
+        if not ticket.is_late(now):
+            return True, ticket.until
         with self.lines.lock:
-            return line.lingers(ticket, self.timing.now())
+            return line.stays_for_call(ticket, now), stays_until(ticket)
 
-    def _outcome(self, line: Line, ticket: Ticket) -> list[Verdict]:
+    def _outcome(self, ticket: Ticket) -> list[Verdict]:
         """Return the answer to a caller that has left its line. Raises the error that it got."""
         answer = ticket.answer
         if isinstance(answer, Exception):
             raise copy(answer) if isinstance(answer, SluicegateError) else answer  # one of its own, with its traceback
         if answer is not None:
             return answer
-        denied, told_at = ticket.denied or line.denied or (None, 0.0)
+        denied, told_at = ticket.denied or ticket.line.denied or (None, 0.0)
         return refusal(denied, told_at, self.timing.now(), ticket.request.charges)
 
 
@@ -139,63 +160,56 @@ class Waiting(_Waiting[Store]):
         Raises:
             StoreError: As the limiter says.
         """
-        until = self._until(timeout)
+        ticket = Ticket(request, self._until(timeout))
         name = self._name(request, overtake=overtake)
-        line = self.lines.begin(name)
-        ticket: Ticket | None = None
-        answer: list[Verdict]
-        if line is not None:  # nobody waits: the first call is one's own
+        answer: list[Verdict] | None
+        try:
             try:
-                asked_at = self.timing.now()
-                try:
-                    (answer,) = self._ask_store((request,))
-                except StoreError as error:
-                    answer = self._plan.without_store(request, error)
-                if self._plan.lends:
-                    note_when(answer, asked_at)
-                if self._is_to_wait(request, answer, until):
-                    woken = Event()
-                    ticket = Ticket(request, until, woken.set)
-                    self.lines.join_first(line, ticket, answer, self.timing.now())
+                answer = self._first_answer(name, ticket)
+                if answer is None:
+                    answer = self._stand_in(ticket.line, ticket)
             finally:
-                line.is_served = False
-                self.lines.end(name, line)
-                self._hand_over(line)
-            if ticket is None:
+                self._leave(name, ticket)
+        except BaseException:
+            self._leave(name, ticket)  # once more: the exception of a signal handler may have ended the first one
+            if isinstance(ticket.answer, list) and is_allowed(ticket.answer):
+                self._give_back([(request, ticket.answer)])
+            raise
+        # One that was refused may have been allowed meanwhile, before it left.
+        return self._outcome(ticket) if answer is None or ticket.answer is not None else answer
+
+    def _first_answer(self, name: Name, ticket: Ticket) -> list[Verdict] | None:
+        """Return the answer to a caller that does not wait in a line; None if it does, and is in it now."""
+        request = ticket.request
+        if self.lines.begin(name, ticket):  # nobody waits: the first call is one's own
+            (answer,) = self._decide_line((request,))
+            if not self._is_to_wait(request, answer, ticket.until):
                 return answer
+            self.lines.join_first(ticket, answer, self.timing.now())
         elif self.lines.is_full:
             return refusal(self._decide(peek_of(request)), 0, 0, request.charges)
         else:
-            woken = Event()
-            ticket = Ticket(request, until, woken.set)
-            line = self.lines.join(name, ticket)
-        return self._stand_in(name, line, ticket, woken)
+            self.lines.join(name, ticket)
+        return None
 
-    def _stand_in(self, name: Any, line: Line, ticket: Ticket, woken: Event) -> list[Verdict]:
-        """Wait in a line until one's turn has come, or one's time is over."""
-        try:
-            self._plan.check_open()  # it may have been closed since
-            refused = None if ticket.denied else self._refused_behind(ticket)
-            if refused is not None:
-                return refused
-            while ticket.waits:
-                if self._leads(line, ticket):
-                    self._serve(line, ticket, woken)
-                    break
-                is_late = ticket.is_late(self.timing.now())
-                if is_late and not self._lingers(line, ticket):
-                    break
-                self.timing.sleep(woken, None if is_late else ticket.until)
-                woken.clear()
-        except BaseException:
-            self.lines.leave(name, line, ticket)
-            if isinstance(ticket.answer, list) and is_allowed(ticket.answer):
-                self._give_back([(ticket.request, ticket.answer)])
-            raise
-        finally:
-            self.lines.leave(name, line, ticket)
-            self._hand_over(line)
-        return self._outcome(line, ticket)
+    def _stand_in(self, line: Line, ticket: Ticket) -> list[Verdict] | None:
+        """Wait in a line until one's turn has come, or one's time is over. Returns a denial if it is at once."""
+        woken = Event()
+        ticket.wake = woken.set
+        self._plan.check_open()  # it may have been closed since
+        refused = None if ticket.denied else self._refused_behind(ticket)
+        if refused is not None:
+            return refused
+        while ticket.waits:
+            if self._claims(line, ticket):
+                self._serve(line, ticket, woken)
+                break
+            waits_on, wakes_at = self._wakes_at(line, ticket)
+            if not waits_on:
+                break
+            self.timing.sleep(woken, wakes_at)
+            woken.clear()
+        return None
 
     def _refused_behind(self, ticket: Ticket) -> list[Verdict] | None:
         """Return the denial of a caller that joins behind others, if its own wait, by the store, is too long."""
@@ -207,28 +221,22 @@ class Waiting(_Waiting[Store]):
             ticket.denied = answer, self.timing.now()
         return answer if self._is_refused(ticket, answer) else None
 
-    def _leads(self, line: Line, ticket: Ticket) -> bool:
+    def _claims(self, line: Line, ticket: Ticket) -> bool:
         with self.lines.lock:
-            if line.is_served or line.first() is not ticket:
-                return False
-            line.is_served = True
-            return True
+            return line.claim(ticket)
 
     def _serve(self, line: Line, ticket: Ticket, woken: Event) -> None:
         """Serve a line until one's own turn has come, or one's time is over."""
         line.wake_server = woken.set
-        try:
-            while ticket.waits:
-                now = self.timing.now()
-                if line.due_at <= now:
-                    self._call(line)
-                elif ticket.is_late(now):
-                    break
-                else:
-                    self.timing.sleep(woken, line.due_at if ticket.until is None else min(line.due_at, ticket.until))
-                    woken.clear()
-        finally:
-            line.wake_server, line.is_served = None, False
+        while ticket.waits:
+            now = self.timing.now()
+            if line.due_at <= now:
+                self._call(line)
+            elif ticket.is_late(now):
+                break
+            else:
+                self.timing.sleep(woken, line.due_at if ticket.until is None else min(line.due_at, ticket.until))
+                woken.clear()
 
     def _call(self, line: Line) -> None:
         with self.lines.lock:
@@ -240,15 +248,18 @@ class Waiting(_Waiting[Store]):
                 line.fail(batch, error)
             return
         with self.lines.lock:
-            unheard = line.deliver(batch, answers, self.timing.now())
-        self._give_back(unheard)
+            unclaimed = line.deliver(batch, answers, self.timing.now())
+        self._give_back(unclaimed)
 
-    def _hand_over(self, line: Line) -> None:
-        """Let the one that waits first now serve the line, unless somebody does."""
-        with self.lines.lock:
-            first = line.first()
-        if first is not None and not line.is_served:
-            first.wake()
+    def _leave(self, name: Name, ticket: Ticket) -> None:
+        """Leave the line, and let the caller that is first now serve it, unless somebody does. Safe to repeat."""
+        self.lines.leave(name, ticket)
+        line = ticket.line
+        if line.server is None:
+            with self.lines.lock:
+                first = line.first()
+            if first is not None:
+                first.wake()
 
     def _decide(self, request: Request) -> list[Verdict]:
         try:
@@ -272,13 +283,13 @@ class Waiting(_Waiting[Store]):
         """Ask a store that knows no lines about the first of them."""
         return [self._store.decide(requests[0])]
 
-    def _give_back(self, unheard: Sequence[Unheard]) -> None:
-        for request, answer in unheard:
+    def _give_back(self, unclaimed: Sequence[Unclaimed]) -> None:
+        for request, answer in unclaimed:
             with contextlib.suppress(StoreError):
                 settlements = self._plan.settlements(request, answer, [0] * len(request.charges))
                 if settlements and not self._plan.settle_here(answer, settlements):
                     self._store.settle(settlements, request.within)  # type: ignore[attr-defined]
-                self.poke(request)
+                self.look_again(request)
 
 
 class AsyncWaiting(_Waiting[AsyncStore]):
@@ -286,76 +297,75 @@ class AsyncWaiting(_Waiting[AsyncStore]):
 
     def __init__(self, plan: Plan, store: AsyncStore, most: int) -> None:
         super().__init__(plan, store, most)
+        lines = getattr(store, "_lines", None)
+        if isinstance(lines, WeakSet):
+            lines.add(self.lines)  # a store gives back by itself what a cancelled task was allowed
         self._servers: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None  # the first that waited
+        self._loop: asyncio.AbstractEventLoop | None = None  # the first that waited, and that is not closed
 
-    def _name(self, request: Request, *, overtake: bool) -> LineName | Beside:
+    def _name(self, request: Request, *, overtake: bool) -> Name:
         """Return the name of the line that a caller waits in: each event loop has its own, which its tasks serve."""
         loop = asyncio.get_running_loop()
-        if self._loop is None:
+        if loop is not self._loop:
             with self.lines.lock:
-                self._loop = self._loop or loop
+                # Not while tasks wait: those of this loop may wait beside the other one's.
+                if self._loop is None or (self._loop.is_closed() and not self.lines):
+                    self._loop = loop
         if overtake or loop is self._loop:
             return super()._name(request, overtake=overtake)
-        return self.lines.beside(line_name(request.charges), loop)
+        return Beside(line_name(request.charges), loop)
 
     async def wait(self, request: Request, timeout: float | None, *, overtake: bool) -> list[Verdict]:
         """Return the answer to a request, once it is allowed or its time is over; the twin of `Waiting.wait`."""
-        until = self._until(timeout)
+        ticket = Ticket(request, self._until(timeout))
         name = self._name(request, overtake=overtake)
-        line = self.lines.begin(name)
-        ticket: Ticket | None = None
-        answer: list[Verdict]
-        if line is not None:  # nobody waits: the first call is one's own
+        answer: list[Verdict] | None
+        try:
             try:
-                asked_at = self.timing.now()
-                try:
-                    (answer,) = await self._ask_store((request,))
-                except StoreError as error:
-                    answer = self._plan.without_store(request, error)
-                if self._plan.lends:
-                    note_when(answer, asked_at)
-                if self._is_to_wait(request, answer, until):
-                    woken = asyncio.Event()
-                    ticket = Ticket(request, until, _waking(woken))
-                    self.lines.join_first(line, ticket, answer, self.timing.now())
+                answer = await self._first_answer(name, ticket)
+                if answer is None:
+                    answer = await self._stand_in(ticket.line, ticket)
             finally:
-                line.is_served = False
-                self.lines.end(name, line)
-                self._start_server(line)
-            if ticket is None:
+                self._leave(name, ticket)
+        except BaseException:
+            self._leave(name, ticket)  # once more: the exception of a signal handler may have ended the first one
+            if isinstance(ticket.answer, list) and is_allowed(ticket.answer):
+                self._in_background(self._give_back([(request, ticket.answer)]))
+            raise
+        # One that was refused may have been allowed meanwhile, before it left.
+        return self._outcome(ticket) if answer is None or ticket.answer is not None else answer
+
+    async def _first_answer(self, name: Name, ticket: Ticket) -> list[Verdict] | None:
+        """Return the answer to a caller that does not wait in a line; None if it does, and is in it now."""
+        request = ticket.request
+        if self.lines.begin(name, ticket):  # nobody waits: the first call is one's own
+            (answer,) = await self._decide_line((request,))
+            if not self._is_to_wait(request, answer, ticket.until):
                 return answer
+            self.lines.join_first(ticket, answer, self.timing.now())
         elif self.lines.is_full:
             return refusal(await self._decide(peek_of(request)), 0, 0, request.charges)
         else:
-            woken = asyncio.Event()
-            ticket = Ticket(request, until, _waking(woken))
-            line = self.lines.join(name, ticket)
-        return await self._stand_in(name, line, ticket, woken)
+            self.lines.join(name, ticket)
+        return None
 
-    async def _stand_in(self, name: Any, line: Line, ticket: Ticket, woken: asyncio.Event) -> list[Verdict]:
-        """Wait in a line until one's turn has come, or one's time is over."""
-        try:
-            self._plan.check_open()  # it may have been closed since
-            refused = None if ticket.denied else await self._refused_behind(ticket)
-            if refused is not None:
-                return refused
-            while ticket.waits:
-                is_late = ticket.is_late(self.timing.now())
-                if is_late and not self._lingers(line, ticket):
-                    break
-                self._start_server(line)
-                await self.timing.sleep_task(woken, None if is_late else ticket.until)
-                woken.clear()
-        except BaseException:
-            self.lines.leave(name, line, ticket)
-            if isinstance(ticket.answer, list) and is_allowed(ticket.answer):
-                self._in_background(self._give_back([(ticket.request, ticket.answer)]))
-            raise
-        finally:
-            self.lines.leave(name, line, ticket)
+    async def _stand_in(self, line: Line, ticket: Ticket) -> list[Verdict] | None:
+        """Wait in a line until one's turn has come, or one's time is over. Returns a denial if it is at once."""
+        woken = asyncio.Event()
+        ticket.wake = _waking(woken)
+        line.release(ticket)  # to a task
+        self._plan.check_open()  # it may have been closed since
+        refused = None if ticket.denied else await self._refused_behind(ticket)
+        if refused is not None:
+            return refused
+        while ticket.waits:
+            waits_on, wakes_at = self._wakes_at(line, ticket)
+            if not waits_on:
+                break
             self._start_server(line)
-        return self._outcome(line, ticket)
+            await self.timing.sleep_task(woken, wakes_at)
+            woken.clear()
+        return None
 
     async def _refused_behind(self, ticket: Ticket) -> list[Verdict] | None:
         request = ticket.request
@@ -366,18 +376,23 @@ class AsyncWaiting(_Waiting[AsyncStore]):
             ticket.denied = answer, self.timing.now()
         return answer if self._is_refused(ticket, answer) else None
 
+    def _leave(self, name: Name, ticket: Ticket) -> None:
+        """Leave the line, and let a task serve it if others wait; the twin of `Waiting._leave`."""
+        self.lines.leave(name, ticket)
+        self._start_server(ticket.line)
+
     def _start_server(self, line: Line) -> None:
         """Let a task serve a line that somebody waits in, unless one does."""
-        if not line.is_served and line.first() is not None:
-            line.is_served = True
-            self._in_background(self._serve(line))
+        if line.server is None and line.first() is not None:
+            line.server = mark = object()
+            self._in_background(self._serve(line, mark))
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._servers.add(task)
         task.add_done_callback(self._servers.discard)
 
-    async def _serve(self, line: Line) -> None:
+    async def _serve(self, line: Line, mark: object) -> None:
         """Serve a line for as long as somebody waits in it."""
         woken = asyncio.Event()
         line.wake_server = _waking(woken)
@@ -389,7 +404,7 @@ class AsyncWaiting(_Waiting[AsyncStore]):
                     await self.timing.sleep_task(woken, line.due_at)
                     woken.clear()
         finally:
-            line.wake_server, line.is_served = None, False
+            line.release(mark)
             first = line.first()
             if first is not None:  # this task was cancelled: let it start another one
                 first.wake()
@@ -425,13 +440,13 @@ class AsyncWaiting(_Waiting[AsyncStore]):
         """Ask a store that knows no lines about the first of them."""
         return [await self._store.decide(requests[0])]
 
-    async def _give_back(self, unheard: Sequence[Unheard]) -> None:
-        for request, answer in unheard:
+    async def _give_back(self, unclaimed: Sequence[Unclaimed]) -> None:
+        for request, answer in unclaimed:
             with contextlib.suppress(StoreError):
                 settlements = self._plan.settlements(request, answer, [0] * len(request.charges))
                 if settlements and not self._plan.settle_here(answer, settlements):
                     await self._store.settle(settlements, request.within)  # type: ignore[attr-defined]
-                self.poke(request)
+                self.look_again(request)
 
 
 def _waking(woken: asyncio.Event) -> Callable[[], None]:

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
-from weakref import finalize
+from typing import Protocol, Self
+from weakref import WeakSet, finalize
 
 try:
     import hiredis  # noqa: F401 - for the pipelines
@@ -33,7 +33,7 @@ from sluicegate._stores.redis.pipeline.queue import MAX_WAITING
 from sluicegate._stores.redis.pipeline.tasks import AsyncPipeline
 from sluicegate._stores.redis.pipeline.threads import ThreadPipeline
 from sluicegate._stores.redis.probing import TaskProber, ThreadProber, drive, drive_awaited
-from sluicegate._stores.redis.script import Line
+from sluicegate._stores.redis.script import Charges, Line
 
 _ANSWERS_BETWEEN_YIELDS = 64
 
@@ -241,6 +241,14 @@ class RedisStore(Body):
         self.close()
 
 
+class WaitingLines(Protocol):
+    """The lines in which the callers of a limiter wait."""
+
+    def look_again(self, charges: Sequence[Charge]) -> None:
+        """Let the line of these counters look again: units were given back."""
+        ...
+
+
 class AsyncRedisStore(Body):
     """Keep counters on a Redis (7.0 or newer) or Valkey (7.2 or newer) server, for the tasks of an event loop.
 
@@ -292,6 +300,7 @@ class AsyncRedisStore(Body):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed = 0  # calls
         self._giving_back: set[asyncio.Task[None]] = set()
+        self._lines: WeakSet[WaitingLines] = WeakSet()  # of the limiters that use this store
         self._pipelines: dict[Lane, AsyncPipeline] = {}
         self._prober = TaskProber(self, AsyncRedisStore._probe_once, self._health.delays)
         self._guard = Guard(self._health, self._prober.start, 5 + 4 * timeout)
@@ -405,13 +414,16 @@ class AsyncRedisStore(Body):
             for charge, mark in zip(request, answer.marks, strict=True)
         ]
         if settlements:
-            task = asyncio.get_running_loop().create_task(self._settle_if_up(settlements))
+            # All on the same counters.
+            task = asyncio.get_running_loop().create_task(self._settle_if_up(settlements, line[0]))
             self._giving_back.add(task)
             task.add_done_callback(self._giving_back.discard)
 
-    async def _settle_if_up(self, settlements: Sequence[Settlement]) -> None:
+    async def _settle_if_up(self, settlements: Sequence[Settlement], charges: Charges) -> None:
         with contextlib.suppress(StoreError):
             await self.settle(settlements)
+            for lines in list(self._lines):
+                lines.look_again(charges)
 
     async def _let_others_run(self, calls: int) -> None:
         """Every so often, let other tasks run: a task whose calls in a loop never wait would keep them from it.
