@@ -112,7 +112,7 @@ def _is_on_another_server(item: pytest.Item) -> bool:
 
 def _needs_one_server(item: pytest.Item) -> bool:
     waits = "outages" in item.path.parts and item.get_closest_marker("slow") is not None
-    return waits or "service" in item.path.parts
+    return waits or "service" in item.path.parts or item.get_closest_marker("mostly_waits") is not None
 
 
 # With pytest-xdist each worker has servers of its own, and it is the controller that writes the summary.

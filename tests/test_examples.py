@@ -29,6 +29,7 @@ def test_an_example_runs_by_itself(example: str):
 
 
 @pytest.mark.slow
+@pytest.mark.mostly_waits
 @pytest.mark.parametrize("example", ENDS_WITH)
 def test_an_example_runs_on_a_server(server: servers.Server, example: str):
     run(example, server.url)

@@ -24,6 +24,7 @@ PROCESSES, TASKS, LIMIT = 50, 20, 400
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.mostly_waits,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="for systems that fork and pause processes"),
 ]
 

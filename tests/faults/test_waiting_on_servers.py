@@ -312,6 +312,7 @@ def run_fleet(server: servers.Server, prefix: str, costs: Sequence[Sequence[int]
 
 
 @pytest.mark.slow
+@pytest.mark.mostly_waits
 def test_of_4_processes_each_is_served_in_order_and_the_fleet_is_never_over(server: servers.Server, prefix: str):
     costs = [[1, 5, 1, 1] * 15 for _ in range(4)]
     answers = run_fleet(server, prefix, costs, 100, 0.5)
@@ -325,6 +326,7 @@ def test_of_4_processes_each_is_served_in_order_and_the_fleet_is_never_over(serv
 
 
 @pytest.mark.slow
+@pytest.mark.mostly_waits
 def test_a_dear_one_waits_for_the_cheap_ones_of_other_processes_and_the_fleet_is_never_over(
     server: servers.Server, prefix: str
 ):

@@ -596,6 +596,7 @@ def test_a_blocked_key_keeps_its_leases_renewed(server: servers.Server, prefix: 
 
 
 @pytest.mark.slow
+@pytest.mark.mostly_waits
 def test_a_lease_is_held_for_many_times_its_ttl_by_a_thread(server: servers.Server, prefix: str):
     with RedisStore.from_url(server.url, prefix=prefix) as store:
         limiter = Limiter(Concurrency(1, ttl=1.5), store=store)
@@ -611,6 +612,7 @@ def test_a_lease_is_held_for_many_times_its_ttl_by_a_thread(server: servers.Serv
 
 
 @pytest.mark.slow
+@pytest.mark.mostly_waits
 def test_a_lease_is_held_for_many_times_its_ttl_by_a_task(server: servers.Server, prefix: str):
     async def main() -> None:
         store = AsyncRedisStore.from_url(server.url, prefix=prefix)

@@ -109,6 +109,7 @@ def test_one_process_uses_its_budget_and_no_dear_call_waits_much_longer_than_a_c
 
 
 @pytest.mark.slow
+@pytest.mark.mostly_waits
 def test_a_fleet_is_never_refused(server: servers.Server, prefix: str):
     strict = StrictProvider(requests=200, tokens=150_000, window=5)
     asyncio.run(fleet(strict, server.url, prefix, window=5 + MARGIN, seconds=20))
