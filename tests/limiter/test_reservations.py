@@ -847,6 +847,7 @@ def test_10000_reservations_of_threads_leave_nothing():
     limiter.forget("b")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("things", "quiet")
 def test_10000_reservations_of_tasks_leave_nothing(server: servers.Server, prefix: str):
     async def main() -> None:

@@ -121,6 +121,7 @@ def test_a_server_that_is_restarted_with_its_data_has_failed_over(make: Make, ow
     ],
     ids=["full", "replica", "too few replicas"],
 )
+@pytest.mark.slow
 def test_a_server_that_refuses_writes_is_down_until_it_takes_them_again(
     make: Make, own_server: servers.Server, refusal: tuple[str, ...], undo: tuple[str, ...], reason: str | None
 ):
@@ -153,6 +154,7 @@ def test_a_slow_server_that_cannot_answer_in_time_stays_down_until_it_is_quick(
         assert limiter.take().source == "store"
 
 
+@pytest.mark.slow
 def test_a_distant_server_is_connected_to_though_that_takes_longer_than_a_deadline(
     make: Make, own_server: servers.Server
 ):

@@ -177,6 +177,7 @@ def test_a_user_who_may_use_some_keys_only_decides_on_these_whatever_the_members
     assert instance.take("user-2").source == "store"
 
 
+@pytest.mark.slow
 def test_a_replica_that_attaches_is_no_failover(
     make: Make, own_server: servers.Server, monkeypatch: pytest.MonkeyPatch
 ):
