@@ -204,7 +204,7 @@ class AsyncLimiter(Base[AsyncStore, AsyncWaiting, AsyncRenewing]):
             key: What to count under: any text; for policies with ``per`` a mapping with exactly their attributes.
             cost: Units to take, a whole number from 1 to 10^11, or a mapping from policy names to such numbers.
             timeout: Seconds (or a ``timedelta``) to wait at most, 0 or more; None for as long as it takes. By the clock
-                of a `MemoryStore` that has a `ManualClock`. A call of the store that is under way then is waited for.
+                of a `MemoryStore` that has a `ManualClock`. A call of the store that has begun by then is completed.
             overtake: Wait beside the line and not in it, so that a cheap request need not wait behind a dear one.
 
         Returns:

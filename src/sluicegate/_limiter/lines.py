@@ -1,8 +1,8 @@
 """The lines in which callers wait their turn, one for each set of counters. No I/O, and no clock of its own.
 
 A line is served by one caller at a time: by the thread that waits longest, or by a task. When the first in line may be
-allowed, the server makes one call for it and for some behind it, in order, up to the first that is denied. Whoever is
-denied then waits as long as that denial says, and the others behind it. So nobody is overtaken, whatever the costs, and
+allowed, the server makes one call for it and for some behind it, in order, up to the first that is denied. That
+caller then waits as long as its denial says, and the others behind it. So nobody is overtaken, whatever the costs, and
 there is no polling.
 """
 
@@ -31,7 +31,7 @@ LineName = tuple[tuple[str, CounterKey], ...]
 
 
 def line_name(charges: Sequence[Charge]) -> LineName:
-    """Return what lines are told apart by: the counters that are charged."""
+    """Return the name of the line for these charges: their counters."""
     return tuple([(charge.policy.namespace, charge.key) for charge in charges])
 
 
@@ -64,7 +64,7 @@ class Ticket:
         wake: Called when it has an answer, or is to serve the line.
         line: The line that it is in; a new one of its own before.
         answer: The answer that ends its wait, or the error; None while it waits.
-        denied: The last denial of its own, and when it was told.
+        denied: The last answer of the store that denied this caller, and the time of that answer.
         has_left: Whether it does not wait any more.
     """
 
@@ -99,7 +99,7 @@ class Line:
 
     Attributes:
         due_at: When the first one may be allowed.
-        denied: The last denial of whoever was first, and when it was told.
+        denied: The last denial of the first caller, and the time of that answer.
         server: The ticket of the caller that serves it, or the mark of a task; None while nobody does.
         is_beginning: Whether that is the caller that has begun it, which is not in it yet.
         wake_server: Called to make the server look again; None while it does not sleep.
@@ -123,7 +123,7 @@ class Line:
         self.server: object = None
         self.is_beginning = False
         self.wake_server: Callable[[], object] | None = None
-        # In order; and whoever leaves from the middle is gone at once.
+        # In order; a caller that leaves from the middle is gone at once.
         self._tickets: OrderedDict[Ticket, None] = OrderedDict()
         self._late: dict[Ticket, None] = {}
         self._is_to_look_again = False
@@ -272,7 +272,7 @@ class Lines:
         most: Callers that may wait in all of them.
 
     Attributes:
-        lock: Held by whoever looks at a line, for as long as that takes.
+        lock: Held while a line is read or changed.
     """
 
     def __init__(self, most: int) -> None:

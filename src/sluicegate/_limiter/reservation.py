@@ -104,7 +104,9 @@ class _Reservation:
         """Whether permits of this reservation have come back before its end: somebody else may hold them.
 
         True from the moment that they may be lent to others: ``ttl`` after the last renewal that was sent and answered,
-        by this process's clock; so a process that was paused sees it as soon as it runs again. False without permits.
+        by this process's clock; so a process that was paused sees it as soon as it runs again. After `forget`, or if
+        the store lost its data, it is true with the next renewal, a third of the ``ttl`` later at most. False without
+        permits.
         """
         return self._is_lost or (self._held is not None and self._now() >= self._held.until)
 

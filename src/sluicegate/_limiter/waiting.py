@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from threading import Event
@@ -66,7 +67,7 @@ def bypasses_lines(store: object) -> bool:
     return decide < decide_line < len(classes) - 1
 
 
-class _Waiting(Generic[_Store]):
+class _Waiting(ABC, Generic[_Store]):
     """What both kinds share.
 
     Args:
@@ -104,8 +105,9 @@ class _Waiting(Generic[_Store]):
         """Let every line look again."""
         self.lines.look_again_in_all()
 
+    @abstractmethod
     def _one_by_one(self, requests: Sequence[Request]) -> Any:
-        raise NotImplementedError
+        """Ask a store that knows no lines about the first of them."""
 
     def _until(self, timeout: float | None) -> float | None:
         return None if timeout is None else later(self.timing.now(), timeout)
