@@ -11,7 +11,7 @@ import sys
 import warnings
 from typing import Literal, get_args
 
-Code = Literal["evicting-server", "limiter-per-request", "shared-by-chance", "unknown-fleet"]
+Code = Literal["evicting-server", "limiter-per-request", "limits-without-lifespan", "shared-by-chance", "unknown-fleet"]
 
 CODES: tuple[str, ...] = get_args(Code)
 

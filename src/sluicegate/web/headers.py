@@ -90,6 +90,11 @@ def retry_after(decision: Decision) -> int | None:
     return None if math.isinf(decision.retry_after) else max(1, math.ceil(decision.retry_after))
 
 
+def string(name: str) -> str:
+    """Return a name as a String of a structured field, quoted."""
+    return http_sf.ser((name, {}))
+
+
 def _quota(policy: Policy, limit: int) -> dict[str, http_sf.types.BareItemType]:
     if policy.lends:
         return {"q": limit, "qu": "concurrent-requests"}

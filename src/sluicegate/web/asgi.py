@@ -1,0 +1,143 @@
+"""`RateLimitMiddleware`: one limit in front of any ASGI app, for HTTP and WebSockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sluicegate._core.decision import Decision
+from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.event import StoreEvent
+from sluicegate._core.policy import Policy
+from sluicegate._limiter.outages import DEADLINE, OnOutage
+from sluicegate._stores.base import AsyncStore
+from sluicegate._stores.memory.store import MemoryStore
+from sluicegate.web.answers import TRY_AGAIN_LATER, App, Message, Receive, Refusal, Scope, Send
+from sluicegate.web.budget import Asked, Budget, placed
+from sluicegate.web.engine import Engine
+from sluicegate.web.exchange import ERRORS, Exchange
+from sluicegate.web.gate import Gate, is_preflight
+from sluicegate.web.identity import ScopeKey, client_address
+from sluicegate.web.limiters import FieldSet, Limiters
+
+Given = Policy | str | Sequence[Policy | str]
+
+
+class RateLimitMiddleware:
+    """Limits the requests to an ASGI app: Starlette's, Litestar's, or any other.
+
+    Each request is decided before the app sees it. One over the limit gets a 429, at the handshake of a WebSocket, too;
+    responses have RateLimit fields. Streams, background tasks and the lifespan pass untouched. CORS preflights are not
+    counted.
+
+    Args:
+        app: The app.
+        limit: A policy, a rate such as ``"100/minute"``, or a list of these, decided together.
+        per: Who it counts by: `client_address`, `header` and the like, or a function of the ASGI scope that returns
+            text.
+        exempt: A function of the ASGI scope that tells whether a request is not limited, such as a health check.
+        messages: The limit of the messages that a client sends through one WebSocket; over it, the connection is closed
+            with code 1013. None for no limit.
+        name: The name of the limit, in response fields and of its counters.
+        store: As for `AsyncLimiter`. Call `aclose` at the end, if it is a URL.
+        on_outage: As for `AsyncLimiter`. Where there is no decision the answer is a 503.
+        deadline: As for `AsyncLimiter`, seconds.
+        fields: The response fields to send: ``"RateLimit"`` (with RateLimit-Policy) and ``"X-RateLimit"``.
+        jitter: The most that is added to Retry-After at random, as a fraction of it, 0 to 1.
+        pages: Whether a browser gets a page in place of a problem document.
+        enabled: False limits nothing, for tests.
+        on_denied: A function of the scope and the `Refusal` that returns an ASGI app to answer with, or None.
+        on_decision: Called with each `Decision`, and the seconds that it took. It must be quick.
+        on_event: As for `AsyncLimiter`.
+
+    Raises:
+        InvalidPolicy: An argument is invalid.
+        InvalidRate: A rate string does not parse.
+        InvalidStore: ``store`` is neither a store nor the URL of one.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limit: Given,
+        *,
+        per: ScopeKey | Callable[[Scope], str] = client_address,
+        exempt: Callable[[Scope], bool] | None = None,
+        messages: Given | None = None,
+        name: str = "default",
+        store: AsyncStore | MemoryStore | str | None = None,
+        on_outage: OnOutage = "local",
+        deadline: float = DEADLINE,
+        fields: tuple[FieldSet, ...] = ("RateLimit",),
+        jitter: float = 0.0,
+        pages: bool = False,
+        enabled: bool = True,
+        on_denied: Callable[[Mapping[str, Any], Refusal], Any] | None = None,
+        on_decision: Callable[[Decision, float], object] | None = None,
+        on_event: Callable[[StoreEvent], object] | None = None,
+    ) -> None:
+        limiters = Limiters(store, on_outage=on_outage, deadline=deadline, enabled=enabled, on_event=on_event)
+        self._engine = Engine(limiters, fields=fields, jitter=jitter, pages=pages, on_decision=on_decision)
+        self._engine.on_denied = on_denied
+        self._budget = Budget(name, placed(_listed(limit), name))
+        self._messages = placed(_listed(messages), f"{name}-messages") if messages is not None else ()
+        self._key = per.of if isinstance(per, ScopeKey) else _checked_function(per, "per")
+        self._exempt = None if exempt is None else _checked_function(exempt, "exempt")
+        self._gate = Gate(app if not self._messages else self._limit_messages(app), self._open, self._enter)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        await self._gate(scope, receive, send)
+
+    async def aclose(self) -> None:
+        """Close the store, if this middleware made it. The next request opens it again."""
+        await self._engine.finish()
+
+    def _open(self, scope: Scope) -> Exchange | None:
+        if is_preflight(scope) or (self._exempt is not None and self._exempt(scope)):
+            return None
+        return Exchange(self._engine, scope)
+
+    async def _enter(self, exchange: Exchange) -> None:
+        try:
+            asked = Asked(self._budget, self._budget.policies, self._key(exchange.scope), 1)
+        except ERRORS as error:
+            exchange.refuse_for(self._engine.refusal_of(error))
+        else:
+            await exchange.decide((asked,), is_last=True)
+
+    def _limit_messages(self, app: App) -> App:
+        async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "websocket":
+                receive = self._counted(self._key(scope), receive, send)
+            await app(scope, receive, send)
+
+        return limited
+
+    def _counted(self, key: str, receive: Receive, send: Send) -> Receive:
+        limiter = self._engine.limiters.of(self._messages).limiter
+
+        async def counted() -> Message:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return message
+            began_at = time.perf_counter()
+            decision = await limiter.take(key)
+            self._engine.note(decision, began_at)
+            if decision:
+                return message
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "too many messages"})
+            return {"type": "websocket.disconnect", "code": TRY_AGAIN_LATER}
+
+        return counted
+
+
+def _listed(given: Given) -> Sequence[Policy | str]:
+    return given if isinstance(given, (list, tuple)) else (given,)
+
+
+def _checked_function(function: Any, what: str) -> Any:
+    if not callable(function):
+        raise InvalidPolicy(f"{what} must be a function of the ASGI scope, got {short_repr(function)}")
+    return function

@@ -1,0 +1,158 @@
+"""Budgets: policies that count at one place of an app, under its name, and what a request asks of them. Values only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.keys import NO_KEY, Key
+from sluicegate._core.policies import Cost, Policies
+from sluicegate._core.policy import Policy
+
+LONGEST_NAME = 64
+
+_DIGITS = 8  # of a digest in a name that was cut
+_PLAIN = "sliding-window-"
+
+
+class Outcome(Protocol):
+    """What is known of a response once it starts: its status and its headers, by lower-case name."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """What a limit says, wherever it is put.
+
+    Attributes:
+        charge_when: Tells from the response whether the charge stands; None if it always does.
+        actual: Tells from the response what the charge is to be; None for the cost.
+        message: The ``detail`` of its denials; None for one that names the policy.
+        reserves: Whether the endpoint settles the charge itself.
+    """
+
+    charge_when: Callable[[Outcome], bool] | None = None
+    actual: Callable[[Outcome], int] | None = None
+    message: str | None = None
+    reserves: bool = False
+
+    @property
+    def settles(self) -> bool:
+        """Whether the charge may change once it was made."""
+        return self.reserves or self.charge_when is not None or self.actual is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Budget:
+    """Policies that count together at one place.
+
+    Attributes:
+        name: The name of the place, unique in the app; the names of its policies begin with it.
+        policies: The policies, named. A function gives them for each request where there are none.
+        is_shared: Whether other places use it, too: then it is charged in the last step.
+        terms: What the limit says.
+        settles: Whether a charge may change once it was made.
+    """
+
+    name: str
+    policies: tuple[Policy, ...]
+    is_shared: bool = False
+    terms: Terms = field(default_factory=Terms)
+    settles: bool = field(init=False)
+    _joint: dict[int, tuple[Policy, Policy]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settles", self.terms.settles)
+
+    def joint(self, policy: Policy) -> Policy:
+        """Return a policy of this budget so that it can be decided together with those of others: by attributes."""
+        if policy.shared:
+            return policy
+        known = self._joint.get(id(policy))
+        if known is None:
+            per = tuple(self.attribute(each) for each in policy.per) or (self.name,)
+            known = self._joint[id(policy)] = policy, renamed(policy, policy.name, per)
+        return known[1]
+
+    def attribute(self, name: str) -> str:
+        """Return what an attribute of this budget's keys is called beside those of others."""
+        return fitted(f"{self.name}.{name}")
+
+
+class Asked(NamedTuple):
+    """What one request asks of a budget."""
+
+    budget: Budget
+    policies: tuple[Policy, ...]
+    key: Key
+    cost: Cost
+
+
+def joined(asked: Sequence[Asked]) -> tuple[tuple[Policy, ...], Key, Cost]:
+    """Return the policies, the key and the cost with which all that is asked is decided at once."""
+    if len(asked) == 1:
+        return asked[0][1:]
+    policies: list[Policy] = []
+    key: dict[str, str] = {}
+    costs: dict[str, int] = {}
+    for budget, own, own_key, cost in asked:
+        policies += [budget.joint(policy) for policy in own]
+        if isinstance(own_key, str):
+            if not all(policy.shared for policy in own):
+                key[budget.name] = own_key
+        else:
+            key.update({budget.attribute(name): value for name, value in own_key.items()})
+        if cost != 1:
+            costs.update(cost if isinstance(cost, Mapping) else {policy.name: cost for policy in own})
+    return tuple(policies), key or NO_KEY, costs or 1
+
+
+def placed(given: Sequence[Policy | str], name: str, *, shared: bool = False) -> tuple[Policy, ...]:
+    """Return policies under the name of a place: one alone has it, of several each has it with an ending of its own.
+
+    Raises:
+        InvalidPolicy: Something else was given, or two have one name.
+        InvalidRate: A rate string does not parse.
+    """
+    policies = Policies(given).all
+    return tuple(_placed(policy, _name(policy, name, alone=len(policies) == 1), shared) for policy in policies)
+
+
+def _name(policy: Policy, place: str, *, alone: bool) -> str:
+    own = str(policy.name)
+    if policy.named:
+        return f"{place}.{own}"
+    return place if alone else f"{place}.{own.removeprefix(_PLAIN)}"
+
+
+def _placed(policy: Policy, name: str, shared: bool) -> Policy:
+    is_shared = shared or policy.shared
+    return replace(policy, name=fitted(name), per=() if is_shared else policy.per, shared=is_shared)
+
+
+def renamed(policy: Policy, name: str, per: tuple[str, ...]) -> Policy:
+    """Return the policy under a name, counting by attributes. Same name and window: the same counters."""
+    return replace(policy, name=str(name), per=per)
+
+
+def fitted(name: str) -> str:
+    """Return a name that is not longer than names may be: the same for the same text, and different for others."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
+    return f"{name[: LONGEST_NAME - _DIGITS - 1]}-{digest}"
+
+
+def checked_function(function: Any, what: str) -> Any:
+    """Return a function that the user gave, or None. Raises `InvalidPolicy`."""
+    if function is not None and not callable(function):
+        raise InvalidPolicy(f"{what} must be a function of the response, got {short_repr(function)}")
+    return function

@@ -1,0 +1,216 @@
+"""An exchange: one request on its way through an app, with what was decided of it, and what is still to be settled.
+
+It is decided in up to two steps, each of them all or nothing. The first has what the request alone says; the last has
+the rest, once the app has told who makes the request. What the first step charged is given back if the last one denies.
+Nothing here reads a header or knows a framework.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sluicegate._core.decision import Decision
+from sluicegate._core.errors import InvalidKey, StoreError
+from sluicegate._limiter.reservation import AsyncReservation
+from sluicegate.web.answers import Message, Receive, Refusal, Scope, Send
+from sluicegate.web.budget import Asked, Terms, joined
+from sluicegate.web.identity import InvalidIdentity
+from sluicegate.web.limiters import LimiterOfSet, field_list
+
+if TYPE_CHECKING:
+    from sluicegate.web.engine import Engine
+
+ERRORS = (StoreError, InvalidIdentity, InvalidKey)
+"""What a step may raise that refuses its request alone."""
+
+_ALLOW_ORIGIN = b"access-control-allow-origin"
+_EXPOSE = b"access-control-expose-headers"
+
+
+class Started:
+    """A response that has started: its status and its headers, by lower-case name."""
+
+    __slots__ = ("_raw", "status_code")
+
+    def __init__(self, message: Message) -> None:
+        self.status_code: int = message["status"]
+        self._raw = message.get("headers", ())
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; of a repeated one the last."""
+        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._raw}
+
+
+class Exchange:
+    """One request.
+
+    Args:
+        engine: Decides it.
+        scope: Its ASGI scope.
+
+    Attributes:
+        decision: The decision of the last step so far; None before the first one.
+        refusal: Why it is refused; None if it is not.
+        pending: What is asked and was not decided yet.
+        is_guarded: Whether a `Gate` sees its response: adds the fields, settles, and decides what is pending.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_engine",
+        "_held",
+        "_is_over",
+        "_settled",
+        "decision",
+        "is_guarded",
+        "pending",
+        "refusal",
+        "scope",
+    )
+
+    def __init__(self, engine: Engine, scope: Scope) -> None:
+        self.scope = scope
+        self.decision: Decision | None = None
+        self.refusal: Refusal | None = None
+        self.pending: list[Asked] = []
+        self.is_guarded = False
+        self._engine = engine
+        self._answers: list[tuple[LimiterOfSet, Decision]] = []
+        self._held: list[tuple[AsyncReservation, Sequence[Asked]]] = []
+        self._settled: dict[str, int] = {}
+        self._is_over = False
+
+    async def decide(self, asked: Sequence[Asked], *, is_last: bool) -> Refusal | None:
+        """Decide a step. Returns why the request is refused, or None.
+
+        Args:
+            asked: What it asks; at least one.
+            is_last: Whether no other step follows, so that nothing is given back.
+        """
+        try:
+            decision = await self._decide(asked, is_last)
+        except ERRORS as error:
+            self.refuse_for(self._engine.refusal_of(error))
+        else:
+            self.decision = decision
+            if not decision.allowed:
+                self.refuse_for(self._engine.refusal(decision, _message(asked, decision)))
+        return self.refusal
+
+    def refuse_for(self, refusal: Refusal) -> None:
+        """Refuse the request, and give back what earlier steps charged, in a call that the answer does not wait for."""
+        self.refusal = refusal
+        held, self._held = self._held, []
+        for reservation, _ in held:
+            reservation.cancel()
+            self._engine.later(reservation.__aexit__(None, None, None))
+
+    async def _decide(self, asked: Sequence[Asked], is_last: bool) -> Decision:
+        began_at = time.perf_counter()
+        policies, key, cost = joined(asked)
+        limiter_of_set = self._engine.limiters.of(policies)
+        limiter = limiter_of_set.limiter
+        must_hold = not is_last or limiter_of_set.lends or _settles(asked)
+        if must_hold and limiter_of_set.can_reserve:
+            reservation = limiter.reserve(key, cost)
+            await reservation.__aenter__()
+            decision = reservation.decision
+            if decision.allowed:
+                self._held.append((reservation, asked))
+        else:
+            decision = await limiter.take(key, cost)
+        self._answers.append((limiter_of_set, decision))
+        self._engine.note(decision, began_at)
+        return decision
+
+    async def decide_pending(self) -> Refusal | None:
+        """Decide what was asked before the app answered without asking the rest, so that nobody gets past it."""
+        asked, self.pending = self.pending, []
+        return await self.decide(asked, is_last=True) if asked else None
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return the fields of the response."""
+        return field_list(self._answers, self._engine.fields)
+
+    def settle(self, policy: str, units: int) -> None:
+        """Note what a policy's charge turned out to be, until the exchange ends."""
+        self._settled[policy] = units
+
+    @property
+    def is_over(self) -> bool:
+        """Whether what is noted has been sent."""
+        return self._is_over
+
+    def started(self, message: Message) -> None:
+        """Note what follows from the response for what was charged."""
+        for _, asked in self._held:
+            for each in asked:
+                if each.budget.terms.settles:
+                    self._note_outcome(each, Started(message))
+
+    def _note_outcome(self, asked: Asked, started: Started) -> None:
+        terms: Terms = asked.budget.terms
+        units: int | None = None
+        if terms.actual is not None:
+            units = terms.actual(started)
+        if terms.charge_when is not None and not terms.charge_when(started):
+            units = 0
+        if units is not None:
+            for policy in asked.policies:
+                self._settled.setdefault(str(policy.name), units)
+
+    async def end(self) -> None:
+        """Settle what was charged, and release what was lent. Safe to call again."""
+        self._is_over = True
+        held, self._held = self._held, []
+        for reservation, asked in held:
+            self._hand_on(reservation, asked)
+            await reservation.__aexit__(None, None, None)
+
+    def _hand_on(self, reservation: AsyncReservation, asked: Sequence[Asked]) -> None:
+        own = {str(policy.name) for each in asked for policy in each.policies if not policy.lends}
+        units = {name: self._settled[name] for name in own & self._settled.keys()}
+        if units:
+            reservation.settle(units)
+
+    async def refuse(self, receive: Receive, send: Send) -> None:
+        """Answer a request that is refused."""
+        assert self.refusal is not None  # noqa: S101 - the caller has looked
+        app = await self._engine.answer(self.refusal, self.scope)
+        await app(self.scope, receive, send)
+
+
+def _settles(asked: Sequence[Asked]) -> bool:
+    return any([each.budget.settles for each in asked])  # noqa: C419 - a generator takes twice as long
+
+
+def _message(asked: Sequence[Asked], decision: Decision) -> str | None:
+    """Return the message of the limit that denies."""
+    for each in asked:
+        if any(policy.name == decision.policy for policy in each.policies):
+            return each.budget.terms.message
+    return None
+
+
+def with_fields(message: Message, fields: list[tuple[bytes, bytes]]) -> None:
+    """Add fields to a response that starts, and let scripts of other origins see them."""
+    if not fields:
+        return
+    given = list(message.get("headers") or ())
+    for name, _ in given:
+        if name == _ALLOW_ORIGIN:
+            given = _exposed(given, [name for name, _ in fields])
+            break
+    given += fields
+    message["headers"] = given
+
+
+def _exposed(given: list[tuple[bytes, bytes]], names: list[bytes]) -> list[tuple[bytes, bytes]]:
+    before = [value for name, value in given if name == _EXPOSE]
+    if b"*" in before:
+        return given
+    shown = [*before, *names, b"retry-after"]
+    return [*[each for each in given if each[0] != _EXPOSE], (_EXPOSE, b", ".join(shown))]

@@ -1,0 +1,63 @@
+"""Limits on the messages that a client sends through a WebSocket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from starlette.websockets import WebSocket
+
+from sluicegate._core.policy import Policy
+from sluicegate.web.answers import TRY_AGAIN_LATER
+from sluicegate.web.budget import placed
+from sluicegate.web.engine import Engine
+
+
+class Messages:
+    """The messages of a connection, text or bytes, for as long as they are within their limits.
+
+    Args:
+        engine: Decides them.
+        websocket: The connection, accepted.
+        policies: Policies or rate strings.
+        key: Who they are counted by; None for this connection alone.
+        cost: Units that a message takes, or a function of it that returns them.
+        name: The name of the counters.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        websocket: WebSocket,
+        policies: Sequence[Policy | str],
+        key: str | None,
+        cost: int | Callable[[Any], int],
+        name: str,
+    ) -> None:
+        self._engine = engine
+        self._websocket = websocket
+        self._policies = placed(policies, name)
+        self._key = uuid4().hex if key is None else key
+        self._cost = cost
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Yield each message. Ends when the client leaves, or is over a limit and the connection was closed."""
+        limiter = self._engine.limiters.of(self._policies).limiter
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            given = message.get("text")
+            if given is None:
+                given = message.get("bytes")
+            began_at = time.perf_counter()
+            decision = await limiter.take(self._key, self._cost(given) if callable(self._cost) else self._cost)
+            self._engine.note(decision, began_at)
+            if not decision:
+                wait = self._engine.refusal(decision, None).headers.get("Retry-After")
+                reason = "too many messages" + (f", retry after {wait} s" if wait else "")
+                await self._websocket.close(TRY_AGAIN_LATER, reason)
+                return
+            yield given

@@ -1,0 +1,161 @@
+"""Places: where in an app limits were put, told from its routes. All that we know of FastAPI's insides is here.
+
+FastAPI keeps included routers as nodes (since 0.137.2): each has the router and what it was included with. The
+dependencies of a route are those of the app, of each node on the way and of the route itself, one after another; so the
+position of a dependency says which place it was put on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Mount
+
+_SPEC = re.compile(r"\{([^}:]*)(?::[^}]*)?\}")  # a parameter of a path, with its convertor
+_NO_NAME = re.compile(r"[^A-Za-z0-9._]+")
+
+
+class Place(NamedTuple):
+    """Where a limit was put.
+
+    Attributes:
+        kind: On the app, a router or a route.
+        path: With all prefixes: the template of a route, or the prefix of a router.
+        methods: Of a route, sorted; for a WebSocket ``ws``.
+        number: Tells places apart whose path is the same.
+    """
+
+    kind: Literal["app", "router", "route"]
+    path: str
+    methods: tuple[str, ...] = ()
+    number: int = 0
+
+    @property
+    def slug(self) -> str:
+        """The beginning of the names of what counts here."""
+        words = _NO_NAME.sub("-", _SPEC.sub(r"\1", self.path)).strip("-")
+        if self.kind == "route":
+            return "-".join([*[method.lower() for method in self.methods], words or "root"])
+        name = words or self.kind
+        return f"{name}-{self.number}" if self.number > 1 else name
+
+    def __str__(self) -> str:
+        return " ".join([*([",".join(self.methods)] if self.methods else [self.kind]), self.path]).strip()
+
+
+class Level(NamedTuple):
+    """A place on the way to a route, and how many of the route's dependencies were put on it."""
+
+    place: Place
+    dependencies: int
+
+
+@dataclass(slots=True)
+class Site:
+    """One route of an app, with all its prefixes.
+
+    Attributes:
+        place: The route as a place.
+        kind: What it serves.
+        path: Its path in its own app, as FastAPI knows it there.
+        route: The object that handles its requests.
+        endpoint: The function that serves it; None for a mounted app.
+        found: The dependencies that were put on the route and on its way, and where; in FastAPI's order.
+    """
+
+    place: Place
+    kind: Literal["http", "websocket", "mount"]
+    path: str
+    route: BaseRoute
+    endpoint: Any = None
+    found: list[tuple[Any, Place]] = field(default_factory=list)
+
+
+def sites(app: Any, prefix: str = "") -> Iterator[Site]:
+    """Yield every route of an app: of its routers, nested ones too, and of the apps that are mounted in it."""
+    levels = _levels_by_route(app, prefix)
+    for context in iter_route_contexts(app.routes):
+        original = context.original_route
+        effective = _effective(context)
+        path = getattr(effective, "path", None) or ""
+        own_levels = levels.get((id(original), path), [])
+        if isinstance(original, Mount):
+            inner = getattr(effective, "app", None)
+            if hasattr(inner, "routes") and not isinstance(inner, type):
+                yield from sites(inner, prefix + path)
+                continue
+            yield Site(Place("route", prefix + path, ("MOUNT",)), "mount", path, effective)
+            continue
+        if not hasattr(effective, "endpoint"):
+            continue  # of a kind that we do not know: its requests are served as they were
+        is_http = hasattr(effective, "methods")
+        methods = tuple(sorted(effective.methods or ())) if is_http else ("WS",)
+        place = Place("route", prefix + path, methods)
+        # A route of FastAPI's handles the requests of all the places where its router is included.
+        route = original if _is_context(effective) else effective
+        site = Site(place, "http" if is_http else "websocket", path, route, effective.endpoint)
+        dependant = getattr(effective, "dependant", None)
+        if dependant is not None:
+            site.found = list(_found(dependant, own_levels, place))
+        yield site
+
+
+def _levels_by_route(app: Any, prefix: str) -> dict[tuple[int, str], list[Level]]:
+    router = getattr(app, "router", app)
+    first = Level(Place("app", prefix), len(getattr(router, "dependencies", ())))
+    seen: dict[str, int] = {}
+    return dict(_walk(router, "", prefix, [first], seen))
+
+
+def _walk(
+    router: Any, prefix: str, mounted_at: str, levels: list[Level], seen: dict[str, int]
+) -> Iterator[tuple[tuple[int, str], list[Level]]]:
+    """Yield the levels of each route of a router, by the route and its path."""
+    for node in router.routes:
+        context, included = getattr(node, "include_context", None), getattr(node, "original_router", None)
+        if context is None or included is None:
+            yield (id(node), prefix + (getattr(node, "path", None) or "")), levels
+            continue
+        inner = prefix + context.prefix
+        path = mounted_at + inner + getattr(included, "prefix", "")
+        seen[path] = seen.get(path, 0) + 1
+        place = Place("router", path, (), seen[path])
+        own = len(context.dependencies) - len(router.dependencies) + len(included.dependencies)
+        yield from _walk(included, inner, mounted_at, [*levels, Level(place, own)], seen)
+
+
+def _found(dependant: Any, levels: Sequence[Level], place: Place) -> Iterator[tuple[Any, Place]]:
+    """Yield what the dependencies of a route call, those of dependencies too, and the place of each."""
+    on_the_way = [level.place for level in levels for _ in range(level.dependencies)]
+    for number, each in enumerate(dependant.dependencies):
+        at = on_the_way[number] if number < len(on_the_way) else place
+        yield from ((call, at) for call in _calls(each))
+
+
+def _calls(dependant: Any) -> Iterator[Any]:
+    yield dependant.call
+    for each in dependant.dependencies:
+        yield from _calls(each)
+
+
+def _effective(context: Any) -> Any:
+    """Return what FastAPI serves a route by: the route itself, or if its router is included what it made of it."""
+    owner = context.matches.__self__  # the context passes on what it does not have itself
+    return getattr(owner, "starlette_route", None) or owner
+
+
+def _is_context(effective: Any) -> bool:
+    return not isinstance(effective, BaseRoute)
+
+
+def path_of(scope: Any) -> tuple[Any, str]:
+    """Return the route that a request was matched to, and its path in its own app."""
+    route = scope.get("route")
+    context = (scope.get("fastapi") or {}).get("effective_route_context")
+    if context is not None and getattr(context, "original_route", None) is route:
+        return route, context.path
+    return route, getattr(route, "path", None) or ""

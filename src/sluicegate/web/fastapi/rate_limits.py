@@ -1,0 +1,477 @@
+"""`RateLimits`: the store, the default and everything that hangs on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Response
+from starlette.requests import HTTPConnection, Request
+from starlette.websockets import WebSocket
+
+from sluicegate._core.codes import warn
+from sluicegate._core.decision import Decision
+from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.event import StoreEvent
+from sluicegate._core.policies import Policies
+from sluicegate._core.policy import Policy
+from sluicegate._limiter.outages import DEADLINE, OnOutage
+from sluicegate._stores.base import AsyncStore
+from sluicegate._stores.memory.store import MemoryStore
+from sluicegate.web.answers import App, Receive, Refusal, Scope, Send
+from sluicegate.web.budget import Budget, Outcome, Terms, checked_function
+from sluicegate.web.engine import Engine
+from sluicegate.web.exchange import with_fields
+from sluicegate.web.fastapi import openapi
+from sluicegate.web.fastapi.denied import Denied
+from sluicegate.web.fastapi.limit import Dependency, Exempt, Failed, Limit, LookupFailed, Per, check_settles
+from sluicegate.web.fastapi.messages import Messages
+from sluicegate.web.fastapi.reservation import Reservation
+from sluicegate.web.fastapi.route_exchange import Part, RouteExchange, Steps
+from sluicegate.web.fastapi.table import DEFAULT, RouteLimits, Table, budget_of
+from sluicegate.web.fastapi.usable import Usable
+from sluicegate.web.gate import Gate, is_preflight
+from sluicegate.web.identity import client_address
+from sluicegate.web.limiters import FieldSet, Limiters
+from sluicegate.web.plans import Plans
+
+LOOKUP_TIMEOUT = 1.0
+"""Seconds that a function may take to return the policies of a request, by default."""
+
+
+class RateLimits(Usable):
+    """The rate limits of a FastAPI app: the store, the default, and what makes every other limit.
+
+    ``Depends(limits)`` puts the default where it stands: on the app, a router or a route. `limit` makes others.
+
+    Args:
+        default: Policies, or rate strings such as ``"100/minute"``, for ``Depends(limits)`` and `Middleware`.
+        per: Who the default counts by, and every limit that does not say: a dependency of your own that returns text
+            (a whole number or a UUID works, too; None counts by the client's address), or one of `client_address`,
+            `header`, `cookie` and `user`. The client's address by default.
+        store: As for `AsyncLimiter`: nothing counts in the memory of this process, a URL in a store for the fleet. It
+            is connected to at the first request.
+        on_outage: What to do while the store is down: ``"local"``, ``"open"``, ``"closed"`` or ``"raise"``; see
+            `AsyncLimiter`. Where there is no decision the answer is a 503.
+        deadline: Seconds within which every step is decided.
+        share: As for `AsyncLimiter`.
+        strict: Whether the app must not start when a route has no limit and is not exempt.
+        plans: Policies or rate strings by the name of a plan, for functions that return such a name.
+        lookup_timeout: Seconds that a function may take to return the policies of a request.
+        fields: The response fields to send: ``"RateLimit"`` (with RateLimit-Policy) and ``"X-RateLimit"``.
+        jitter: The most that is added to Retry-After at random, as a fraction of it, so that clients do not all come
+            back at once; 0 to 1.
+        pages: Whether a browser gets a page in place of a problem document.
+        enabled: False limits nothing, for tests. It can be set later, too.
+        on_decision: Called with each `Decision`, and the seconds that it took; for metrics. It must be quick.
+        on_event: As for `AsyncLimiter`.
+
+    Raises:
+        InvalidPolicy: An argument is invalid.
+        InvalidRate: A rate string does not parse.
+        InvalidStore: ``store`` is neither a store nor the URL of one.
+    """
+
+    def __init__(
+        self,
+        *default: Policy | str,
+        per: Per | None = None,
+        store: AsyncStore | MemoryStore | str | None = None,
+        on_outage: OnOutage = "local",
+        deadline: float = DEADLINE,
+        share: float | None = None,
+        strict: bool = False,
+        plans: Mapping[str, Policy | str | Sequence[Policy | str]] | None = None,
+        lookup_timeout: float = LOOKUP_TIMEOUT,
+        fields: tuple[FieldSet, ...] = ("RateLimit",),
+        jitter: float = 0.0,
+        pages: bool = False,
+        enabled: bool = True,
+        on_decision: Callable[[Decision, float], object] | None = None,
+        on_event: Callable[[StoreEvent], object] | None = None,
+    ) -> None:
+        limiters = Limiters(
+            store, on_outage=on_outage, deadline=deadline, share=share, enabled=enabled, on_event=on_event
+        )
+        self._engine = Engine(limiters, fields=fields, jitter=jitter, pages=pages, on_decision=on_decision)
+        self._engine.connection = _connection
+        self._per: Per = client_address if per is None else per
+        self.strict = strict
+        self.lookup_timeout = _checked_timeout(lookup_timeout)
+        self._plans = Plans(plans or {})
+        self._shared = 0
+        self.limits: list[Limit] = []
+        self.exempt = Exempt()
+        self.default = self._limit(default, name=None) if default else None
+        self.default_budget: Budget | None = None
+        if self.default is not None:
+            self.default_budget = budget_of(self.default, DEFAULT)
+        super().__init__(self.default.__signature__.parameters.values() if self.default is not None else ())
+        self._key = f"sluicegate.{id(self)}"
+        self._table: Table | None = None
+        self.has_middleware = False
+
+    # What makes limits
+
+    def limit(
+        self,
+        *policies: Policy | str | Dependency,
+        per: Per | None = None,
+        cost: int | Dependency = 1,
+        charge_when: Callable[[Outcome], bool] | None = None,
+        actual: Callable[[Outcome], int] | None = None,
+        name: str | None = None,
+        message: str | None = None,
+        each: bool = False,
+    ) -> Limit:
+        """Make a limit: a dependency, ``Depends(limits.limit("10/minute"))``, and a decorator below the route's line.
+
+        It counts for the place where it is put: on a route that route, on a router or the app all its routes together.
+
+        Args:
+            policies: Policies or rate strings; or one function, a dependency, that returns one or several of these, the
+                name of a plan, or None for no limit.
+            per: Who it counts by; see `RateLimits`, whose own it is by default.
+            cost: Units that a request takes; or a dependency that returns them, 0 for none.
+            charge_when: A function of the response (its ``status_code`` and ``headers``) that tells whether the charge
+                stands. It is charged first, so that parallel requests cannot slip through, and given back after.
+            actual: A function of the response that returns the units which it took, in place of ``cost``.
+            name: The name in response fields and of the counters. By default it is made from the place.
+            message: The ``detail`` of its denials.
+            each: On a router or the app, count for each route by itself.
+
+        Raises:
+            InvalidPolicy: An argument is invalid, or the charge could not be settled.
+            InvalidRate: A rate string does not parse.
+        """
+        terms = Terms(checked_function(charge_when, "charge_when"), checked_function(actual, "actual"), message)
+        return self._limit(policies, per=per, cost=cost, name=name, each=each, terms=terms)
+
+    def shared(
+        self,
+        *policies: Policy | str,
+        per: Per | None = None,
+        cost: int | Dependency = 1,
+        name: str | None = None,
+        message: str | None = None,
+    ) -> Limit:
+        """Make a budget that is one wherever it is put: for several routes, say, that use the same thing.
+
+        Args:
+            policies: Policies or rate strings.
+            per: Who it counts by; by default all clients together.
+            cost: As for `limit`.
+            name: The name; by default ``shared``, ``shared-2`` and so on in the order of their making.
+            message: As for `limit`.
+
+        Raises:
+            InvalidPolicy: An argument is invalid.
+            InvalidRate: A rate string does not parse.
+        """
+        self._shared += 1
+        own = name or ("shared" if self._shared == 1 else f"shared-{self._shared}")
+        return self._limit(policies, per=per, cost=cost, name=own, is_shared=True, terms=Terms(message=message))
+
+    def reserve(
+        self,
+        *policies: Policy | str | Dependency,
+        per: Per | None = None,
+        cost: int | Dependency = 1,
+        name: str | None = None,
+        message: str | None = None,
+    ) -> Limit:
+        """Make a limit whose cost is an estimate: the endpoint settles what was used.
+
+        As in ``r: Annotated[Reservation, Depends(limits.reserve("90000/minute", cost=1200))]`` and ``r.settle(used)``,
+        at any time before the last byte of the response. Without that the estimate stands.
+
+        Args:
+            policies: As for `limit`.
+            per: As for `limit`.
+            cost: The estimate, or a dependency that returns it.
+            name: As for `limit`.
+            message: As for `limit`.
+
+        Raises:
+            InvalidPolicy: An argument is invalid, or the charge could not be settled.
+            InvalidRate: A rate string does not parse.
+        """
+        return self._limit(policies, per=per, cost=cost, name=name, terms=Terms(message=message, reserves=True))
+
+    def _limit(
+        self,
+        given: Sequence[Any],
+        *,
+        per: Per | None = None,
+        cost: int | Dependency = 1,
+        name: str | None,
+        each: bool = False,
+        is_shared: bool = False,
+        terms: Terms | None = None,
+    ) -> Limit:
+        function = given[0] if len(given) == 1 and _is_function(given[0]) else None
+        policies = () if function is not None else Policies(given).all  # checked here, at the user's own line
+        terms = terms or Terms()
+        if terms.settles:
+            check_settles(policies, "what is settled")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise InvalidPolicy(f"name must be text, got {short_repr(name)}")
+        is_everyone = is_shared and per is None
+        limit = Limit(
+            self,
+            policies,
+            function=function,
+            per=None if is_everyone else self._per if per is None else per,
+            cost=cost,
+            name=name,
+            each=each,
+            is_shared=is_shared,
+            terms=terms,
+        )
+        self.limits.append(limit)
+        return limit
+
+    # The default, as a dependency and as a decorator
+
+    async def _solve(self, **values: Any) -> Any:
+        return await self._checked_default()(**values)
+
+    def _put_on(self, function: Any) -> Any:
+        return self._checked_default()(function)
+
+    def _checked_default(self) -> Limit:
+        if self.default is None:
+            raise InvalidPolicy('these limits have no default: write RateLimits("100/minute"), or limits.limit(...)')
+        return self.default
+
+    @property
+    def decision(self) -> Callable[..., Any]:
+        """A dependency: the `Decision` on all limits of the request; of the last step, if there were two."""
+        key = self._key
+
+        async def decision(connection: HTTPConnection) -> Any:
+            exchange = connection.scope.get(key)
+            return None if exchange is None else exchange.decision
+
+        decision.__annotations__["connection"] = HTTPConnection
+        return decision
+
+    @property
+    def enabled(self) -> bool:
+        """Whether requests are limited. While False all are allowed, and nothing is counted."""
+        return self._engine.limiters.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._engine.limiters.enabled = enabled
+
+    # Answers
+
+    def on_denied(self, function: Callable[[Any, Refusal], Any]) -> Callable[[Any, Refusal], Any]:
+        """Let a function answer requests that are refused; usable as a decorator.
+
+        Args:
+            function: Called with the ``Request`` (or ``WebSocket``) and the `Refusal`; returns a response, or None for
+                the usual one. It may be async.
+        """
+        if not callable(function):
+            raise InvalidPolicy(f"on_denied must be given a function, got {short_repr(function)}")
+        self._engine.on_denied = function
+        return function
+
+    @property
+    def responses(self) -> dict[int | str, dict[str, Any]]:
+        """What limited routes answer, for OpenAPI: ``FastAPI(responses=limits.responses)``."""
+        return openapi.responses()
+
+    def messages(
+        self,
+        websocket: WebSocket,
+        *policies: Policy | str,
+        key: str | None = None,
+        cost: int | Callable[[Any], int] = 1,
+        name: str = "messages",
+    ) -> Messages:
+        """Iterate over the messages of a WebSocket; once they are over a limit, it is closed with code 1013.
+
+        As in ``async for text in limits.messages(websocket, "5/second"):``, after ``websocket.accept()``.
+
+        Args:
+            websocket: The connection.
+            policies: Policies or rate strings.
+            key: Who they are counted by; this connection alone by default.
+            cost: Units that a message takes; or a function of the message, text or bytes, that returns them.
+            name: The name of the counters.
+        """
+        return Messages(self._engine, websocket, policies, key, cost, name)
+
+    # Around the app
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Serve an app: find its limits, put them in front of its routes, and close the store at the end.
+
+        Give it to the app, ``FastAPI(lifespan=limits.lifespan)``; or enter it in a lifespan of your own,
+        ``async with limits.lifespan(app): yield``.
+
+        Raises:
+            InvalidPolicy: A limit stands where it cannot work, two have one name, or with ``strict`` a route has none.
+        """
+        table = Table(self, app)
+        table.check()
+        self._install(app, table)
+        try:
+            yield
+        finally:
+            self._uninstall(app)
+            await self._engine.finish()
+
+    def Middleware(self, app: App) -> Gate:  # noqa: N802 - it is used like the class of one
+        """Apply the default to whatever an app serves: ``app.add_middleware(limits.Middleware)``.
+
+        Mounted apps, static files and paths without a route are limited, too. What it has counted is not counted again
+        by ``Depends(limits)``.
+
+        Raises:
+            InvalidPolicy: There is no default, or its key needs more than the request.
+        """
+        if self.default is None or not self.default.is_alone:
+            raise InvalidPolicy(
+                "the middleware needs a default whose key the request alone gives, such as client_address: "
+                'RateLimits("100/minute", per=client_address)'
+            )
+        self.has_middleware = True
+        return Gate(app, self._open_covered)
+
+    def routes(self, app: Any) -> list[RouteLimits]:
+        """Return every route of an app, with the limits that are in force on it."""
+        return Table(self, app).rows()
+
+    def _install(self, app: Any, table: Table) -> None:
+        if self._table is not None:
+            self._table.unhook()
+        self._table = table
+        table.hook()
+        stack = getattr(app, "middleware_stack", None)
+        if stack is not None and not (isinstance(stack, Gate) and stack.owner is self):
+            app.middleware_stack = Gate(stack, self._open, owner=self)
+        table.log()
+
+    def _uninstall(self, app: Any) -> None:
+        if self._table is not None:
+            self._table.unhook()
+        self._table = None
+        stack = getattr(app, "middleware_stack", None)
+        if isinstance(stack, Gate) and stack.owner is self:
+            app.middleware_stack = stack.app
+
+    def _open(self, scope: Scope) -> RouteExchange | None:
+        """Open the exchange of a request. Returns None if there is one: this gate stands inside of another."""
+        if self._key in scope:
+            return None
+        exchange = scope[self._key] = RouteExchange(self._engine, scope)
+        return exchange
+
+    def _open_covered(self, scope: Scope) -> RouteExchange | None:
+        if self._table is None and "app" in scope:
+            self._install(scope["app"], Table(self, scope["app"]))
+        opened = self._open(scope)
+        exchange: RouteExchange = scope[self._key]
+        if self.default is not None and self.default_budget is not None and not is_preflight(scope):
+            exchange.cover(Part(self.default, self.default_budget))
+        return opened
+
+    async def enter(self, scope: Scope, steps: Steps, receive: Receive, send: Send) -> bool:
+        """Decide the first step, where a route is entered. Returns whether the request was refused, and answered."""
+        exchange: RouteExchange | None = scope.get(self._key)
+        if exchange is None or exchange.steps is not None or is_preflight(scope):
+            return False
+        await exchange.begin(steps, is_entry=True)
+        if exchange.refusal is None:
+            return False
+        if "starlette.exception_handlers" in scope:
+            raise self._denied(scope, exchange.refusal)
+        await exchange.refuse(receive, send)
+        return True
+
+    async def told(
+        self, limit: Limit, connection: HTTPConnection, response: Response, values: Mapping[str, Any]
+    ) -> Any:
+        """Take note of what the dependencies of a limit gave, and decide once all limits of the route have told."""
+        scope: Scope = connection.scope
+        exchange: RouteExchange | None = scope.get(self._key)
+        if exchange is None:
+            exchange = self._open_unguarded(scope)
+        if is_preflight(scope):
+            return None
+        if exchange.steps is None:
+            assert self._table is not None  # noqa: S101 - it was made above, or at the start
+            await exchange.begin(self._table.steps_of(scope, limit), is_entry=False)
+        await exchange.tell(limit, values)
+        if exchange.refusal is not None:
+            raise self._denied(scope, exchange.refusal)
+        if not exchange.is_guarded:
+            _add_fields(response, exchange)
+        return Reservation(exchange, limit) if limit.terms.reserves else exchange.decision
+
+    def _open_unguarded(self, scope: Scope) -> RouteExchange:
+        """Open an exchange in the middle of a request: neither `lifespan` nor `Middleware` is in force yet."""
+        if self._table is None or not self._table.is_of(scope["app"]):
+            warn(
+                "limits-without-lifespan",
+                "the limits of this app begin with its second request: on the first one, what comes before a limit is "
+                "not limited, and only 200 and 429 have fields; write FastAPI(lifespan=limits.lifespan)",
+            )
+            self._install(scope["app"], Table(self, scope["app"]))
+        exchange = scope[self._key] = RouteExchange(self._engine, scope)
+        stack = scope.get("fastapi_inner_astack")
+        if stack is not None:
+            stack.push_async_callback(exchange.end)
+        return exchange
+
+    def _denied(self, scope: Scope, refusal: Refusal) -> Denied:
+        """Return the exception that ends a request, once the app knows how to answer it."""
+        handlers, _ = scope.get("starlette.exception_handlers", ({}, {}))
+        handlers.setdefault(Denied, self._handle)
+        return Denied(refusal, self)
+
+    async def _handle(self, connection: HTTPConnection, error: Denied) -> App:
+        return await error.owner._engine.answer(error.refusal, connection.scope)  # noqa: SLF001 # type: ignore[arg-type]
+
+    def policies(self, budget: Budget, answer: Any) -> tuple[Policy, ...]:
+        """Return the policies that a function's answer comes to at a place. Raises `LookupFailed`."""
+        if isinstance(answer, Failed):
+            raise LookupFailed(f"the function of {budget.name} raised {type(answer.error).__name__}") from answer.error
+        try:
+            return self._plans.policies(budget, answer)
+        except InvalidPolicy as error:
+            raise LookupFailed(f"the function of {budget.name} returned no limit: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"RateLimits({', '.join(map(repr, self.default.given)) if self.default else ''})"
+
+
+def _add_fields(response: Response, exchange: RouteExchange) -> None:
+    """Add the fields to the response that FastAPI will make, as no gate will."""
+    message: dict[str, Any] = {"headers": response.headers.raw}
+    with_fields(message, exchange.fields())
+    response.headers.raw[:] = message["headers"]
+
+
+def _is_function(given: object) -> bool:
+    return callable(given) and not isinstance(given, (Policy, type))
+
+
+def _connection(scope: Scope) -> Request | WebSocket:
+    return Request(scope) if scope["type"] == "http" else WebSocket(scope, _nothing, _nothing)
+
+
+async def _nothing(*_: Any) -> Any:
+    raise RuntimeError("the connection of a refused request can be looked at, and neither read nor answered")
+
+
+def _checked_timeout(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 3600:
+        raise InvalidPolicy(f"lookup_timeout must be seconds above 0, at most 3600, got {short_repr(seconds)}")
+    return float(seconds)

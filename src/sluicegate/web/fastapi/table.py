@@ -1,0 +1,280 @@
+"""The table of an app: every route, with the limits that are in force on it, and their names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sluicegate._core.errors import InvalidPolicy
+from sluicegate._core.policy import Policy
+from sluicegate.web.answers import Receive, Scope, Send
+from sluicegate.web.budget import Budget, fitted, placed
+from sluicegate.web.fastapi.limit import Limit, unwrapped
+from sluicegate.web.fastapi.places import Place, Site, path_of, sites
+from sluicegate.web.fastapi.route_exchange import Part, Steps
+
+if TYPE_CHECKING:
+    from sluicegate.web.fastapi.rate_limits import RateLimits
+
+logger = logging.getLogger("sluicegate")
+
+DEFAULT = "default"
+"""The name of the default on the whole app."""
+
+_APP = Place("app", "")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitInForce:
+    """One limit on one route.
+
+    Attributes:
+        name: What its policies are called in response fields, or begin with.
+        policies: The policies; empty if a function gives them for each request.
+        per: What it counts by, in words.
+        at: Where it was put, such as ``app``, ``router /v1`` or ``GET /items/{id}``.
+    """
+
+    name: str
+    policies: tuple[Policy, ...]
+    per: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """One route of an app.
+
+    Attributes:
+        path: Its template, with all prefixes.
+        methods: Its methods; ``WS`` for a WebSocket, ``MOUNT`` for an app that is mounted.
+        limits: What is in force on it.
+        is_exempt: Whether it was freed from what it would inherit.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    limits: tuple[LimitInForce, ...]
+    is_exempt: bool
+
+
+class Table:
+    """The limits of an app, found once.
+
+    Args:
+        owner: Whose limits.
+        app: The app.
+
+    Raises:
+        InvalidPolicy: Two limits have one name, or one is of another `RateLimits`.
+    """
+
+    def __init__(self, owner: RateLimits, app: Any) -> None:
+        self._owner = owner
+        self._app = app
+        self._sites = list(sites(app))
+        self._budgets: dict[tuple[Limit, Place], Budget] = {}
+        found = [(site, list(self._limits(site))) for site in self._sites]
+        self._name([pair for _, pairs in found for pair in pairs])
+        self._steps: dict[tuple[int, str], tuple[Site, Steps]] = {}
+        self._parts: list[tuple[Site, list[tuple[Part, Place]]]] = []
+        for site, pairs in found:
+            parts = [(Part(limit, self._budgets[limit, place]), place) for limit, place in pairs]
+            self._parts.append((site, parts))
+            self._steps[id(site.route), site.path] = site, _steps([part for part, _ in parts])
+        self._hooked: list[Any] = []
+
+    def is_of(self, app: Any) -> bool:
+        """Return whether this is the table of an app, or of one that it is mounted in."""
+        return app is self._app or any(getattr(site.route, "app", None) is app for site in self._sites)
+
+    def steps_of(self, scope: Scope, limit: Limit) -> Steps:
+        """Return the limits of the route that a request was matched to. Of an unknown route: the one that tells."""
+        route, path = path_of(scope)
+        known = self._steps.get((id(route), path))
+        if known is not None:
+            return known[1]
+        method = scope.get("method", "WS")
+        place = Place("route", path, (method,))
+        if (limit, place) not in self._budgets:
+            self._budgets[limit, place] = budget_of(limit, fitted(limit.name or place.slug))
+        return Steps((), (Part(limit, self._budgets[limit, place]),))
+
+    def hook(self) -> None:
+        """Put the first steps in front of the routes."""
+        for route in {id(site.route): site.route for site in self._sites}.values():
+            own = {path: entry for (name, path), entry in self._steps.items() if name == id(route)}
+            if any(steps.first or steps.last or site.kind == "mount" for site, steps in own.values()) or self._covers:
+                _hook(route, own, self._owner)
+                self._hooked.append(route)
+
+    def unhook(self) -> None:
+        """Serve the routes as before."""
+        for route in self._hooked:
+            vars(route).pop("handle", None)
+        self._hooked.clear()
+
+    @property
+    def _covers(self) -> bool:
+        return self._owner.has_middleware
+
+    def rows(self) -> list[RouteLimits]:
+        """Return the routes, in the app's order."""
+        return [
+            RouteLimits(
+                site.place.path,
+                site.place.methods,
+                tuple(_in_force(part, place) for part, place in parts),
+                self._is_exempt(site),
+            )
+            for site, parts in self._parts
+        ]
+
+    def check(self) -> None:
+        """Raise `InvalidPolicy` for a limit that stands where it cannot work, and if ``strict`` for routes without."""
+        endpoints = [each for site in self._sites for each in unwrapped(site.endpoint) if site.endpoint is not None]
+        for limit in self._owner.limits:
+            for function in limit.decorated:
+                if not any(each is function for each in endpoints):
+                    raise InvalidPolicy(self._misplaced(function))
+        if self._owner.strict:
+            without = [str(row_place(row)) for row in self.rows() if not row.limits and not row.is_exempt]
+            if without:
+                raise InvalidPolicy(
+                    f"strict=True, and no limit is in force on {', '.join(without)}: give each one, or put "
+                    f"@limits.exempt below its line"
+                )
+
+    def _misplaced(self, function: Any) -> str:
+        inner = unwrapped(function)
+        name = getattr(function, "__qualname__", repr(function))
+        for site in self._sites:
+            if any(site.endpoint is each for each in inner):
+                return (
+                    f"the limit of {name} stands above the line of its route, {site.place}, where FastAPI cannot see "
+                    f"it: put it below"
+                )
+        return f"{name} has a limit, and is the endpoint of no route of this app: put the limit below a route's line"
+
+    def log(self) -> None:
+        """Log the table, for those who debug."""
+        if logger.isEnabledFor(logging.DEBUG):
+            for row in self.rows():
+                limits = ", ".join(each.name for each in row.limits) or ("exempt" if row.is_exempt else "no limit")
+                logger.debug("%s: %s", row_place(row), limits)
+
+    def _limits(self, site: Site) -> Iterator[tuple[Limit, Place]]:
+        """Yield the limits of a route, each once for each place."""
+        seen: set[tuple[Limit, Place]] = set()
+        is_exempt = self._is_exempt(site)
+        covered = [(self._owner.default, _APP)] if self._covers else []
+        for call, at in (*covered, *site.found):
+            limit = getattr(call, "default", None) if isinstance(call, type(self._owner)) else call
+            if not isinstance(limit, Limit):
+                continue
+            if limit.owner is not self._owner:
+                raise InvalidPolicy(
+                    f"a limit on {site.place} was made by another RateLimits: an app has one; make its limits all with "
+                    f"that one"
+                )
+            place = _place(limit, at, site, self._owner.default)
+            if (is_exempt and at.kind != "route") or (limit, place) in seen:
+                continue
+            seen.add((limit, place))
+            yield limit, place
+
+    def _is_exempt(self, site: Site) -> bool:
+        exempt = self._owner.exempt
+        return any(call is exempt for call, _ in site.found) or exempt.covers(site.endpoint)
+
+    def _name(self, pairs: list[tuple[Limit, Place]]) -> None:
+        """Give each limit at each place its name."""
+        taken: dict[str, tuple[Limit, Place]] = {}
+        for pair in dict.fromkeys(pairs):
+            limit, place = pair
+            if place == _APP and limit is self._owner.default and self._owner.default_budget is not None:
+                taken[DEFAULT] = pair
+                self._budgets[pair] = self._owner.default_budget
+                continue
+            name = fitted(limit.name or place.slug)
+            if name in taken:
+                name = self._other_name(name, pair, taken)
+            taken[name] = pair
+            self._budgets[pair] = budget_of(limit, name)
+
+    def _other_name(self, name: str, pair: tuple[Limit, Place], taken: dict[str, tuple[Limit, Place]]) -> str:
+        limit, place = pair
+        if limit.name is not None:
+            raise InvalidPolicy(
+                f"two limits are named {name}, on {taken[name][1]} and on {place}: give each a name of its own, or "
+                f"make one with limits.shared(...) and put it on both"
+            )
+        number = 2
+        while fitted(f"{name}-{number}") in taken:
+            number += 1
+        return fitted(f"{name}-{number}")
+
+
+def row_place(row: RouteLimits) -> Place:
+    """Return a row's route as a place."""
+    return Place("route", row.path, row.methods)
+
+
+def _place(limit: Limit, at: Place, site: Site, default: Limit | None) -> Place:
+    if limit.is_shared:
+        return _APP
+    if limit is default and at.kind == "app":
+        return _APP
+    return site.place if limit.each else at
+
+
+def budget_of(limit: Limit, name: str) -> Budget:
+    """Return the budget of a limit under the name of a place."""
+    policies = placed(limit.given, name, shared=limit.is_shared and limit.per is None) if limit.given else ()
+    return Budget(name, policies, limit.is_shared, limit.terms)
+
+
+def _steps(parts: list[Part]) -> Steps:
+    """Divide the limits of a route by when they are decided."""
+    first = tuple(part for part in parts if part.limit.is_alone and not part.budget.is_shared)
+    return Steps(first, tuple(part for part in parts if part not in first))
+
+
+def _in_force(part: Part, place: Place) -> LimitInForce:
+    limit, budget = part
+    at = "everywhere" if limit.is_shared else str(place)
+    return LimitInForce(budget.name, budget.policies, _words(limit.per), at)
+
+
+def _words(per: Any) -> str:
+    if per is None:
+        return "all together"
+    if isinstance(per, dict):
+        return ", ".join(f"{name}: {_words(each)}" for name, each in per.items())
+    return getattr(per, "__qualname__", None) or str(per)
+
+
+def _hook(route: Any, entries: dict[str, tuple[Site, Steps]], owner: RateLimits) -> None:
+    """Let a route decide the first step of its requests before it handles them: no body is read by then."""
+    handle = route.handle
+    only = next(iter(entries.values()))[1] if len(entries) == 1 else None
+    is_mount = any(site.kind == "mount" for site, _ in entries.values())
+
+    async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+        steps = only
+        if steps is None:
+            entry = entries.get(path_of(scope)[1])
+            steps = entry[1] if entry is not None else None
+        if steps is not None and (is_mount or _serves(route, scope)) and await owner.enter(scope, steps, receive, send):
+            return
+        await handle(scope, receive, send)
+
+    route.handle = enter
+
+
+def _serves(route: Any, scope: Scope) -> bool:
+    """Return whether a route serves the method of a request; if not, it answers with a 405."""
+    methods = getattr(route, "methods", None)
+    return not methods or scope.get("method") in methods

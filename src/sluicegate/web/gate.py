@@ -1,0 +1,95 @@
+"""The gate: an ASGI app around another one. It opens an exchange for each request, and sees to its response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from sluicegate.web.answers import App, Message, Receive, Scope, Send
+from sluicegate.web.exchange import Exchange, with_fields
+
+Enter = Callable[[Exchange], Awaitable[None]]
+
+
+class Gate:
+    """Lets requests into an app, and their responses out of it with the fields that they need.
+
+    Args:
+        app: The app.
+        open_: Makes the exchange of a request, or returns None for a request that has one already.
+        enter: Decides what has to be decided in front of the app; None for nothing.
+        owner: Who put it there.
+    """
+
+    def __init__(
+        self, app: App, open_: Callable[[Scope], Exchange | None], enter: Enter | None = None, owner: object = None
+    ) -> None:
+        self.app = app
+        self.owner = owner
+        self._open = open_
+        self._enter = enter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; what is neither HTTP nor a WebSocket goes straight to the app."""
+        exchange = self._open(scope) if scope["type"] in ("http", "websocket") else None
+        if exchange is None:
+            await self.app(scope, receive, send)
+            return
+        out = Outlet(exchange, receive, send)
+        exchange.is_guarded = True
+        try:
+            if self._enter is not None:
+                await self._enter(exchange)
+            if exchange.refusal is not None:
+                await exchange.refuse(receive, out.send)
+                return
+            await self.app(scope, receive, out.send)
+        finally:
+            await exchange.end()
+
+
+class Outlet:
+    """The way out: what a response passes on its way to the server."""
+
+    __slots__ = ("_exchange", "_is_replaced", "_receive", "_send")
+
+    def __init__(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._send = send
+        self._is_replaced = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on."""
+        if self._is_replaced:
+            return
+        kind = message["type"]
+        if kind in _STARTS:
+            exchange = self._exchange
+            if exchange.pending and exchange.refusal is None and await exchange.decide_pending() is not None:
+                # Decided only now, as the app answered before it had told who makes the request.
+                self._is_replaced = True
+                await exchange.refuse(self._receive, self._send_refusal)
+                return
+            if "status" in message:
+                exchange.started(message)
+            with_fields(message, exchange.fields())
+        elif kind in _BODIES and not message.get("more_body", False):
+            await self._exchange.end()
+        await self._send(message)
+
+    async def _send_refusal(self, message: Message) -> None:
+        if message["type"] in _STARTS:
+            with_fields(message, self._exchange.fields())
+        await self._send(message)
+
+
+_STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+_BODIES = ("http.response.body", "websocket.http.response.body")
+
+
+def is_preflight(scope: Scope) -> bool:
+    """Return whether a request is a CORS preflight, which browsers send by themselves: it is not counted."""
+    if scope.get("method") != "OPTIONS":
+        return False
+    names = {name for name, _ in scope["headers"]}
+    return b"origin" in names and b"access-control-request-method" in names

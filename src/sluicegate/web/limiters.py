@@ -1,0 +1,159 @@
+"""Limiters: one for each set of policies that is decided together, all on one store; and their response fields."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+from sluicegate._core.decision import Decision
+from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.event import StoreEvent
+from sluicegate._core.policy import Policy, SlidingWindow
+from sluicegate._limiter.async_limiter import AsyncLimiter
+from sluicegate._limiter.outages import OnOutage, Outages, checked_deadline
+from sluicegate._stores.base import TIMEOUT, AsyncStore
+from sluicegate._stores.memory.store import MemoryStore
+from sluicegate._stores.resolve import resolve_async
+from sluicegate.web import headers
+
+MOST_SETS = 1024
+"""Sets of policies to keep a limiter for. Functions that return ever new limits must not fill the memory."""
+
+FieldSet = Literal["RateLimit", "X-RateLimit"]
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class LimiterOfSet:
+    """The limiter of one set of policies, and how its decisions are written.
+
+    Attributes:
+        limiter: Decides them, all or nothing.
+        can_reserve: Whether what it charges can be given back.
+        policy_field: The value of RateLimit-Policy.
+        lends: Whether it lends permits, which are to come back when the request ends.
+    """
+
+    __slots__ = ("_names", "can_reserve", "lends", "limiter", "policy_field")
+
+    def __init__(self, limiter: AsyncLimiter) -> None:
+        self.limiter = limiter
+        self.can_reserve = not any(isinstance(each, SlidingWindow) and each.buckets for each in limiter.policies)
+        self.lends = any(policy.lends for policy in limiter.policies)
+        self.policy_field = headers.rate_limit_policy(limiter.policies).encode()
+        self._names = {policy.name: headers.string(policy.name) for policy in limiter.policies}
+
+    def rate_limit_field(self, decision: Decision) -> str:
+        """Return the value of RateLimit, the policy that decides first."""
+        if len(self._names) == 1:
+            return self._item(decision)
+        items = [self._item(part) for part in decision.decisions if part.policy != decision.policy]
+        return ", ".join([self._item(decision), *items])
+
+    def _item(self, part: Decision) -> str:
+        if part.allowed:
+            return f"{self._names[part.policy]};r={part.remaining}"
+        wait = headers.retry_after(part)
+        return f"{self._names[part.policy]};r={part.remaining}" + (f";t={wait}" if wait else "")
+
+
+class Limiters:
+    """The limiters of an app, which share a store.
+
+    Args:
+        store: As for `AsyncLimiter`. A URL is connected to at the first decision.
+        on_outage: As for `AsyncLimiter`.
+        deadline: As for `AsyncLimiter`, seconds.
+        share: As for `AsyncLimiter`.
+        enabled: As for `AsyncLimiter`.
+        on_event: As for `AsyncLimiter`.
+
+    Raises:
+        InvalidStore: Neither a store nor the URL of one.
+        InvalidPolicy: Another argument is invalid.
+    """
+
+    def __init__(
+        self,
+        store: AsyncStore | MemoryStore | str | None,
+        *,
+        on_outage: OnOutage,
+        deadline: float,
+        share: float | None = None,
+        enabled: bool = True,
+        on_event: Callable[[StoreEvent], object] | None = None,
+    ) -> None:
+        resolved = resolve_async(store, max(checked_deadline(deadline), TIMEOUT))
+        self.store: AsyncStore = resolved.store
+        self._sets: OrderedDict[tuple[int, ...], tuple[tuple[Policy, ...], LimiterOfSet]] = OrderedDict()
+        self.on_outage: OnOutage = on_outage
+        self._owned = resolved.owned
+        self._options = {"on_outage": on_outage, "deadline": deadline, "share": share}
+        self.enabled = enabled
+        self._outages = Outages(on_outage, share, on_event, self.store)  # listens to the store for all of them
+
+    @property
+    def enabled(self) -> bool:
+        """Whether requests are limited; see `AsyncLimiter`."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        if not isinstance(enabled, bool):
+            raise InvalidPolicy(f"enabled must be True or False, got {short_repr(enabled)}")
+        self._enabled = enabled
+        for _, each in self._sets.values():
+            each.limiter.enabled = enabled
+
+    def of(self, policies: tuple[Policy, ...]) -> LimiterOfSet:
+        """Return the limiter of a set of policies: a new one for a new set."""
+        name = tuple(map(id, policies))
+        known = self._sets.get(name)
+        if known is not None:
+            return known[1]
+        limiter = AsyncLimiter(*policies, store=self.store, enabled=self._enabled, **self._options)  # type: ignore[arg-type]
+        made = LimiterOfSet(limiter)
+        if len(self._sets) >= MOST_SETS:
+            self._sets.popitem(last=False)
+        self._sets[name] = policies, made  # with the policies: no others can have their ids meanwhile
+        return made
+
+    def mode(self) -> str:
+        """Return ``store`` while the store answers, else the outage policy that is in force."""
+        return self.on_outage if self._outages.is_open else "store"
+
+    async def aclose(self) -> None:
+        """Close the store, if it was made here. The next decision opens it again."""
+        if self._owned:
+            await self.store.aclose()
+
+
+def field_list(answers: list[tuple[LimiterOfSet, Decision]], sets: tuple[FieldSet, ...]) -> Fields:
+    """Return the fields that tell a client its limits, from all that was decided for its request.
+
+    If nothing was limited there are none: a client is not shown limits that do not apply to it.
+    """
+    limited = [(each, decision) for each, decision in answers if decision.source != "bypass"]
+    if not limited or not sets:
+        return []
+    fields: Fields = []
+    if len(limited) > 1:  # the one that decides first
+        limited.sort(key=lambda pair: (pair[1].allowed, pair[1].remaining))
+    if "RateLimit" in sets:
+        policies = b", ".join([each.policy_field for each, _ in limited])
+        values = ", ".join([each.rate_limit_field(decision) for each, decision in limited])
+        fields += [(b"ratelimit-policy", policies), (b"ratelimit", values.encode())]
+    decision = limited[0][1]
+    if "X-RateLimit" in sets:
+        fields += [
+            (b"x-ratelimit-limit", b"%d" % decision.limit),
+            (b"x-ratelimit-remaining", b"%d" % decision.remaining),
+            (b"x-ratelimit-reset", b"%d" % math.ceil(_reset(decision))),
+        ]
+    return fields
+
+
+def _reset(decision: Decision) -> float:
+    return decision.reset_after if decision.allowed or math.isinf(decision.retry_after) else decision.retry_after
