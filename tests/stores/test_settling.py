@@ -54,6 +54,11 @@ def reserve(harness: Harness, policy: Policy, cost: int = 1, key: str = "a") -> 
     return Settlement(policy, key, cost, answer.marks[0], cost) if isinstance(answer, Reserved) else None
 
 
+def take(harness: Harness, policy: Policy, cost: int = 1) -> bool:
+    ((verdict,),) = harness.decide(charges((policy, "a", cost)), commit=True)
+    return verdict.allowed
+
+
 def settle(harness: Harness, reserved: Settlement, actual: int) -> bool:
     (found,) = harness.settle(reserved._replace(actual=actual))
     return found
@@ -172,6 +177,16 @@ def test_charges_of_one_instant_are_settled_one_after_the_other(harness: Harness
     for n, one in enumerate(reserved, 1):
         assert settle(harness, one, 1)
         assert remaining(harness, SLIDING) == 2 + n
+    harness.advance(60)
+    assert remaining(harness, SLIDING) == 10
+
+
+def test_a_charge_of_the_instant_of_others_that_cannot_be_settled_is_settled(harness: Harness):
+    """A coarse clock gives many requests one instant. Their units share an entry, also where each of them took one."""
+    assert take(harness, SLIDING) and take(harness, SLIDING)
+    reserved = reserve(harness, SLIDING, 5)
+    assert settle(harness, reserved, 0)
+    assert remaining(harness, SLIDING) == 8
     harness.advance(60)
     assert remaining(harness, SLIDING) == 10
 

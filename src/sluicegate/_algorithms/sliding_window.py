@@ -96,11 +96,11 @@ class Totals:
     __slots__ = ("generation", "pairs")
 
     def __init__(self, stamps: Sequence[int]) -> None:
-        """Make a log of entries of one unit each."""
+        """Make a log of one unit for each stamp; equal stamps share an entry, as they do where a charge is settled."""
         self.generation: object | None = None
         self.pairs = array("q", (1, 0))
-        for total, stamp_ns in enumerate(stamps, 1):
-            self.pairs.extend((stamp_ns, total))
+        for stamp_ns in stamps:
+            self.add(stamp_ns, 1)
 
     @classmethod
     def of(cls, stamp_ns: int, units: int) -> Self:
@@ -216,7 +216,7 @@ def decide(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int, commi
     else:
         stamp_ns = max(stamp_ns, newest_ns)
         if type(log) is Units and (cost > 1 or not exact):
-            log = Totals(log[1:])
+            log, head = Totals(log[head:]), 1
         log.add(stamp_ns, cost)
         if head > 1 and log.cut(head) and type(log) is Totals and exact:
             log = log.units() or log
@@ -226,7 +226,7 @@ def decide(log: Log | None, policy: SlidingWindow, now_ns: int, cost: int, commi
 def mark(log: Log) -> tuple[Log, Mark]:
     """Return the log, with totals, and where its newest entry is. Charges of one stamp share an entry and a mark."""
     if type(log) is Units:
-        log = Totals(log[1:]) if log[0] == 1 else Totals(log[log[0] :])
+        log = Totals(log[log[0] :])
     assert isinstance(log, Totals)  # noqa: S101 - for the type checker
     if log.generation is None:
         log.generation = object()
