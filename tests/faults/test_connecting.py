@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 import servers
-from faults.callers import MARGIN, POLICY, Callers, outcome_of, pipeline_of, until
+from faults.callers import MARGIN, POLICY, Callers, callers_in, outcome_of, pipeline_of, until
 from faults.cuts import Cuts
 from machine import awake
 from sluicegate import AsyncLimiter, AsyncRedisStore, Limiter, RedisStore, StoreTimeout, StoreUnavailable
@@ -370,10 +371,20 @@ def test_an_interrupt_while_connecting_leaves_the_connection_to_the_others(alarm
     with RedisStore.from_url(f"{proxy.url}?socket_timeout=10", prefix=prefix, timeout=30) as store:
         limiter, callers = Limiter(POLICY, store=store), Callers()
         proxy.deaf = True
-        alarm(interrupt, 0.1)
-        threading.Timer(0.05, lambda: [callers.call(lambda: limiter.take("a")) for _ in range(3)]).start()
+        alarm(interrupt, 60)
+
+        def interrupt_once_others_wait() -> None:
+            until(lambda: bool(store._pipelines) and callers_in(store) == 1)
+            for _ in range(3):
+                callers.call(lambda: limiter.take("a"))
+            until(lambda: callers_in(store) == 4)
+            os.kill(os.getpid(), signal.SIGALRM)
+
+        others = threading.Thread(target=interrupt_once_others_wait)
+        others.start()
         with pytest.raises(KeyboardInterrupt):
             limiter.take("a")
+        others.join()
         proxy.deaf = False
         assert sorted(outcome.remaining for outcome in callers.join()) == [10**6 - 3, 10**6 - 2, 10**6 - 1]
 

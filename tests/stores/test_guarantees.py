@@ -259,8 +259,8 @@ def test_g7_requests_of_one_microsecond_share_an_entry(harness: Harness):
         (pages,) = harness.stored().values()
         assert [len(page) for page in pages] == [20 + 12]
     else:
-        # In memory those of one unit are 8 bytes each, and have no total; there they are not merged.
-        assert _entries(harness) == [50]
+        # Requests of one unit are 8 bytes each in memory, and have no total, until one of more units comes.
+        assert _entries(harness) == [1]
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 6, 45])
