@@ -20,14 +20,14 @@ test: .venv/.installed-dev
 	@echo "the fast tests, two and a half minutes on two cores; make check runs all that there are, in some twenty"
 	@SLUICEGATE_TEST_ONE_SERVER=1 $(BIN)/pytest -n $(WORKERS)
 
-## test-rest: the slow tests, more thorough properties, and every kind of server; then the other installed Pythons from 3.11 up
+## test-rest: the slow tests, more thorough properties, and every kind of server; then other Pythons from 3.11 up, and the oldest FastAPI
 test-rest: .venv/.installed-dev
 	SLUICEGATE_TEST_REST=1 HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m "" -n $(WORKERS)
 	others=$$($(BIN)/python tools/interpreters.py) && \
 	  $(MAKE) --no-print-directory $(SIDE_BY_SIDE) test-others OTHERS="$$(echo $$others)"
 
 .PHONY: test-others
-test-others: $(addprefix test-on/,$(OTHERS)) ;
+test-others: $(addprefix test-on/,$(OTHERS)) test-web-on-oldest-fastapi ;
 
 # The fast tests of the library and its pipelines on one other interpreter, in its own venv; what servers say is the same.
 test-on/%:
@@ -36,6 +36,16 @@ test-on/%:
 	@.venv-$(notdir $*)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@SLUICEGATE_TEST_ONE_SERVER=1 .venv-$(notdir $*)/bin/pytest -q -p no:cacheprovider \
 	  --ignore=tests/proof --ignore=tests/tools --ignore=tests/service --ignore=tests/faults/test_refusals.py
+
+# The fast tests of the web layer on the oldest FastAPI and Starlette, in a venv of their own. Of anyio they use what is
+# deprecated by now.
+.PHONY: test-web-on-oldest-fastapi
+test-web-on-oldest-fastapi:
+	@echo "web tests on the oldest FastAPI and Starlette"
+	@test -d .venv-oldest-fastapi || $(PYTHON) -m venv .venv-oldest-fastapi
+	@.venv-oldest-fastapi/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements-oldest.txt
+	@SLUICEGATE_TEST_ONE_SERVER=1 .venv-oldest-fastapi/bin/pytest -q -p no:cacheprovider -W ignore::DeprecationWarning tests/web
 
 ## lint: format, lint and strict types
 lint: .venv/.installed-dev

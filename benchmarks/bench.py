@@ -7,6 +7,7 @@
 
 It takes about ten minutes, and wants the machine to itself. All that is compared runs in turn in this one process,
 round after round: what counts is the ratio. `docs/performance.md` is written from the data by `tools/performance.py`.
+`web` and `web_in_process` take longer, and run only when named: their contenders are processes of their own.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ import server_time
 import storm
 import tasks
 import waits
+import web_in_process
 import where_it_goes
 from report import Report
 from trial import Trial
 
+import web
 from sluicegate.proof import servers
 from sluicegate.proof.servers import Server
 
 IN_PROCESS: tuple[ModuleType, ...] = (in_memory, footprint)
 ON_A_SERVER: tuple[ModuleType, ...] = (tasks, one_at_a_time, flood, server_time, waits, storm, latency, where_it_goes)
 LAST: tuple[ModuleType, ...] = (policies, growth)
+WHEN_NAMED: tuple[ModuleType, ...] = (web, web_in_process)
 
 
 def main() -> None:
@@ -47,7 +51,7 @@ def main() -> None:
     report.data["ran"]["quick"] = given.quick
     with asyncio.Runner() as runner:
         trial = Trial(report, runner, quick=given.quick)
-        steps = [(module, kind) for module, kind in _steps() if not given.only or module.__name__ in given.only]
+        steps = [(module, kind) for module, kind in _steps() if _is_wanted(module, given.only)]
         for number, (module, kind) in enumerate(steps, 1):
             trial.step = f"{number}/{len(steps)}"
             if kind is None:
@@ -64,8 +68,12 @@ def _steps() -> list[tuple[ModuleType, str | None]]:
     return [
         *((module, None) for module in IN_PROCESS),
         *((module, kind) for module in ON_A_SERVER for kind in kinds),
-        *((module, None) for module in LAST),
+        *((module, None) for module in (*LAST, *WHEN_NAMED)),
     ]
+
+
+def _is_wanted(module: ModuleType, only: list[str] | None) -> bool:
+    return module.__name__ in only if only else module not in WHEN_NAMED
 
 
 def _told(report: Report, server: Server) -> None:

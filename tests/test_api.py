@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Any
 
 import http_sf
 import httpx2
@@ -24,9 +24,9 @@ from fastapi.testclient import TestClient
 
 import servers
 from app.config import ENDPOINTS, Settings
-from app.main import create_app, limited
+from app.main import create_app
 from machine import awake
-from sluicegate import Decision
+from sluicegate import InvalidPolicy
 from sluicegate._core.policy import seconds
 
 Serve = Callable[..., TestClient]
@@ -98,8 +98,12 @@ def item(response: httpx2.Response, name: str) -> tuple[str, dict]:
 
 
 def remaining(response: httpx2.Response) -> list[int]:
-    """Return what remains of the user's limit, that of all users and the endpoint's, of those there are."""
-    return [params["r"] for params in items(response, "RateLimit").values()]
+    """Return what remains of the user's limit, that of all users and the endpoint's, of those there are.
+
+    RateLimit begins with the policy that decides, RateLimit-Policy has them all in their own order.
+    """
+    left = items(response, "RateLimit")
+    return [left[name]["r"] for name in items(response, "RateLimit-Policy")]
 
 
 def counted(client: TestClient, policy: str) -> dict[str, float]:
@@ -273,9 +277,9 @@ def pong(monkeypatch: pytest.MonkeyPatch, backend: str, everyone: str) -> Iterat
     endpoints = '{"/ping": "2/h", "/pong": "3/h"}'
     app = app_on(backend, 4, **{"global": f"9/{everyone}"}, endpoints=endpoints)
 
-    @app.get("/pong")
-    async def pong(decision: Annotated[Decision, limited("/pong")]) -> int:
-        return decision.remaining
+    @app.get("/pong", dependencies=app.state.limited("/pong"))
+    async def pong() -> str:
+        return "ping"
 
     with TestClient(app) as client:
         yield client
@@ -287,9 +291,9 @@ def test_each_endpoint_has_its_own_limit_and_all_share_those_of_the_user_and_of_
 
     assert [ask("/ping").status_code for _ in range(3)] == [200, 200, 429]
     first = ask("/pong")
-    assert list(items(first, "RateLimit"))[2:] == ["endpoint-pong-3600s"]
+    assert list(items(first, "RateLimit-Policy"))[2:] == ["endpoint-pong-3600s"]
     assert remaining(first) == [1, 6, 2]
-    assert first.json() == 1
+    assert next(iter(items(first, "RateLimit"))) == "sliding-window-60s"  # the nearest to its end
     assert ask("/pong").status_code == 200
     assert ask("/pong").json()["violated-policies"] == ["sliding-window-60s"]
     assert remaining(ask("/pong")) == [0, 5, 1]
@@ -305,8 +309,16 @@ def test_each_endpoint_that_is_called_limited_is(path: str, user: str):
 
 
 def test_an_endpoint_that_nobody_named_a_limited_one_cannot_be_limited():
+    app = app_on("memory")
     with pytest.raises(LookupError, match="got /pong; add it"):
-        limited("/pong")
+        app.state.limited("/pong")
+
+
+def test_an_endpoint_that_was_left_without_a_limit_keeps_the_service_from_starting():
+    app = app_on("memory")
+    app.add_api_route("/pong", lambda: "ping")
+    with pytest.raises(InvalidPolicy, match=r"no limit is in force on GET /pong"), TestClient(app):
+        pass
 
 
 def test_each_limited_endpoint_has_a_name_of_its_own_which_a_policy_can_have():
@@ -368,6 +380,15 @@ def test_a_user_id_that_cannot_be_one_is_a_422_that_says_what_is_expected(serve:
     body = response.json()
     assert (body["type"], body["status"]) == ("about:blank", 422)
     assert "Expected user_id once, as 1 to 256 characters of UTF-8" in body["detail"]
+
+
+@pytest.mark.parametrize("query", ["", "user_id=", "user_id=a&user_id=b", "user_id=%ff"])
+def test_a_user_id_that_cannot_be_one_is_charged_to_nobody(serve: Serve, user: str, everyone: str, query: str):
+    client = serve(9, **{"global": f"1/{everyone}"})
+    refused = [client.get(f"/ping?{query}") for _ in range(3)]
+    assert [response.status_code for response in refused] == [422] * 3
+    assert "RateLimit" not in refused[0].headers
+    assert ping(client, user).status_code == 200
 
 
 @pytest.mark.parametrize("tail", ["", " ", "\0", "{}", "}:a", "é", "\U0001f600", "%", "+", "&", "\n", "x" * 200])

@@ -41,7 +41,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 def sees(instances: int, client: TestClient) -> bool:
     """Tell whether this instance knows of so many, having asked the store once more."""
     pings(client, next(_fresh), 1)
-    return client.app.state.gate()._store.outage.fleet.size == instances
+    return client.app.state.store.outage.fleet.size == instances
 
 
 def test_while_its_server_is_gone_each_instance_goes_on_by_its_share(

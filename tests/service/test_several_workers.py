@@ -231,6 +231,7 @@ from app.main import app
 from sluicegate import SluicegateWarning
 
 @app.get("/warn")
+@app.state.limits.exempt
 async def warn():
     warnings.warn(SluicegateWarning("a-code: of the program"))
     logging.getLogger("sluicegate").warning("a-code: of the server")

@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "cases": Subcommand("List the cases, without running them.", "proof"),
     "grade": Subcommand("Grade a rate limiter, case by case, with the evidence.", "proof"),
     "judge": Subcommand("Judge recorded answers again.", "proof"),
+    "routes": Subcommand("List the routes of a FastAPI app, with their limits.", "fastapi"),
 }
 """The subcommands by name. Each is the function ``main`` in the file of that name beside this one."""
 

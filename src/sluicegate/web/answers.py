@@ -37,11 +37,13 @@ class Refusal:
         problem: What the client is told: 429 over a limit, 503 without a decision, 400 without a valid key.
         decision: The denial; None if nothing was decided.
         headers: Fields of the answer, Retry-After among them.
+        has_message: Whether the limit has a message of its own.
     """
 
     problem: Problem
     decision: Decision | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    has_message: bool = False
 
     @property
     def status(self) -> int:
@@ -63,7 +65,7 @@ def over_limit(decision: Decision, message: str | None, jitter: float) -> Refusa
     wait = headers.retry_after(decision)
     if wait and jitter:
         wait = math.ceil(wait * (1 + jitter * random.random()))  # noqa: S311 - to spread clients, not to hide anything
-    return Refusal(why, decision, {"Retry-After": str(wait)} if wait else {})
+    return Refusal(why, decision, {"Retry-After": str(wait)} if wait else {}, message is not None)
 
 
 def without_decision() -> Refusal:
@@ -86,14 +88,14 @@ class Answer:
 
     def __init__(self, refusal: Refusal, *, as_page: bool = False) -> None:
         media_type = "text/html; charset=utf-8" if as_page else problem.MEDIA_TYPE
-        document = _page(refusal.problem) if as_page else json.dumps(refusal.problem.document())
+        document = _page(refusal) if as_page else json.dumps(refusal.problem.document())
         self.body = document.encode()
         # RFC 6585, section 4: a 429 is never stored by a cache. No other refusal should be, either.
         named = {
             "content-type": media_type,
             "content-length": str(len(self.body)),
             "cache-control": "no-store",
-            **({"vary": "accept"} if as_page else {}),
+            **(_OF_PAGES if as_page else {}),
             **refusal.headers,
         }
         self.status = refusal.status
@@ -130,18 +132,42 @@ def wants_page(scope: Scope) -> bool:
     return b"text/html" in accept and b"application/json" not in accept.partition(b"text/html")[0]
 
 
+_OF_PAGES = {"vary": "accept", "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark }}
-body {{ font: 1.05rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.5rem }}
-h1 {{ font-size: 1.6rem; margin: 0 0 .5rem }}
-p {{ margin: 0; opacity: .8 }}
+body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 32rem; margin: 20vh auto 0; padding: 0 1.5rem }}
+h1 {{ font-size: 1.7rem; line-height: 1.25; margin: 0 0 .6rem }}
+p {{ margin: 0 }}
+small {{ display: block; margin-top: 2.2rem; opacity: .6 }}
 </style></head>
-<body><h1>{title}</h1><p>{detail}</p></body></html>
+<body><h1>{title}</h1><p>{advice}</p><small>{status} {phrase}</small></body></html>
 """
 
+_TITLES = {429: "Too many requests", 503: "Busy at the moment"}
 
-def _page(why: Problem) -> str:
-    return _PAGE.format(title=html.escape(why.title), detail=html.escape(why.detail))
+_SPANS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+def _page(refusal: Refusal) -> str:
+    why = refusal.problem
+    wait = refusal.headers.get("Retry-After")
+    advice = why.detail
+    if refusal.status in _TITLES and wait is not None and not refusal.has_message:
+        advice = f"Please try again in {_in_words(int(wait))}."
+    return _PAGE.format(
+        title=html.escape(_TITLES.get(refusal.status, why.title)),
+        advice=html.escape(advice),
+        status=refusal.status,
+        phrase=html.escape(why.title),
+    )
+
+
+def _in_words(seconds: int) -> str:
+    """Return a wait for a person, rounded up: never too short."""
+    size, unit = next(span for span in _SPANS if seconds >= span[0] * (1 if span[0] == 1 else 2) or span[0] == 1)
+    count = -(-seconds // size)
+    return f"{count} {unit}{'' if count == 1 else 's'}"

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sluicegate._core.decision import Decision
-from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.errors import InvalidKey, InvalidPolicy, StoreError, short_repr
 from sluicegate._core.event import StoreEvent
 from sluicegate._core.policy import Policy
+from sluicegate._limiter.async_limiter import AsyncLimiter
+from sluicegate._limiter.callbacks import is_async
 from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
@@ -30,6 +32,9 @@ class RateLimitMiddleware:
     Each request is decided before the app sees it. One over the limit gets a 429, at the handshake of a WebSocket, too;
     responses have RateLimit fields. Streams, background tasks and the lifespan pass untouched. CORS preflights are not
     counted.
+
+    Put it around the whole app, or hand it a ``store``: Litestar makes the middleware of its own list once for each
+    route, and in memory each would count by itself.
 
     Args:
         app: The app.
@@ -79,10 +84,14 @@ class RateLimitMiddleware:
     ) -> None:
         limiters = Limiters(store, on_outage=on_outage, deadline=deadline, enabled=enabled, on_event=on_event)
         self._engine = Engine(limiters, fields=fields, jitter=jitter, pages=pages, on_decision=on_decision)
+        if on_denied is not None and not callable(on_denied):
+            raise InvalidPolicy(
+                f"on_denied must be a function of the scope and the refusal, got {short_repr(on_denied)}"
+            )
         self._engine.on_denied = on_denied
-        self._budget = Budget(name, placed(_listed(limit), name))
-        self._messages = placed(_listed(messages), f"{name}-messages") if messages is not None else ()
-        self._key = per.of if isinstance(per, ScopeKey) else _checked_function(per, "per")
+        self._budget = Budget(name, _checked_plain(placed(_listed(limit), name)))
+        self._messages = _checked_plain(placed(_listed(messages), f"{name}-messages")) if messages is not None else ()
+        self._per = per.of if isinstance(per, ScopeKey) else _checked_function(per, "per")
         self._exempt = None if exempt is None else _checked_function(exempt, "exempt")
         self._gate = Gate(app if not self._messages else self._limit_messages(app), self._open, self._enter)
 
@@ -95,9 +104,18 @@ class RateLimitMiddleware:
         await self._engine.finish()
 
     def _open(self, scope: Scope) -> Exchange | None:
-        if is_preflight(scope) or (self._exempt is not None and self._exempt(scope)):
-            return None
-        return Exchange(self._engine, scope)
+        return None if is_preflight(scope) or self._is_exempt(scope) else Exchange(self._engine, scope)
+
+    def _is_exempt(self, scope: Scope) -> bool:
+        return self._exempt is not None and bool(self._exempt(scope))
+
+    def _key(self, scope: Scope) -> str:
+        key = self._per(scope)
+        if key == "":
+            raise InvalidKey(
+                "a key must not be empty: all who have none would share one limit; return another from per="
+            )
+        return key
 
     async def _enter(self, exchange: Exchange) -> None:
         try:
@@ -109,35 +127,71 @@ class RateLimitMiddleware:
 
     def _limit_messages(self, app: App) -> App:
         async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "websocket":
-                receive = self._counted(self._key(scope), receive, send)
+            if scope["type"] == "websocket" and not self._is_exempt(scope):
+                limiter = self._engine.limiters.of(self._messages).limiter
+                counted = _CountedMessages(self._engine, limiter, self._key(scope), receive, send)
+                receive, send = counted.receive, counted.send
             await app(scope, receive, send)
 
         return limited
 
-    def _counted(self, key: str, receive: Receive, send: Send) -> Receive:
-        limiter = self._engine.limiters.of(self._messages).limiter
 
-        async def counted() -> Message:
-            message = await receive()
-            if message["type"] != "websocket.receive":
-                return message
-            began_at = time.perf_counter()
-            decision = await limiter.take(key)
-            self._engine.note(decision, began_at)
-            if decision:
-                return message
-            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "too many messages"})
-            return {"type": "websocket.disconnect", "code": TRY_AGAIN_LATER}
+class _CountedMessages:
+    """The two ways of a WebSocket. Once its client's messages are over their limit it is closed, and both are shut."""
 
-        return counted
+    def __init__(self, engine: Engine, limiter: AsyncLimiter, key: str, receive: Receive, send: Send) -> None:
+        self._engine = engine
+        self._limiter = limiter
+        self._key = key
+        self._receive = receive
+        self._send = send
+        self._is_closed = False
+
+    async def receive(self) -> Message:
+        """Return the next message; the disconnect once the WebSocket was closed."""
+        if not self._is_closed:
+            message = await self._receive()
+            if message["type"] != "websocket.receive" or await self._is_allowed():
+                return message
+            if not self._is_closed:  # by another task that receives
+                self._is_closed = True
+                await self._send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "too many messages"})
+        return {"type": "websocket.disconnect", "code": TRY_AGAIN_LATER}
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on. Raises `OSError` once the WebSocket was closed, as servers do when the client has left."""
+        if not self._is_closed:
+            await self._send(message)
+        elif message["type"] != "websocket.close":
+            raise OSError("the WebSocket was closed, as its client had sent too many messages")
+
+    async def _is_allowed(self) -> bool:
+        began_at = time.perf_counter()
+        try:
+            decision = await self._limiter.take(self._key)
+        except StoreError:
+            return False  # without a decision no message passes
+        self._engine.note(decision, began_at)
+        return decision.allowed
 
 
 def _listed(given: Given) -> Sequence[Policy | str]:
     return given if isinstance(given, (list, tuple)) else (given,)
 
 
+def _checked_plain(policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
+    for policy in policies:
+        if policy.per:
+            raise InvalidPolicy(
+                f"policies of this middleware must count by the key that its own per= returns, got one with "
+                f"per={short_repr(policy.per)}"
+            )
+    return policies
+
+
 def _checked_function(function: Any, what: str) -> Any:
-    if not callable(function):
+    if not callable(function) or isinstance(function, type):
         raise InvalidPolicy(f"{what} must be a function of the ASGI scope, got {short_repr(function)}")
+    if is_async(function):
+        raise InvalidPolicy(f"{what} must be a synchronous function, got {short_repr(function)}, which is async")
     return function

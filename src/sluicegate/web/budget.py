@@ -15,6 +15,7 @@ from sluicegate._core.policy import Policy
 LONGEST_NAME = 64
 
 _DIGITS = 8  # of a digest in a name that was cut
+_MOST_JOINT = 1024  # policies of one budget to keep: a function may return ever new ones
 _PLAIN = "sliding-window-"
 
 
@@ -78,13 +79,16 @@ class Budget:
             return policy
         known = self._joint.get(id(policy))
         if known is None:
-            per = tuple(self.attribute(each) for each in policy.per) or (self.name,)
+            per = tuple(self.attribute(each) for each in policy.per or ("",))
+            if len(self._joint) >= _MOST_JOINT:
+                del self._joint[next(iter(self._joint))]
             known = self._joint[id(policy)] = policy, renamed(policy, policy.name, per)
         return known[1]
 
-    def attribute(self, name: str) -> str:
-        """Return what an attribute of this budget's keys is called beside those of others."""
-        return fitted(f"{self.name}.{name}")
+    def attribute(self, name: str = "") -> str:
+        """Return what an attribute of this budget's keys, or a key that is text, is called beside those of others."""
+        # With the length of the place's name: else the user of "a.b" and the "b.user" of "a" would be called the same.
+        return fitted(f"{len(self.name)}.{self.name}.{name}")
 
 
 class Asked(NamedTuple):
@@ -98,7 +102,7 @@ class Asked(NamedTuple):
 
 def joined(asked: Sequence[Asked]) -> tuple[tuple[Policy, ...], Key, Cost]:
     """Return the policies, the key and the cost with which all that is asked is decided at once."""
-    if len(asked) == 1:
+    if len(asked) == 1 and not any([policy.per for policy in asked[0].policies]):  # noqa: C419 - a generator is slower
         return asked[0][1:]
     policies: list[Policy] = []
     key: dict[str, str] = {}
@@ -107,7 +111,7 @@ def joined(asked: Sequence[Asked]) -> tuple[tuple[Policy, ...], Key, Cost]:
         policies += [budget.joint(policy) for policy in own]
         if isinstance(own_key, str):
             if not all(policy.shared for policy in own):
-                key[budget.name] = own_key
+                key[budget.attribute()] = own_key
         else:
             key.update({budget.attribute(name): value for name, value in own_key.items()})
         if cost != 1:
@@ -115,19 +119,31 @@ def joined(asked: Sequence[Asked]) -> tuple[tuple[Policy, ...], Key, Cost]:
     return tuple(policies), key or NO_KEY, costs or 1
 
 
-def placed(given: Sequence[Policy | str], name: str, *, shared: bool = False) -> tuple[Policy, ...]:
+def placed(
+    given: Sequence[Policy | str], name: str, *, shared: bool = False, may_change: bool = False
+) -> tuple[Policy, ...]:
     """Return policies under the name of a place: one alone has it, of several each has it with an ending of its own.
+
+    Args:
+        given: Policies or rate strings.
+        name: The name of the place.
+        shared: Whether all keys share one counter.
+        may_change: Whether the next request may have other policies. Each has an ending then: a plan that goes from one
+            policy to two keeps its counters.
 
     Raises:
         InvalidPolicy: Something else was given, or two have one name.
         InvalidRate: A rate string does not parse.
     """
     policies = Policies(given).all
-    return tuple(_placed(policy, _name(policy, name, alone=len(policies) == 1), shared) for policy in policies)
+    alone = len(policies) == 1 and not may_change
+    return tuple(_placed(policy, _name(policy, name, alone=alone), shared) for policy in policies)
 
 
 def _name(policy: Policy, place: str, *, alone: bool) -> str:
     own = str(policy.name)
+    if alone and own == place:  # a limit named after its one policy: once is enough
+        return place
     if policy.named:
         return f"{place}.{own}"
     return place if alone else f"{place}.{own.removeprefix(_PLAIN)}"

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from sluicegate._core.decision import Decision
 from sluicegate._core.errors import InvalidKey, InvalidPolicy, StoreError, short_repr
+from sluicegate._limiter.callbacks import is_async
 from sluicegate.web import answers
 from sluicegate.web.answers import Answer, App, Refusal, Scope
 from sluicegate.web.identity import InvalidIdentity
@@ -52,6 +53,8 @@ class Engine:
             raise InvalidPolicy(f"fields must be a tuple of none, one or both of {expected}, got {short_repr(fields)}")
         if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
             raise InvalidPolicy(f"jitter must be a fraction of the wait, from 0 to 1, got {short_repr(jitter)}")
+        if on_decision is not None and (not callable(on_decision) or is_async(on_decision)):
+            raise InvalidPolicy(f"on_decision must be a synchronous function, got {short_repr(on_decision)}")
         self.limiters = limiters
         self.fields = tuple(fields)
         self.pages = pages

@@ -7,12 +7,15 @@ Nothing here reads a header or knows a framework.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sluicegate._core.decision import Decision
-from sluicegate._core.errors import InvalidKey, StoreError
+from sluicegate._core.decision import Decision, Verdict, decision_of
+from sluicegate._core.errors import InvalidCost, InvalidKey, StoreError
+from sluicegate._core.policies import Cost
 from sluicegate._limiter.reservation import AsyncReservation
 from sluicegate.web.answers import Message, Receive, Refusal, Scope, Send
 from sluicegate.web.budget import Asked, Terms, joined
@@ -22,10 +25,11 @@ from sluicegate.web.limiters import LimiterOfSet, field_list
 if TYPE_CHECKING:
     from sluicegate.web.engine import Engine
 
+logger = logging.getLogger("sluicegate")
+
 ERRORS = (StoreError, InvalidIdentity, InvalidKey)
 """What a step may raise that refuses its request alone."""
 
-_ALLOW_ORIGIN = b"access-control-allow-origin"
 _EXPOSE = b"access-control-expose-headers"
 
 
@@ -104,9 +108,17 @@ class Exchange:
         """Refuse the request, and give back what earlier steps charged, in a call that the answer does not wait for."""
         self.refusal = refusal
         held, self._held = self._held, []
-        for reservation, _ in held:
+        for reservation, asked in held:
+            self._show_given_back(reservation.decision, asked)
             reservation.cancel()
             self._engine.later(reservation.__aexit__(None, None, None))
+
+    def _show_given_back(self, decision: Decision, asked: Sequence[Asked]) -> None:
+        """Let the fields say what remains once a charge has been given back."""
+        _, _, cost = joined(asked)
+        for number, (each, answer) in enumerate(self._answers):
+            if answer is decision:
+                self._answers[number] = each, _without(answer, cost)
 
     async def _decide(self, asked: Sequence[Asked], is_last: bool) -> Decision:
         began_at = time.perf_counter()
@@ -132,8 +144,12 @@ class Exchange:
         return await self.decide(asked, is_last=True) if asked else None
 
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """Return the fields of the response."""
-        return field_list(self._answers, self._engine.fields)
+        """Return the fields of the response. Scripts of other origins may read them where they may read it at all."""
+        fields = field_list(self._answers, self._engine.fields)
+        if fields and any([name == b"origin" for name, _ in self.scope["headers"]]):  # noqa: C419 - a generator is slower
+            # The request tells, not the response: what adds Access-Control-Allow-Origin mostly stands further out.
+            fields.append((_EXPOSE, b", ".join([*[name for name, _ in fields], b"retry-after"])))
+        return fields
 
     def settle(self, policy: str, units: int) -> None:
         """Note what a policy's charge turned out to be, until the exchange ends."""
@@ -154,10 +170,13 @@ class Exchange:
     def _note_outcome(self, asked: Asked, started: Started) -> None:
         terms: Terms = asked.budget.terms
         units: int | None = None
-        if terms.actual is not None:
-            units = terms.actual(started)
-        if terms.charge_when is not None and not terms.charge_when(started):
-            units = 0
+        try:
+            if terms.actual is not None:
+                units = terms.actual(started)
+            if terms.charge_when is not None and not terms.charge_when(started):
+                units = 0
+        except Exception:
+            logger.exception("charge_when or actual raised for %s, so the charge stands", asked.budget.name)
         if units is not None:
             for policy in asked.policies:
                 self._settled.setdefault(str(policy.name), units)
@@ -168,19 +187,34 @@ class Exchange:
         held, self._held = self._held, []
         for reservation, asked in held:
             self._hand_on(reservation, asked)
-            await reservation.__aexit__(None, None, None)
+            with suppress(StoreError):  # the response has begun: what could not be sent is counted in the statistics
+                await reservation.__aexit__(None, None, None)
 
     def _hand_on(self, reservation: AsyncReservation, asked: Sequence[Asked]) -> None:
         own = {str(policy.name) for each in asked for policy in each.policies if not policy.lends}
         units = {name: self._settled[name] for name in own & self._settled.keys()}
-        if units:
-            reservation.settle(units)
+        try:
+            if units:
+                reservation.settle(units)
+        except InvalidCost as error:
+            logger.error("what a request used cannot be settled, so the charge stands: %s", error)  # noqa: TRY400
 
     async def refuse(self, receive: Receive, send: Send) -> None:
         """Answer a request that is refused."""
         assert self.refusal is not None  # noqa: S101 - the caller has looked
         app = await self._engine.answer(self.refusal, self.scope)
         await app(self.scope, receive, send)
+
+
+def _without(decision: Decision, cost: Cost) -> Decision:
+    """Return a decision as it would read without its charge."""
+    names, limits, verdicts = [], [], []
+    for part in decision.decisions:
+        units = cost.get(part.policy, 1) if isinstance(cost, Mapping) else cost
+        names.append(part.policy)
+        limits.append(part.limit)
+        verdicts.append(Verdict(part.allowed, part.remaining + units, 0, round(part.reset_after * 1_000_000)))
+    return decision_of(names, limits, verdicts, decision.source)
 
 
 def _settles(asked: Sequence[Asked]) -> bool:
@@ -196,21 +230,6 @@ def _message(asked: Sequence[Asked], decision: Decision) -> str | None:
 
 
 def with_fields(message: Message, fields: list[tuple[bytes, bytes]]) -> None:
-    """Add fields to a response that starts, and let scripts of other origins see them."""
-    if not fields:
-        return
-    given = list(message.get("headers") or ())
-    for name, _ in given:
-        if name == _ALLOW_ORIGIN:
-            given = _exposed(given, [name for name, _ in fields])
-            break
-    given += fields
-    message["headers"] = given
-
-
-def _exposed(given: list[tuple[bytes, bytes]], names: list[bytes]) -> list[tuple[bytes, bytes]]:
-    before = [value for name, value in given if name == _EXPOSE]
-    if b"*" in before:
-        return given
-    shown = [*before, *names, b"retry-after"]
-    return [*[each for each in given if each[0] != _EXPOSE], (_EXPOSE, b", ".join(shown))]
+    """Add fields to a response that starts."""
+    if fields:
+        message["headers"] = [*(message.get("headers") or ()), *fields]

@@ -63,27 +63,31 @@ class Outlet:
         if self._is_replaced:
             return
         kind = message["type"]
-        if kind in _STARTS:
+        if kind in _STARTS or kind == _CLOSE:
             exchange = self._exchange
-            if exchange.pending and exchange.refusal is None and await exchange.decide_pending() is not None:
+            if exchange.refusal is None and await exchange.decide_pending() is not None:
                 # Decided only now, as the app answered before it had told who makes the request.
                 self._is_replaced = True
                 await exchange.refuse(self._receive, self._send_refusal)
                 return
             if "status" in message:
                 exchange.started(message)
-            with_fields(message, exchange.fields())
+            if kind != _CLOSE:
+                message = {**message}  # the app may send the same one again
+                with_fields(message, exchange.fields())
         elif kind in _BODIES and not message.get("more_body", False):
             await self._exchange.end()
         await self._send(message)
 
     async def _send_refusal(self, message: Message) -> None:
         if message["type"] in _STARTS:
+            message = {**message}
             with_fields(message, self._exchange.fields())
         await self._send(message)
 
 
 _STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+_CLOSE = "websocket.close"  # before "websocket.accept" it is the answer to the handshake
 _BODIES = ("http.response.body", "websocket.http.response.body")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 try:
     import http_sf
 except ImportError as error:  # pragma: no cover
-    raise ImportError("sluicegate.web needs http-sf: pip install 'sluicegate[fastapi]'") from error
+    raise ImportError("sluicegate.web needs http-sf: pip install 'sluicegate[fastapi]'", name="http_sf") from error
 
 from sluicegate._core.decision import Decision
 from sluicegate._core.policy import Policy

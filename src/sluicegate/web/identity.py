@@ -43,6 +43,7 @@ _ADDRESSES_KEPT = 4096
 _FALLBACK = "\x00"  # no value has a control character, so none equals a fallback
 _UNIX = "unix"
 _UNKNOWN = "unknown"
+_USUAL_PREFIX = 64  # bits of the IPv6 network that one client commonly has
 
 _Address = IPv4Address | IPv6Address
 _Network = IPv4Network | IPv6Network
@@ -76,6 +77,10 @@ class ScopeKey:
             InvalidIdentity: The request does not give one.
         """
         raise NotImplementedError
+
+    def __str__(self) -> str:
+        """Name the key for people; a subclass with options should say which."""
+        return type(self).__name__
 
 
 # Addresses
@@ -117,7 +122,7 @@ class ClientAddress(ScopeKey):
         trusted: Iterable[str] = (),
         hops: int | None = None,
         header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For",
-        ipv6_prefix: int = 64,
+        ipv6_prefix: int = _USUAL_PREFIX,
     ) -> None:
         names = _checked_trusted(trusted)
         if names and hops is not None:
@@ -130,6 +135,12 @@ class ClientAddress(ScopeKey):
         prefix = _checked_range("ipv6_prefix", ipv6_prefix, 128)
         self._hops = None if hops is None else _checked_range("hops", hops, MOST_ELEMENTS)
         self._trusts_unix = _UNIX in names
+        self._options = _written(
+            trusted=names or None,
+            hops=hops,
+            header=None if header == "X-Forwarded-For" else header,
+            ipv6_prefix=None if prefix == _USUAL_PREFIX else prefix,
+        )
         self._header = header.lower().encode()
         self._elements = _ELEMENTS[header]
         # Most requests come from few addresses, and to parse one takes microseconds.
@@ -141,6 +152,13 @@ class ClientAddress(ScopeKey):
         if self._hops is not None:
             return self._counted(scope, peer, self._hops)
         return self._walked(scope, peer) if peer.trusted else peer.key
+
+    def __repr__(self) -> str:
+        return f"ClientAddress({self._options})"
+
+    def __str__(self) -> str:
+        """Name the key, with the options that differ from the defaults."""
+        return f"client_address({self._options})" if self._options else "client_address"
 
     def _peer(self, scope: Mapping[str, Any]) -> _Seen:
         try:
@@ -303,6 +321,13 @@ class Header(ScopeKey):
         """
         return _only(self._name, _lines(scope, self._wanted), self._missing, scope)
 
+    def __repr__(self) -> str:
+        return f"Header({_arguments(self._name, self._missing)})"
+
+    def __str__(self) -> str:
+        """Name the key, and what stands in for it."""
+        return f"header {self._name}{_else(self._missing)}"
+
 
 class Cookie(ScopeKey):
     """Count by the value of a cookie, such as a session. It is not verified: your application does that.
@@ -320,7 +345,7 @@ class Cookie(ScopeKey):
     """
 
     def __init__(self, name: str, *, missing: ScopeKey | None = None) -> None:
-        self._name = "Cookie " + _checked_name("the name of a cookie", name)
+        self._name = _checked_name("the name of a cookie", name)
         self._missing = _checked_missing(missing)
         self._pair = re.compile(rf"(?:^|;)\s*+{re.escape(name)}\s*+=([^;]*+)")
 
@@ -332,7 +357,14 @@ class Cookie(ScopeKey):
         """
         pairs = b";".join(_lines(scope, b"cookie")).decode("latin-1")  # HTTP/2 may send each cookie in its own line
         values = [_unquoted(value.strip()) for value in self._pair.findall(pairs)]
-        return _only(self._name, values, self._missing, scope)
+        return _only(f"Cookie {self._name}", values, self._missing, scope)
+
+    def __repr__(self) -> str:
+        return f"Cookie({_arguments(self._name, self._missing)})"
+
+    def __str__(self) -> str:
+        """Name the key, and what stands in for it."""
+        return f"cookie {self._name}{_else(self._missing)}"
 
 
 _COOKIE_ESCAPE = re.compile(r"\\(?:([0-3][0-7]{2})|(.))", re.DOTALL)
@@ -374,6 +406,13 @@ class User(ScopeKey):
         names = (_attribute(someone, each) for each in ("identity", "display_name"))
         name = next((str.__str__(each) for each in names if isinstance(each, str) and each), "")
         return _checked_value(expected, name.encode(errors="surrogatepass"))
+
+    def __repr__(self) -> str:
+        return f"User({_arguments(None, self._missing)})"
+
+    def __str__(self) -> str:
+        """Name the key, and what stands in for it."""
+        return f"user{_else(self._missing)}"
 
 
 def _attribute(someone: object, name: str) -> object:
@@ -417,6 +456,22 @@ def _checked_value(expected: str, value: bytes) -> str:
 
 def _lines(scope: Mapping[str, Any], wanted: bytes) -> list[bytes]:
     return [value for name, value in scope.get("headers") or () if name == wanted]
+
+
+# Keys in words
+
+
+def _written(**options: object) -> str:
+    """Return the options that were given, as they are written in a call."""
+    return ", ".join(f"{name}={value!r}" for name, value in options.items() if value is not None)
+
+
+def _arguments(name: str | None, missing: ScopeKey | None) -> str:
+    return ", ".join(each for each in (repr(name) if name else "", _written(missing=missing)) if each)
+
+
+def _else(missing: ScopeKey | None) -> str:
+    return "" if missing is None else f", else {missing}"
 
 
 # Options

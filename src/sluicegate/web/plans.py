@@ -52,7 +52,7 @@ class Plans:
             ) from None
         if kept is not None:
             return kept
-        policies = placed(self._named(listed), budget.name)
+        policies = placed(self._named(listed), budget.name, may_change=True)
         if len(self._kept) >= _MOST_KEPT:
             self._kept.popitem(last=False)
         self._kept[budget.name, listed] = policies

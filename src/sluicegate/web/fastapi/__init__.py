@@ -3,10 +3,13 @@
 try:
     import fastapi as _fastapi  # noqa: F401
 except ImportError as error:  # pragma: no cover
-    raise ImportError("sluicegate.web.fastapi needs FastAPI: pip install 'sluicegate[fastapi]'") from error
+    raise ImportError(
+        "sluicegate.web.fastapi needs FastAPI: pip install 'sluicegate[fastapi]'", name="fastapi"
+    ) from error
 
 from sluicegate.web.answers import Refusal
 from sluicegate.web.fastapi.denied import Denied
+from sluicegate.web.fastapi.find import rate_limits_of
 from sluicegate.web.fastapi.rate_limits import RateLimits
 from sluicegate.web.fastapi.reservation import Reservation
 from sluicegate.web.fastapi.table import LimitInForce, RouteLimits
@@ -23,5 +26,6 @@ __all__ = [
     "client_address",
     "cookie",
     "header",
+    "rate_limits_of",
     "user",
 ]

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from enum import Enum
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
 from weakref import WeakSet
@@ -22,13 +22,14 @@ from starlette.requests import HTTPConnection
 
 from sluicegate._core.errors import InvalidKey, InvalidPolicy, short_repr, type_repr
 from sluicegate._core.keys import NO_KEY, Key
-from sluicegate._core.policies import Cost
+from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import Policy, SlidingWindow, is_whole
 from sluicegate._limiter.callbacks import is_async
 from sluicegate.web.answers import Scope
 from sluicegate.web.budget import Asked, Budget, Terms
 from sluicegate.web.fastapi.usable import Usable
 from sluicegate.web.identity import ScopeKey, client_address
+from sluicegate.web.words import function_name
 
 if TYPE_CHECKING:
     from sluicegate.web.fastapi.rate_limits import RateLimits
@@ -146,15 +147,18 @@ class Limit(Usable):
             return {
                 name: _scope_key(each, scope, values)
                 if isinstance(each, ScopeKey)
-                else text_of(values[_key_parameter(name)], scope, name)
+                else self._text(values[_key_parameter(name)], scope, name)
                 for name, each in per.items()
             }
         if isinstance(per, ScopeKey):
             return _scope_key(per, scope, values)
         value = values[_key_parameter("")]
         if isinstance(value, Mapping):
-            return {name: text_of(each, scope, name) for name, each in value.items()}
-        return text_of(value, scope)
+            return {name: self._text(each, scope, name) for name, each in value.items()}
+        return self._text(value, scope)
+
+    def _text(self, value: Any, scope: Scope, attribute: str | None = None) -> str:
+        return text_of(value, scope, attribute, address=self.owner.address)
 
     def __repr__(self) -> str:
         return f"<limit {self.name or ', '.join(map(str, self.given)) or 'by a function'}>"
@@ -168,6 +172,9 @@ class Lookup:
     """A function that gives the policies of a request, as a dependency that never raises and never hangs.
 
     It equals the function, so that an app's ``dependency_overrides`` finds it.
+
+    Attributes:
+        name: The name of the function.
     """
 
     def __init__(self, function: Dependency, owner: RateLimits) -> None:
@@ -176,6 +183,7 @@ class Lookup:
         self._function = function
         self._owner = owner
         self._is_async = is_async(function)
+        self.name = function_name(function)
         self.__signature__ = inspect.signature(function, eval_str=True)
 
     async def __call__(self, **values: Any) -> Any:
@@ -216,11 +224,18 @@ class Exempt(Usable):
 
 
 def unwrapped(function: Any) -> list[Any]:
-    """Return a function and those that it wraps, from the outside in."""
+    """Return a function and those that it wraps, from the outside in; of a method its function, too."""
     chain = [function]
-    while (function := getattr(function, "__wrapped__", None)) is not None and function not in chain:
+    while (function := _inner(function)) is not None and function not in chain:
         chain.append(function)
     return chain
+
+
+def _inner(function: Any) -> Any:
+    if isinstance(function, partial):
+        return function.func
+    # A bound method passes on the __wrapped__ of its function, which would leave the function itself out.
+    return getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
 
 
 def with_parameter(function: Callable[_P, _R], limit: Any) -> Callable[_P, _R]:
@@ -287,7 +302,7 @@ def _scope_key(key: ScopeKey, scope: Scope, values: Mapping[Any, Any]) -> str:
     return key.of(scope) if given is None else given
 
 
-def text_of(value: Any, scope: Scope, attribute: str | None = None) -> str:
+def text_of(value: Any, scope: Scope, attribute: str | None = None, *, address: ScopeKey = client_address) -> str:
     """Return the text of a key that a dependency gave.
 
     Whole numbers, UUIDs and members of an enum are written as text. None means that nobody has logged in: the key is
@@ -299,7 +314,7 @@ def text_of(value: Any, scope: Scope, attribute: str | None = None) -> str:
     if isinstance(value, Enum):
         value = value.value
     if value is None:
-        return _ANONYMOUS + client_address.of(scope)
+        return _ANONYMOUS + address.of(scope)
     if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
         value = str(value)
     if not isinstance(value, str):
@@ -323,6 +338,16 @@ def checked_cost(cost: Any) -> Cost:
     if not is_whole(cost):
         raise LookupFailed(f"a cost must be a whole number from 0 to 10^11, got {short_repr(cost)}")
     return int(cost)
+
+
+def check_key(policies: tuple[Policy, ...], per: Per | None) -> None:
+    """Raise `InvalidPolicy` if a key is known to lack what the policies count by. What a dependency gives is not."""
+    if not policies or not isinstance(per, (Mapping, ScopeKey)):
+        return
+    try:
+        Policies(policies).charges(dict.fromkeys(per, "x") if isinstance(per, Mapping) else "x")
+    except InvalidKey as error:
+        raise InvalidPolicy(f"per= does not give the key that the policies need: {error}") from None
 
 
 def check_settles(policies: tuple[Policy, ...], what: str) -> None:

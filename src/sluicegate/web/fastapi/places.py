@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Mount
 
@@ -74,6 +75,11 @@ class Site:
     endpoint: Any = None
     found: list[tuple[Any, Place]] = field(default_factory=list)
 
+    @property
+    def is_documentation(self) -> bool:
+        """Whether FastAPI made the route itself: for the OpenAPI document, and the pages that show it."""
+        return getattr(self.endpoint, "__module__", "") == FastAPI.__module__
+
 
 def sites(app: Any, prefix: str = "") -> Iterator[Site]:
     """Yield every route of an app: of its routers, nested ones too, and of the apps that are mounted in it."""
@@ -102,6 +108,12 @@ def sites(app: Any, prefix: str = "") -> Iterator[Site]:
         if dependant is not None:
             site.found = list(_found(dependant, own_levels, place))
         yield site
+
+
+def around(app: Any) -> Iterator[Any]:
+    """Yield what stands around an app, before it has started: its middleware, from the outside in, and its lifespan."""
+    yield from (each.cls for each in getattr(app, "user_middleware", ()))
+    yield getattr(getattr(app, "router", None), "lifespan_context", None)
 
 
 def _levels_by_route(app: Any, prefix: str) -> dict[tuple[int, str], list[Level]]:

@@ -15,7 +15,7 @@ from sluicegate._core.decision import Decision
 from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate._core.event import StoreEvent
 from sluicegate._core.policies import Policies
-from sluicegate._core.policy import Policy
+from sluicegate._core.policy import Policy, checked_cost
 from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
@@ -25,14 +25,14 @@ from sluicegate.web.engine import Engine
 from sluicegate.web.exchange import with_fields
 from sluicegate.web.fastapi import openapi
 from sluicegate.web.fastapi.denied import Denied
-from sluicegate.web.fastapi.limit import Dependency, Exempt, Failed, Limit, LookupFailed, Per, check_settles
+from sluicegate.web.fastapi.limit import Dependency, Exempt, Failed, Limit, LookupFailed, Per, check_key, check_settles
 from sluicegate.web.fastapi.messages import Messages
 from sluicegate.web.fastapi.reservation import Reservation
 from sluicegate.web.fastapi.route_exchange import Part, RouteExchange, Steps
 from sluicegate.web.fastapi.table import DEFAULT, RouteLimits, Table, budget_of
 from sluicegate.web.fastapi.usable import Usable
-from sluicegate.web.gate import Gate, is_preflight
-from sluicegate.web.identity import client_address
+from sluicegate.web.gate import Gate, Outlet, is_preflight
+from sluicegate.web.identity import ClientAddress, client_address
 from sluicegate.web.limiters import FieldSet, Limiters
 from sluicegate.web.plans import Plans
 
@@ -48,7 +48,7 @@ class RateLimits(Usable):
     Args:
         default: Policies, or rate strings such as ``"100/minute"``, for ``Depends(limits)`` and `Middleware`.
         per: Who the default counts by, and every limit that does not say: a dependency of your own that returns text
-            (a whole number or a UUID works, too; None counts by the client's address), or one of `client_address`,
+            (a whole number or a UUID works, too; None counts by `address`), or one of `client_address`,
             `header`, `cookie` and `user`. The client's address by default.
         store: As for `AsyncLimiter`: nothing counts in the memory of this process, a URL in a store for the fleet. It
             is connected to at the first request.
@@ -66,6 +66,11 @@ class RateLimits(Usable):
         enabled: False limits nothing, for tests. It can be set later, too.
         on_decision: Called with each `Decision`, and the seconds that it took; for metrics. It must be quick.
         on_event: As for `AsyncLimiter`.
+
+    Attributes:
+        address: What a request is counted by if a dependency gives None: ``per`` if that is a `ClientAddress`, else
+            `client_address`.
+        decision: A dependency: the `Decision` on all limits of the request; of the last step, if there were two.
 
     Raises:
         InvalidPolicy: An argument is invalid.
@@ -97,6 +102,8 @@ class RateLimits(Usable):
         self._engine = Engine(limiters, fields=fields, jitter=jitter, pages=pages, on_decision=on_decision)
         self._engine.connection = _connection
         self._per: Per = client_address if per is None else per
+        # Behind a proxy, the peer of all who have not logged in is the proxy.
+        self.address = per if isinstance(per, ClientAddress) else client_address
         self.strict = strict
         self.lookup_timeout = _checked_timeout(lookup_timeout)
         self._plans = Plans(plans or {})
@@ -108,8 +115,15 @@ class RateLimits(Usable):
         if self.default is not None:
             self.default_budget = budget_of(self.default, DEFAULT)
         super().__init__(self.default.__signature__.parameters.values() if self.default is not None else ())
-        self._key = f"sluicegate.{id(self)}"
+        self._key = key = f"sluicegate.{id(self)}"
+
+        async def decision(connection: HTTPConnection) -> Any:
+            exchange: RouteExchange | None = connection.scope.get(key)
+            return None if exchange is None else exchange.decision
+
+        self.decision: Callable[..., Any] = decision
         self._table: Table | None = None
+        self._served: Any = None  # the app whose lifespan runs
         self.has_middleware = False
 
     # What makes limits
@@ -143,6 +157,7 @@ class RateLimits(Usable):
 
         Raises:
             InvalidPolicy: An argument is invalid, or the charge could not be settled.
+            InvalidCost: ``cost`` is neither a dependency nor a whole number from 1 to 10^11.
             InvalidRate: A rate string does not parse.
         """
         terms = Terms(checked_function(charge_when, "charge_when"), checked_function(actual, "actual"), message)
@@ -167,6 +182,7 @@ class RateLimits(Usable):
 
         Raises:
             InvalidPolicy: An argument is invalid.
+            InvalidCost: As for `limit`.
             InvalidRate: A rate string does not parse.
         """
         self._shared += 1
@@ -195,6 +211,7 @@ class RateLimits(Usable):
 
         Raises:
             InvalidPolicy: An argument is invalid, or the charge could not be settled.
+            InvalidCost: ``cost`` is neither a dependency nor a whole number from 1 to 10^11.
             InvalidRate: A rate string does not parse.
         """
         return self._limit(policies, per=per, cost=cost, name=name, terms=Terms(message=message, reserves=True))
@@ -217,12 +234,16 @@ class RateLimits(Usable):
             check_settles(policies, "what is settled")
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidPolicy(f"name must be text, got {short_repr(name)}")
+        if not callable(cost):
+            checked_cost(cost)
         is_everyone = is_shared and per is None
+        counted_by = None if is_everyone else self._per if per is None else per
+        check_key(policies, counted_by)
         limit = Limit(
             self,
             policies,
             function=function,
-            per=None if is_everyone else self._per if per is None else per,
+            per=counted_by,
             cost=cost,
             name=name,
             each=each,
@@ -244,18 +265,6 @@ class RateLimits(Usable):
         if self.default is None:
             raise InvalidPolicy('these limits have no default: write RateLimits("100/minute"), or limits.limit(...)')
         return self.default
-
-    @property
-    def decision(self) -> Callable[..., Any]:
-        """A dependency: the `Decision` on all limits of the request; of the last step, if there were two."""
-        key = self._key
-
-        async def decision(connection: HTTPConnection) -> Any:
-            exchange = connection.scope.get(key)
-            return None if exchange is None else exchange.decision
-
-        decision.__annotations__["connection"] = HTTPConnection
-        return decision
 
     @property
     def enabled(self) -> bool:
@@ -318,12 +327,16 @@ class RateLimits(Usable):
         Raises:
             InvalidPolicy: A limit stands where it cannot work, two have one name, or with ``strict`` a route has none.
         """
+        if self._served is not None:
+            raise InvalidPolicy("these limits serve another app already: make a RateLimits for each app")
         table = Table(self, app)
         table.check()
         self._install(app, table)
+        self._served = app
         try:
             yield
         finally:
+            self._served = None
             self._uninstall(app)
             await self._engine.finish()
 
@@ -354,6 +367,8 @@ class RateLimits(Usable):
         self._table = table
         table.hook()
         stack = getattr(app, "middleware_stack", None)
+        if stack is None and hasattr(app, "build_middleware_stack"):  # no request has come yet
+            stack = app.build_middleware_stack()
         if stack is not None and not (isinstance(stack, Gate) and stack.owner is self):
             app.middleware_stack = Gate(stack, self._open, owner=self)
         table.log()
@@ -437,7 +452,13 @@ class RateLimits(Usable):
         return Denied(refusal, self)
 
     async def _handle(self, connection: HTTPConnection, error: Denied) -> App:
-        return await error.owner._engine.answer(error.refusal, connection.scope)  # noqa: SLF001 # type: ignore[arg-type]
+        return await error.owner.answer(error.refusal, connection.scope)
+
+    async def answer(self, refusal: Refusal, scope: Scope) -> App:
+        """Return what answers a refused request."""
+        app = await self._engine.answer(refusal, scope)
+        exchange: RouteExchange = scope[self._key]
+        return app if exchange.is_guarded else _with_fields_of(exchange, app)
 
     def policies(self, budget: Budget, answer: Any) -> tuple[Policy, ...]:
         """Return the policies that a function's answer comes to at a place. Raises `LookupFailed`."""
@@ -457,6 +478,15 @@ def _add_fields(response: Response, exchange: RouteExchange) -> None:
     message: dict[str, Any] = {"headers": response.headers.raw}
     with_fields(message, exchange.fields())
     response.headers.raw[:] = message["headers"]
+
+
+def _with_fields_of(exchange: RouteExchange, app: App) -> App:
+    """Return an app whose response has the fields, as no gate will add them."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, Outlet(exchange, receive, send).send)
+
+    return answer
 
 
 def _is_function(given: object) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from inspect import isawaitable, signature
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate.web import answers
-from sluicegate.web.answers import Scope
+from sluicegate.web.answers import Refusal, Scope
 from sluicegate.web.budget import Asked, Budget
 from sluicegate.web.engine import Engine
 from sluicegate.web.exchange import ERRORS, Exchange
@@ -26,16 +27,40 @@ class Part(NamedTuple):
     budget: Budget
 
 
-class Steps(NamedTuple):
+class Step:
+    """Limits that are decided together.
+
+    Attributes:
+        parts: All of them.
+        alone: Those that ask for what the request alone says.
+        tell: The others: their dependencies tell.
+    """
+
+    __slots__ = ("alone", "parts", "tell")
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self.parts = tuple(parts)
+        self.alone = tuple(part for part in self.parts if part.limit.is_alone)
+        self.tell = frozenset(part.limit for part in self.parts if not part.limit.is_alone)
+
+
+class Steps:
     """The limits of a route, by when they can be decided.
 
     Attributes:
         first: What the request alone says, and can be given back.
         last: The rest, and what is shared.
+        whole: All of them, for a request that was not seen where its route was entered.
     """
 
-    first: tuple[Part, ...]
-    last: tuple[Part, ...]
+    __slots__ = ("first", "last", "whole")
+
+    def __init__(self, first: Iterable[Part], last: Iterable[Part]) -> None:
+        self.first, self.last = Step(first), Step(last)
+        self.whole = Step([*self.first.parts, *self.last.parts])
+
+
+NOTHING: Final = Step(())
 
 
 class RouteExchange(Exchange):
@@ -45,19 +70,27 @@ class RouteExchange(Exchange):
         steps: The limits of its route; None until that is known.
     """
 
-    __slots__ = ("_last", "_names", "_overrides", "_waits_for", "steps")
+    __slots__ = ("_covered", "_last", "_names", "_overrides", "_waits_for", "steps")
 
     def __init__(self, engine: Engine, scope: Scope) -> None:
         super().__init__(engine, scope)
         self.steps: Steps | None = None
-        self._last: tuple[Part, ...] = ()
-        self._waits_for: set[Limit] = set()
+        self._covered: Part | None = None
+        self._last = NOTHING
+        self._waits_for: AbstractSet[Limit] = NOTHING.tell
         self._names: dict[Limit, list[str]] = {}
         self._overrides: Mapping[Any, Any] = {}
 
     def cover(self, part: Part) -> None:
-        """Ask for the default: it is decided when the response starts, if no route has decided it by then."""
-        self.pending += self._ask((part,), {})
+        """Let the default be decided when the response starts, if no route has seen to it by then."""
+        self._covered = part
+
+    async def decide_pending(self) -> Refusal | None:
+        """Decide what was asked, and the default if no route has seen to it."""
+        covered, self._covered = self._covered, None
+        if covered is not None:
+            self.pending += self._ask((covered,), {})
+        return await super().decide_pending() if self.pending else self.refusal
 
     async def begin(self, steps: Steps, *, is_entry: bool) -> None:
         """Begin with the limits of the request's route.
@@ -67,15 +100,19 @@ class RouteExchange(Exchange):
             is_entry: Whether the route is being entered. If not, one of its limits tells already: there is one step.
         """
         self.steps = steps
-        self.pending.clear()  # the default is one of the limits, or the route is exempt from it
-        self._overrides = await _overrides(self.scope)
-        self._last = steps.last if is_entry else (*steps.first, *steps.last)
-        # Asked now, so that they are decided even if the app answers before any limit tells.
-        self.pending += self._ask([part for part in self._last if part.limit.is_alone], {})
-        self._waits_for = {part.limit for part in self._last if not (part.limit.is_alone or self._is_off(part.limit))}
-        if not is_entry or self.refusal is not None:
-            return
-        first = self._ask(steps.first, {})
+        self._covered = None  # the default is one of the limits, or the route is exempt from it
+        overrides = getattr(self.scope.get("app"), "dependency_overrides", None)
+        if overrides:
+            self._overrides = await _values(overrides, self.scope)
+        last = self._last = steps.last if is_entry else steps.whole
+        if last.alone:  # asked now, so that they are decided even if the app answers before any limit tells
+            self.pending += self._ask(last.alone, {})
+        if last.tell:
+            self._waits_for = {limit for limit in last.tell if not self._is_off(limit)}
+        if is_entry and self.refusal is None:
+            await self._decide_first(self._ask(steps.first.parts, {}))
+
+    async def _decide_first(self, first: list[Asked]) -> None:
         if self.refusal is not None:
             return
         if self._waits_for:
@@ -88,8 +125,8 @@ class RouteExchange(Exchange):
     async def tell(self, limit: Limit, values: Mapping[str, Any]) -> None:
         """Take note of what a limit's dependencies gave, and decide if it was the last one to tell."""
         if limit in self._waits_for:
-            self._waits_for.discard(limit)
-            self.pending += self._ask([part for part in self._last if part.limit is limit], values)
+            self._waits_for = self._waits_for - {limit}
+            self.pending += self._ask([part for part in self._last.parts if part.limit is limit], values)
         if self.pending and not self._waits_for and self.refusal is None:
             await self.decide_pending()
 
@@ -102,7 +139,7 @@ class RouteExchange(Exchange):
         asked: list[Asked] = []
         try:
             for limit, budget in parts:
-                if self._overrides and self._is_off(limit):
+                if self._is_off(limit):
                     continue
                 one = self._ask_one(limit, budget, {**values, **self._overrides} if self._overrides else values)
                 if one is not None:
@@ -130,15 +167,14 @@ class RouteExchange(Exchange):
 
     def _is_off(self, limit: Limit) -> bool:
         """Return whether a test has overridden the limit itself."""
+        if not self._overrides:
+            return False
         return limit in self._overrides or (limit is limit.owner.default and limit.owner in self._overrides)
 
 
-async def _overrides(scope: Scope) -> Mapping[Any, Any]:
+async def _values(overrides: Mapping[Any, Any], scope: Scope) -> Mapping[Any, Any]:
     """Return what a test has overridden: keys of the request alone with their values, and everything else as it is."""
-    given = getattr(scope.get("app"), "dependency_overrides", None)
-    if not given:
-        return {}
-    return {each: await _value(each, function, scope) for each, function in given.items()}
+    return {each: await _value(each, function, scope) for each, function in overrides.items()}
 
 
 async def _value(overridden: Any, function: Any, scope: Scope) -> Any:

@@ -12,8 +12,9 @@ from sluicegate._core.policy import Policy
 from sluicegate.web.answers import Receive, Scope, Send
 from sluicegate.web.budget import Budget, fitted, placed
 from sluicegate.web.fastapi.limit import Limit, unwrapped
-from sluicegate.web.fastapi.places import Place, Site, path_of, sites
+from sluicegate.web.fastapi.places import Place, Site, around, path_of, sites
 from sluicegate.web.fastapi.route_exchange import Part, Steps
+from sluicegate.web.words import key_in_words, policy_in_words
 
 if TYPE_CHECKING:
     from sluicegate.web.fastapi.rate_limits import RateLimits
@@ -35,12 +36,19 @@ class LimitInForce:
         policies: The policies; empty if a function gives them for each request.
         per: What it counts by, in words.
         at: Where it was put, such as ``app``, ``router /v1`` or ``GET /items/{id}``.
+        function: The name of the function that gives the policies; None if none does.
     """
 
     name: str
     policies: tuple[Policy, ...]
     per: str
     at: str
+    function: str | None = None
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """What each policy allows, in words, such as ``100 in any minute``."""
+        return tuple(policy_in_words(policy) for policy in self.policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +60,19 @@ class RouteLimits:
         methods: Its methods; ``WS`` for a WebSocket, ``MOUNT`` for an app that is mounted.
         limits: What is in force on it.
         is_exempt: Whether it was freed from what it would inherit.
+        is_documentation: Whether it is one that FastAPI made: the OpenAPI document, or a page that shows it.
     """
 
     path: str
     methods: tuple[str, ...]
     limits: tuple[LimitInForce, ...]
     is_exempt: bool
+    is_documentation: bool = False
+
+    @property
+    def lacks_limit(self) -> bool:
+        """Whether nothing limits it, and nobody said so: what ``strict=True`` refuses."""
+        return not (self.limits or self.is_exempt or self.is_documentation)
 
 
 class Table:
@@ -74,6 +89,8 @@ class Table:
     def __init__(self, owner: RateLimits, app: Any) -> None:
         self._owner = owner
         self._app = app
+        if owner.Middleware in around(app):
+            owner.has_middleware = True  # an app makes its middleware when it starts, and may not have started yet
         self._sites = list(sites(app))
         self._budgets: dict[tuple[Limit, Place], Budget] = {}
         found = [(site, list(self._limits(site))) for site in self._sites]
@@ -106,7 +123,7 @@ class Table:
         """Put the first steps in front of the routes."""
         for route in {id(site.route): site.route for site in self._sites}.values():
             own = {path: entry for (name, path), entry in self._steps.items() if name == id(route)}
-            if any(steps.first or steps.last or site.kind == "mount" for site, steps in own.values()) or self._covers:
+            if any(steps.whole.parts or site.kind == "mount" for site, steps in own.values()) or self._covers:
                 _hook(route, own, self._owner)
                 self._hooked.append(route)
 
@@ -128,6 +145,7 @@ class Table:
                 site.place.methods,
                 tuple(_in_force(part, place) for part, place in parts),
                 self._is_exempt(site),
+                site.is_documentation,
             )
             for site, parts in self._parts
         ]
@@ -140,7 +158,7 @@ class Table:
                 if not any(each is function for each in endpoints):
                     raise InvalidPolicy(self._misplaced(function))
         if self._owner.strict:
-            without = [str(row_place(row)) for row in self.rows() if not row.limits and not row.is_exempt]
+            without = [str(row_place(row)) for row in self.rows() if row.lacks_limit]
             if without:
                 raise InvalidPolicy(
                     f"strict=True, and no limit is in force on {', '.join(without)}: give each one, or put "
@@ -179,7 +197,7 @@ class Table:
                     f"a limit on {site.place} was made by another RateLimits: an app has one; make its limits all with "
                     f"that one"
                 )
-            place = _place(limit, at, site, self._owner.default)
+            place = _place(limit, at, site, self._owner)
             if (is_exempt and at.kind != "route") or (limit, place) in seen:
                 continue
             seen.add((limit, place))
@@ -222,10 +240,11 @@ def row_place(row: RouteLimits) -> Place:
     return Place("route", row.path, row.methods)
 
 
-def _place(limit: Limit, at: Place, site: Site, default: Limit | None) -> Place:
+def _place(limit: Limit, at: Place, site: Site, owner: RateLimits) -> Place:
     if limit.is_shared:
         return _APP
-    if limit is default and at.kind == "app":
+    # What the middleware counts on the whole app is not counted again, wherever the default is put.
+    if limit is owner.default and (at.kind == "app" or owner.has_middleware):
         return _APP
     return site.place if limit.each else at
 
@@ -245,15 +264,14 @@ def _steps(parts: list[Part]) -> Steps:
 def _in_force(part: Part, place: Place) -> LimitInForce:
     limit, budget = part
     at = "everywhere" if limit.is_shared else str(place)
-    return LimitInForce(budget.name, budget.policies, _words(limit.per), at)
+    function = None if limit.function is None else limit.function.name
+    return LimitInForce(budget.name, budget.policies, _counted_by(limit), at, function)
 
 
-def _words(per: Any) -> str:
-    if per is None:
-        return "all together"
-    if isinstance(per, dict):
-        return ", ".join(f"{name}: {_words(each)}" for name, each in per.items())
-    return getattr(per, "__qualname__", None) or str(per)
+def _counted_by(limit: Limit) -> str:
+    if limit.given and all(isinstance(policy, Policy) and policy.shared for policy in limit.given):
+        return key_in_words(None)
+    return key_in_words(limit.per)
 
 
 def _hook(route: Any, entries: dict[str, tuple[Site, Steps]], owner: RateLimits) -> None:
