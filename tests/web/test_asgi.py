@@ -471,7 +471,7 @@ def test_a_function_that_returns_no_text_refuses_its_request_alone(
     client = limited(plain, "1/minute", per=lambda scope: value if scope["path"] == "/" else "ann")
     for _ in range(2):
         assert client.get("/").status_code == 400
-    assert "a request was refused, as its key cannot be counted by" in caplog.text
+    assert "requests are refused, as their key cannot be counted by" in caplog.text
     assert [client.get("/stream").status_code for _ in range(2)] == [200, 429]
 
 
@@ -588,6 +588,36 @@ def test_permits_come_back_when_the_response_has_been_sent(app: Any):
         response = client.get(path)
         assert response.status_code in (200, 404)
         assert response.headers["RateLimit"] == '"default";r=0'
+
+
+def test_permits_come_back_with_the_last_byte_and_not_with_the_background_task():
+    async def statuses() -> list[int]:
+        may_end = asyncio.Event()
+
+        async def hello(request: Any) -> PlainTextResponse:
+            return PlainTextResponse("hello", background=BackgroundTask(may_end.wait))
+
+        middleware = RateLimitMiddleware(Starlette(routes=[Route("/", hello)]), Concurrency(1))
+        found: list[int] = []
+        ended = asyncio.Queue[None]()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                found.append(message["status"])
+            else:
+                ended.put_nowait(None)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(middleware(scope_of(), receive, send))
+                await asyncio.wait_for(ended.get(), PATIENT)
+            may_end.set()
+        return found
+
+    assert asyncio.run(statuses()) == [200, 200, 200]
 
 
 def test_permits_come_back_when_the_app_raises():
@@ -839,7 +869,8 @@ def test_a_websocket_is_closed_if_the_store_goes_down_and_no_message_may_pass(ow
         )
         text = {"type": "websocket.receive", "text": "a"}
         try:
-            return await called(middleware, scope_of("/ws", "websocket"), {"type": "websocket.connect"}, text)
+            call = called(middleware, scope_of("/ws", "websocket"), {"type": "websocket.connect"}, text)
+            return await asyncio.wait_for(call, PATIENT)
         finally:
             await middleware.aclose()
 

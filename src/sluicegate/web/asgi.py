@@ -111,7 +111,9 @@ class RateLimitMiddleware:
 
     def _key(self, scope: Scope) -> str:
         key = self._per(scope)
-        if key == "":
+        if not isinstance(key, str):
+            raise InvalidKey(f"a key must be a str, got one of type {type(key).__name__}; return one from per=")
+        if not key:
             raise InvalidKey(
                 "a key must not be empty: all who have none would share one limit; return another from per="
             )

@@ -22,6 +22,8 @@ logger = logging.getLogger("sluicegate")
 OnDenied = Callable[[Any, Refusal], Any]
 """A function of the connection and the refusal that returns a response, or None for the usual one."""
 
+_MOST_LOGGED = 100
+
 _FIELD_SETS: tuple[str, ...] = get_args(FieldSet)
 
 
@@ -61,6 +63,7 @@ class Engine:
         self.on_denied: OnDenied | None = None
         self.connection: Callable[[Scope], Any] = lambda scope: scope  # what `on_denied` is given of a request
         self._jitter = jitter
+        self._logged: set[str] = set()
         self._on_decision = on_decision
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,10 +80,15 @@ class Engine:
         if isinstance(error, InvalidIdentity):
             return answers.invalid_key(error.detail, error.status)
         if isinstance(error, InvalidKey):
-            # The app's own key, which may hold anything: what is wrong with it is for the app's log.
-            logger.error("a request was refused, as its key cannot be counted by: %s", error)
+            self._log_once(f"requests are refused, as their key cannot be counted by: {error}")
             return answers.invalid_key("The request does not say who makes it in a form that can be counted by.")
         raise error
+
+    def _log_once(self, text: str) -> None:
+        """Log what is wrong with the app's own keys: once, as clients could fill the log with it."""
+        if text not in self._logged and len(self._logged) < _MOST_LOGGED:
+            self._logged.add(text)
+            logger.error(text)
 
     async def answer(self, refusal: Refusal, scope: Scope) -> App:
         """Return what answers a refused request: what the user's function returns, or the usual document."""

@@ -102,6 +102,8 @@ class Exchange:
             self.decision = decision
             if not decision.allowed:
                 self.refuse_for(self._engine.refusal(decision, _message(asked, decision)))
+            if self.refusal is not None and self.refusal.decision is None:
+                self._answers.pop()  # nobody decided, so there is nothing to tell of any limit
         return self.refusal
 
     def refuse_for(self, refusal: Refusal) -> None:

@@ -54,7 +54,7 @@ def test_an_invalid_key_is_a_400_logged_for_the_app_and_never_a_shared_budget(
     response = serve(by(lambda: key)).get("/x")
     assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
     assert "does not say who makes it" in response.json()["detail"]
-    assert "its key cannot be counted by" in caplog.text
+    assert "their key cannot be counted by" in caplog.text
 
 
 def test_without_a_key_the_client_is_counted_by_its_address_apart_from_all_keys(serve: Serve):
@@ -106,6 +106,14 @@ def test_a_key_from_a_dependency_that_yields_is_closed_after_a_denial_too(serve:
 
     assert statuses(serve(by(session, "1/minute")), "/x", "/x") == [200, 429]
     assert closed == [1, 1]
+
+
+def test_clients_cannot_fill_the_log_with_keys_that_cannot_be_counted_by(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+):
+    client = serve(by(lambda: ""))
+    assert statuses(client, *["/x"] * 5) == [400] * 5
+    assert caplog.text.count("cannot be counted by") == 1
 
 
 # Overrides

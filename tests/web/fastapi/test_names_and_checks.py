@@ -249,6 +249,25 @@ def test_a_middleware_whose_default_needs_a_dependency_is_refused():
     RateLimits("1/minute", per=header("X-API-Key", missing=client_address)).Middleware(FastAPI())
 
 
+def test_policies_of_two_places_that_come_to_one_name_are_refused():
+    limits = RateLimits()
+    app = FastAPI(lifespan=limits.lifespan)
+    long = limits.limit(SlidingWindow(1, window=1, name="b.c"), name="a")
+    short = limits.limit(SlidingWindow(9, window=1, name="c"), name="a.b")
+    app.get("/one", dependencies=[Depends(long)])(ok)
+    app.get("/other", dependencies=[Depends(short)])(ok)
+    with pytest.raises(InvalidPolicy, match=r"named a\.b\.c, on GET /one and on GET /other"):
+        starts(app)
+
+
+def test_the_default_has_its_name_whatever_else_has_one():
+    limits = RateLimits("1/minute")
+    app = FastAPI(lifespan=limits.lifespan, dependencies=[Depends(limits)])
+    app.get("/x", dependencies=[Depends(limits.limit("9/minute", name="default"))])(ok)
+    with pytest.raises(InvalidPolicy, match="two limits are named default"):
+        starts(app)
+
+
 # The app's own lifespan
 
 

@@ -319,7 +319,8 @@ def text_of(value: Any, scope: Scope, attribute: str | None = None, *, address: 
         value = str(value)
     if not isinstance(value, str):
         raise InvalidKey(
-            f"a key must be a str, an int, a UUID or None, got {type_repr(value)}; return one of these from per=",
+            f"a key must be a str, an int, a UUID or None, got one of type {type(value).__name__}; return one of these "
+            f"from per=",
             attribute=attribute,
         )
     if not value:

@@ -9,7 +9,9 @@ from uuid import uuid4
 
 from starlette.websockets import WebSocket
 
+from sluicegate._core.errors import StoreError
 from sluicegate._core.policy import Policy
+from sluicegate._limiter.async_limiter import AsyncLimiter
 from sluicegate.web.answers import TRY_AGAIN_LATER
 from sluicegate.web.budget import placed
 from sluicegate.web.engine import Engine
@@ -43,7 +45,7 @@ class Messages:
         self._cost = cost
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        """Yield each message. Ends when the client leaves, or is over a limit and the connection was closed."""
+        """Yield each message. Ends when the client has left; or, once it was closed, if a message does not pass."""
         limiter = self._engine.limiters.of(self._policies).limiter
         while True:
             message = await self._websocket.receive()
@@ -52,12 +54,21 @@ class Messages:
             given = message.get("text")
             if given is None:
                 given = message.get("bytes")
-            began_at = time.perf_counter()
-            decision = await limiter.take(self._key, self._cost(given) if callable(self._cost) else self._cost)
-            self._engine.note(decision, began_at)
-            if not decision:
-                wait = self._engine.refusal(decision, None).headers.get("Retry-After")
-                reason = "too many messages" + (f", retry after {wait} s" if wait else "")
+            reason = await self._why_not(limiter, given)
+            if reason is not None:
                 await self._websocket.close(TRY_AGAIN_LATER, reason)
                 return
             yield given
+
+    async def _why_not(self, limiter: AsyncLimiter, given: Any) -> str | None:
+        """Return why a message does not pass; None if it does."""
+        began_at = time.perf_counter()
+        try:
+            decision = await limiter.take(self._key, self._cost(given) if callable(self._cost) else self._cost)
+        except StoreError:
+            return "messages cannot be counted at the moment"
+        self._engine.note(decision, began_at)
+        if decision:
+            return None
+        wait = self._engine.refusal(decision, None).headers.get("Retry-After")
+        return "too many messages" + (f", retry after {wait} s" if wait else "")

@@ -210,17 +210,32 @@ class Table:
     def _name(self, pairs: list[tuple[Limit, Place]]) -> None:
         """Give each limit at each place its name."""
         taken: dict[str, tuple[Limit, Place]] = {}
-        for pair in dict.fromkeys(pairs):
+        default = (self._owner.default, _APP)
+        # The default first: its name is the same in every app.
+        for pair in sorted(dict.fromkeys(pairs), key=lambda pair: pair != default):
             limit, place = pair
-            if place == _APP and limit is self._owner.default and self._owner.default_budget is not None:
-                taken[DEFAULT] = pair
-                self._budgets[pair] = self._owner.default_budget
-                continue
-            name = fitted(limit.name or place.slug)
-            if name in taken:
-                name = self._other_name(name, pair, taken)
+            if pair == default and self._owner.default_budget is not None:
+                budget, name = self._owner.default_budget, DEFAULT
+            else:
+                name = fitted(limit.name or place.slug)
+                if name in taken:
+                    name = self._other_name(name, pair, taken)
+                budget = budget_of(limit, name)
             taken[name] = pair
-            self._budgets[pair] = budget_of(limit, name)
+            self._budgets[pair] = budget
+        self._check_policies()
+
+    def _check_policies(self) -> None:
+        """Raise `InvalidPolicy` if policies of two places have one name: ``a`` with ``b.c``, and ``a.b`` with ``c``."""
+        owners: dict[str, Place] = {}
+        for (_, place), budget in self._budgets.items():
+            for policy in budget.policies:
+                if policy.name in owners:
+                    raise InvalidPolicy(
+                        f"two policies are named {policy.name}, on {owners[policy.name]} and on {place}: give one of "
+                        f"their limits a name="
+                    )
+                owners[policy.name] = place
 
     def _other_name(self, name: str, pair: tuple[Limit, Place], taken: dict[str, tuple[Limit, Place]]) -> str:
         limit, place = pair
