@@ -151,9 +151,10 @@ def test_places_whose_names_and_attributes_read_alike_do_not_share_a_key(one, ot
 def test_a_budget_keeps_as_many_policies_as_it_says_and_no_more():
     own = budget("search")
     for limit in range(1, 3000):
-        (policy,) = placed([SlidingWindow(limit, window=60)], "search")
-        assert own.joint(policy).limit == limit
-        assert own.joint(policy) is own.joint(policy)
+        asked = [Asked(own, placed([SlidingWindow(limit, window=60)], "search"), {"user": "ann"}, 1)]
+        (policy,) = own.joint(asked)
+        assert policy.limit == limit
+        assert own.joint(asked) is own.joint(asked)
     assert len(own._joint) <= 1024
 
 

@@ -16,7 +16,7 @@ from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate.web.answers import TRY_AGAIN_LATER, App, Message, Receive, Refusal, Scope, Send
-from sluicegate.web.budget import Asked, Budget, placed
+from sluicegate.web.budget import Budget, asked_of, placed
 from sluicegate.web.engine import Engine
 from sluicegate.web.exchange import ERRORS, Exchange
 from sluicegate.web.gate import Gate, is_preflight
@@ -26,7 +26,7 @@ from sluicegate.web.limiters import FieldSet, Limiters
 Given = Policy | str | Sequence[Policy | str]
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(Gate):
     """Limits the requests to an ASGI app: Starlette's, Litestar's, or any other.
 
     Each request is decided before the app sees it. One over the limit gets a 429, at the handshake of a WebSocket, too;
@@ -93,21 +93,16 @@ class RateLimitMiddleware:
         self._messages = _checked_plain(placed(_listed(messages), f"{name}-messages")) if messages is not None else ()
         self._per = per.of if isinstance(per, ScopeKey) else _checked_function(per, "per")
         self._exempt = None if exempt is None else _checked_function(exempt, "exempt")
-        self._gate = Gate(app if not self._messages else self._limit_messages(app), self._open, self._enter)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or the lifespan."""
-        await self._gate(scope, receive, send)
+        super().__init__(self._limit_messages(app) if self._messages else app, self._open_limited, self._decide)
 
     async def aclose(self) -> None:
         """Close the store, if this middleware made it. The next request opens it again."""
         await self._engine.finish()
 
-    def _open(self, scope: Scope) -> Exchange | None:
-        return None if is_preflight(scope) or self._is_exempt(scope) else Exchange(self._engine, scope)
-
-    def _is_exempt(self, scope: Scope) -> bool:
-        return self._exempt is not None and bool(self._exempt(scope))
+    def _open_limited(self, scope: Scope) -> Exchange | None:
+        if is_preflight(scope) or (self._exempt is not None and self._exempt(scope)):
+            return None
+        return Exchange(self._engine, scope)
 
     def _key(self, scope: Scope) -> str:
         key = self._per(scope)
@@ -119,9 +114,9 @@ class RateLimitMiddleware:
             )
         return key
 
-    async def _enter(self, exchange: Exchange) -> None:
+    async def _decide(self, exchange: Exchange) -> None:
         try:
-            asked = Asked(self._budget, self._budget.policies, self._key(exchange.scope), 1)
+            asked = asked_of((self._budget, self._budget.policies, self._key(exchange.scope), 1))
         except ERRORS as error:
             exchange.refuse_for(self._engine.refusal_of(error))
         else:
@@ -129,7 +124,7 @@ class RateLimitMiddleware:
 
     def _limit_messages(self, app: App) -> App:
         async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "websocket" and not self._is_exempt(scope):
+            if scope["type"] == "websocket" and not (self._exempt is not None and self._exempt(scope)):
                 limiter = self._engine.limiters.of(self._messages).limiter
                 counted = _CountedMessages(self._engine, limiter, self._key(scope), receive, send)
                 receive, send = counted.receive, counted.send

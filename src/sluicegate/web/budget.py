@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from sluicegate._core.errors import InvalidPolicy, short_repr
@@ -15,7 +16,8 @@ from sluicegate._core.policy import Policy
 LONGEST_NAME = 64
 
 _DIGITS = 8  # of a digest in a name that was cut
-_MOST_JOINT = 1024  # policies of one budget to keep: a function may return ever new ones
+_MOST_JOINT = 1024  # sets of policies to keep for a budget: a function may return ever new ones
+_MOST_ATTRIBUTES = 64
 _PLAIN = "sliding-window-"
 
 
@@ -68,27 +70,39 @@ class Budget:
     is_shared: bool = False
     terms: Terms = field(default_factory=Terms)
     settles: bool = field(init=False)
-    _joint: dict[int, tuple[Policy, Policy]] = field(default_factory=dict, repr=False)
+    _joint: dict[tuple[int, ...], tuple[tuple[Policy, ...], object]] = field(default_factory=dict, repr=False)
+    _attributes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settles", self.terms.settles)
 
-    def joint(self, policy: Policy) -> Policy:
-        """Return a policy of this budget so that it can be decided together with those of others: by attributes."""
-        if policy.shared:
-            return policy
-        known = self._joint.get(id(policy))
+    def joint(self, asked: Sequence[Asked]) -> tuple[Policy, ...]:
+        """Return the policies of all that is asked, this budget's first, counting by attributes."""
+        name = tuple([id(each.policies) for each in asked])
+        known = self._joint.get(name)
         if known is None:
-            per = tuple(self.attribute(each) for each in policy.per or ("",))
             if len(self._joint) >= _MOST_JOINT:
                 del self._joint[next(iter(self._joint))]
-            known = self._joint[id(policy)] = policy, renamed(policy, policy.name, per)
-        return known[1]
+            joint = tuple(each.budget.by_attributes(policy) for each in asked for policy in each.policies)
+            # With what it was made of: nothing else can have its ids meanwhile.
+            known = self._joint[name] = joint, [each.policies for each in asked]
+        return known[0]
+
+    def by_attributes(self, policy: Policy) -> Policy:
+        """Return a policy of this budget so that it can be decided together with those of others."""
+        if policy.shared:
+            return policy
+        return renamed(policy, policy.name, tuple(self.attribute(each) for each in policy.per or ("",)))
 
     def attribute(self, name: str = "") -> str:
         """Return what an attribute of this budget's keys, or a key that is text, is called beside those of others."""
-        # With the length of the place's name: else the user of "a.b" and the "b.user" of "a" would be called the same.
-        return fitted(f"{len(self.name)}.{self.name}.{name}")
+        known = self._attributes.get(name)
+        if known is None:
+            # With the length of the place's name: else the user of "a.b" and the "b.user" of "a" would be the same.
+            known = fitted(f"{len(self.name)}.{self.name}.{name}")
+            if len(self._attributes) < _MOST_ATTRIBUTES:
+                self._attributes[name] = known
+        return known
 
 
 class Asked(NamedTuple):
@@ -100,23 +114,28 @@ class Asked(NamedTuple):
     cost: Cost
 
 
+asked_of: Callable[[tuple[Budget, tuple[Policy, ...], Key, Cost]], Asked] = partial(tuple.__new__, Asked)
+"""Make an `Asked` from a tuple, in half of the time that its own constructor takes."""
+
+
 def joined(asked: Sequence[Asked]) -> tuple[tuple[Policy, ...], Key, Cost]:
-    """Return the policies, the key and the cost with which all that is asked is decided at once."""
-    if len(asked) == 1 and not any([policy.per for policy in asked[0].policies]):  # noqa: C419 - a generator is slower
-        return asked[0][1:]
-    policies: list[Policy] = []
+    """Return the policies, the key and the cost with which all that is asked is decided at once.
+
+    The policies are the same object each time, for whatever is kept by them.
+    """
+    budget, policies, own_key, cost = asked[0]
+    if len(asked) == 1 and type(own_key) is str:
+        return policies, own_key, cost
     key: dict[str, str] = {}
     costs: dict[str, int] = {}
     for budget, own, own_key, cost in asked:
-        policies += [budget.joint(policy) for policy in own]
-        if isinstance(own_key, str):
-            if not all(policy.shared for policy in own):
-                key[budget.attribute()] = own_key
-        else:
+        if not isinstance(own_key, str):
             key.update({budget.attribute(name): value for name, value in own_key.items()})
+        elif not all(policy.shared for policy in own):
+            key[budget.attribute()] = own_key
         if cost != 1:
             costs.update(cost if isinstance(cost, Mapping) else {policy.name: cost for policy in own})
-    return tuple(policies), key or NO_KEY, costs or 1
+    return asked[0].budget.joint(asked), key or NO_KEY, costs or 1
 
 
 def placed(

@@ -64,7 +64,7 @@ class Engine:
         self.connection: Callable[[Scope], Any] = lambda scope: scope  # what `on_denied` is given of a request
         self._jitter = jitter
         self._logged: set[str] = set()
-        self._on_decision = on_decision
+        self.on_decision = on_decision
         self._tasks: set[asyncio.Task[None]] = set()
 
     def refusal(self, decision: Decision, message: str | None) -> Refusal:
@@ -104,9 +104,9 @@ class Engine:
 
     def note(self, decision: Decision, began_at: float) -> None:
         """Hand a decision on to the user's function. What it raises is logged."""
-        if self._on_decision is not None:
+        if self.on_decision is not None:
             try:
-                self._on_decision(decision, time.perf_counter() - began_at)
+                self.on_decision(decision, time.perf_counter() - began_at)
             except Exception:
                 logger.exception("on_decision raised")
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sluicegate._core.decision import Decision, Verdict, decision_of
 from sluicegate._core.errors import InvalidCost, InvalidKey, StoreError
@@ -58,7 +58,8 @@ class Exchange:
     Attributes:
         decision: The decision of the last step so far; None before the first one.
         refusal: Why it is refused; None if it is not.
-        pending: What is asked and was not decided yet.
+        pending: What is asked and was not decided yet; an integration may put there what it asks only then.
+        is_over: Whether what is noted has been sent.
         is_guarded: Whether a `Gate` sees its response: adds the fields, settles, and decides what is pending.
     """
 
@@ -66,10 +67,10 @@ class Exchange:
         "_answers",
         "_engine",
         "_held",
-        "_is_over",
         "_settled",
         "decision",
         "is_guarded",
+        "is_over",
         "pending",
         "refusal",
         "scope",
@@ -79,13 +80,13 @@ class Exchange:
         self.scope = scope
         self.decision: Decision | None = None
         self.refusal: Refusal | None = None
-        self.pending: list[Asked] = []
+        self.pending: list[Any] = []
         self.is_guarded = False
         self._engine = engine
         self._answers: list[tuple[LimiterOfSet, Decision]] = []
         self._held: list[tuple[AsyncReservation, Sequence[Asked]]] = []
         self._settled: dict[str, int] = {}
-        self._is_over = False
+        self.is_over = False
 
     async def decide(self, asked: Sequence[Asked], *, is_last: bool) -> Refusal | None:
         """Decide a step. Returns why the request is refused, or None.
@@ -127,7 +128,9 @@ class Exchange:
         policies, key, cost = joined(asked)
         limiter_of_set = self._engine.limiters.of(policies)
         limiter = limiter_of_set.limiter
-        must_hold = not is_last or limiter_of_set.lends or _settles(asked)
+        must_hold = not is_last or limiter_of_set.lends
+        for each in asked:
+            must_hold |= each.budget.settles
         if must_hold and limiter_of_set.can_reserve:
             reservation = limiter.reserve(key, cost)
             await reservation.__aenter__()
@@ -137,7 +140,8 @@ class Exchange:
         else:
             decision = await limiter.take(key, cost)
         self._answers.append((limiter_of_set, decision))
-        self._engine.note(decision, began_at)
+        if self._engine.on_decision is not None:
+            self._engine.note(decision, began_at)
         return decision
 
     async def decide_pending(self) -> Refusal | None:
@@ -148,22 +152,22 @@ class Exchange:
     def fields(self) -> list[tuple[bytes, bytes]]:
         """Return the fields of the response. Scripts of other origins may read them where they may read it at all."""
         fields = field_list(self._answers, self._engine.fields)
-        if fields and any([name == b"origin" for name, _ in self.scope["headers"]]):  # noqa: C419 - a generator is slower
-            # The request tells, not the response: what adds Access-Control-Allow-Origin mostly stands further out.
-            fields.append((_EXPOSE, b", ".join([*[name for name, _ in fields], b"retry-after"])))
+        if fields:
+            for name, _ in self.scope["headers"]:
+                if name == b"origin":
+                    # The request tells, not the response: what allows origins mostly stands further out.
+                    fields.append((_EXPOSE, b", ".join([*[name for name, _ in fields], b"retry-after"])))
+                    break
         return fields
 
     def settle(self, policy: str, units: int) -> None:
         """Note what a policy's charge turned out to be, until the exchange ends."""
         self._settled[policy] = units
 
-    @property
-    def is_over(self) -> bool:
-        """Whether what is noted has been sent."""
-        return self._is_over
-
     def started(self, message: Message) -> None:
-        """Note what follows from the response for what was charged."""
+        """Note what follows from the response, if it has a status, for what was charged."""
+        if "status" not in message:
+            return
         for _, asked in self._held:
             for each in asked:
                 if each.budget.terms.settles:
@@ -183,9 +187,14 @@ class Exchange:
             for policy in asked.policies:
                 self._settled.setdefault(str(policy.name), units)
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is anything to settle or to release."""
+        return bool(self._held)
+
     async def end(self) -> None:
         """Settle what was charged, and release what was lent. Safe to call again."""
-        self._is_over = True
+        self.is_over = True
         held, self._held = self._held, []
         for reservation, asked in held:
             self._hand_on(reservation, asked)
@@ -217,10 +226,6 @@ def _without(decision: Decision, cost: Cost) -> Decision:
         limits.append(part.limit)
         verdicts.append(Verdict(part.allowed, part.remaining + units, 0, round(part.reset_after * 1_000_000)))
     return decision_of(names, limits, verdicts, decision.source)
-
-
-def _settles(asked: Sequence[Asked]) -> bool:
-    return any([each.budget.settles for each in asked])  # noqa: C419 - a generator takes twice as long
 
 
 def _message(asked: Sequence[Asked], decision: Decision) -> str | None:

@@ -44,7 +44,9 @@ class Gate:
                 return
             await self.app(scope, receive, out.send)
         finally:
-            await exchange.end()
+            if exchange.holds:
+                await exchange.end()
+            exchange.is_over = True
 
 
 class Outlet:
@@ -63,20 +65,22 @@ class Outlet:
         if self._is_replaced:
             return
         kind = message["type"]
+        exchange = self._exchange
         if kind in _STARTS or kind == _CLOSE:
-            exchange = self._exchange
-            if exchange.refusal is None and await exchange.decide_pending() is not None:
+            if exchange.pending and exchange.refusal is None and await exchange.decide_pending() is not None:
                 # Decided only now, as the app answered before it had told who makes the request.
                 self._is_replaced = True
                 await exchange.refuse(self._receive, self._send_refusal)
                 return
-            if "status" in message:
+            if exchange.holds:
                 exchange.started(message)
             if kind != _CLOSE:
                 message = {**message}  # the app may send the same one again
                 with_fields(message, exchange.fields())
         elif kind in _BODIES and not message.get("more_body", False):
-            await self._exchange.end()
+            if exchange.holds:
+                await exchange.end()
+            exchange.is_over = True
         await self._send(message)
 
     async def _send_refusal(self, message: Message) -> None:

@@ -167,8 +167,9 @@ class ClientAddress(ScopeKey):
             host = None
         if not isinstance(host, str) or not host:
             return _Seen(_UNKNOWN, self._trusts_unix)
+        seen = self._read_cached(host) if len(host) <= _LONGEST_ADDRESS else None
         # A path may hold bytes that are not UTF-8, which Python reads as surrogates: no key may have them.
-        return self._seen(host) or _Seen(host.encode(errors="backslashreplace").decode(), self._trusts_unix)
+        return seen or _Seen(host.encode(errors="backslashreplace").decode(), self._trusts_unix)
 
     def _walked(self, scope: Mapping[str, Any], peer: _Seen) -> str:
         last = peer

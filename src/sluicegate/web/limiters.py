@@ -47,15 +47,15 @@ class LimiterOfSet:
 
     def rate_limit_field(self, decision: Decision) -> str:
         """Return the value of RateLimit, the policy that decides first."""
+        first = f"{self._names[decision.policy]};r={decision.remaining}"
+        if not decision.allowed and (wait := headers.retry_after(decision)):
+            first += f";t={wait}"
         if len(self._names) == 1:
-            return self._item(decision)
-        items = [self._item(part) for part in decision.decisions if part.policy != decision.policy]
-        return ", ".join([self._item(decision), *items])
+            return first
+        return ", ".join([first, *[self._item(part) for part in decision.decisions if part.policy != decision.policy]])
 
     def _item(self, part: Decision) -> str:
-        if part.allowed:
-            return f"{self._names[part.policy]};r={part.remaining}"
-        wait = headers.retry_after(part)
+        wait = None if part.allowed else headers.retry_after(part)
         return f"{self._names[part.policy]};r={part.remaining}" + (f";t={wait}" if wait else "")
 
 
@@ -87,7 +87,7 @@ class Limiters:
     ) -> None:
         resolved = resolve_async(store, max(checked_deadline(deadline), TIMEOUT))
         self.store: AsyncStore = resolved.store
-        self._sets: OrderedDict[tuple[int, ...], tuple[tuple[Policy, ...], LimiterOfSet]] = OrderedDict()
+        self._sets: OrderedDict[int, tuple[tuple[Policy, ...], LimiterOfSet]] = OrderedDict()
         self.on_outage: OnOutage = on_outage
         self._owned = resolved.owned
         self._options = {"on_outage": on_outage, "deadline": deadline, "share": share}
@@ -108,16 +108,15 @@ class Limiters:
             each.limiter.enabled = enabled
 
     def of(self, policies: tuple[Policy, ...]) -> LimiterOfSet:
-        """Return the limiter of a set of policies: a new one for a new set."""
-        name = tuple(map(id, policies))
-        known = self._sets.get(name)
+        """Return the limiter of a set of policies: of the same tuple the same one."""
+        known = self._sets.get(id(policies))
         if known is not None:
             return known[1]
         limiter = AsyncLimiter(*policies, store=self.store, enabled=self._enabled, **self._options)  # type: ignore[arg-type]
         made = LimiterOfSet(limiter)
         if len(self._sets) >= MOST_SETS:
             self._sets.popitem(last=False)
-        self._sets[name] = policies, made  # with the policies: no others can have their ids meanwhile
+        self._sets[id(policies)] = policies, made  # with the tuple: no other one can have its id meanwhile
         return made
 
     def mode(self) -> str:
@@ -135,17 +134,20 @@ def field_list(answers: list[tuple[LimiterOfSet, Decision]], sets: tuple[FieldSe
 
     If nothing was limited there are none: a client is not shown limits that do not apply to it.
     """
-    limited = [(each, decision) for each, decision in answers if decision.source != "bypass"]
+    limited = [pair for pair in answers if pair[1].source != "bypass"]
     if not limited or not sets:
         return []
     fields: Fields = []
-    if len(limited) > 1:  # the one that decides first
-        limited.sort(key=lambda pair: (pair[1].allowed, pair[1].remaining))
-    if "RateLimit" in sets:
+    if len(limited) == 1:
+        each, decision = limited[0]
+        policies, values = each.policy_field, each.rate_limit_field(decision)
+    else:
+        limited.sort(key=lambda pair: (pair[1].allowed, pair[1].remaining))  # the one that decides first
+        decision = limited[0][1]
         policies = b", ".join([each.policy_field for each, _ in limited])
         values = ", ".join([each.rate_limit_field(decision) for each, decision in limited])
+    if "RateLimit" in sets:
         fields += [(b"ratelimit-policy", policies), (b"ratelimit", values.encode())]
-    decision = limited[0][1]
     if "X-RateLimit" in sets:
         fields += [
             (b"x-ratelimit-limit", b"%d" % decision.limit),

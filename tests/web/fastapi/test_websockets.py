@@ -155,6 +155,22 @@ def test_messages_cost_what_a_function_says(serve: Serve):
             websocket.receive_text()
 
 
+def test_all_connections_of_a_websocket_share_its_limiter(serve: Serve):
+    limits = RateLimits()
+    client = serve(chat(limits, "2/minute"))
+    for _ in range(5):
+        with client.websocket_connect("/ws") as websocket:
+            websocket.send_text("a")
+            assert websocket.receive_text() == "'a'"
+    assert len(limits._engine.limiters._sets) == 1
+
+
+@pytest.mark.parametrize("wrong", [["5/minute"], "many", 7])
+def test_invalid_policies_of_messages_are_refused_by_name(wrong: Any):
+    with pytest.raises(ValueError, match=r"policy must be|expected a limit"):
+        RateLimits().messages(WebSocket({"type": "websocket"}, None, None), wrong)
+
+
 def test_the_iteration_over_messages_ends_when_the_client_leaves(serve: Serve):
     limits, left = RateLimits(), []
     app = FastAPI(lifespan=limits.lifespan)

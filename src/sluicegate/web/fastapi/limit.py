@@ -26,7 +26,7 @@ from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import Policy, SlidingWindow, is_whole
 from sluicegate._limiter.callbacks import is_async
 from sluicegate.web.answers import Scope
-from sluicegate.web.budget import Asked, Budget, Terms
+from sluicegate.web.budget import Asked, Budget, Terms, asked_of
 from sluicegate.web.fastapi.usable import Usable
 from sluicegate.web.identity import ScopeKey, client_address
 from sluicegate.web.words import function_name
@@ -137,7 +137,7 @@ class Limit(Usable):
         if not policies:
             return None
         cost = self.cost if isinstance(self.cost, int) else checked_cost(values["cost"])
-        return Asked(budget, policies, self._key(scope, values), cost) if cost else None
+        return asked_of((budget, policies, self._key(scope, values), cost)) if cost else None
 
     def _key(self, scope: Scope, values: Mapping[str, Any]) -> Key:
         per = self.per

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,16 @@ from sluicegate._limiter.async_limiter import AsyncLimiter
 from sluicegate.web.answers import TRY_AGAIN_LATER
 from sluicegate.web.budget import placed
 from sluicegate.web.engine import Engine
+
+# Each set of policies has a limiter of its own: that of a WebSocket must not be a new one for every connection.
+_placed_before = lru_cache(maxsize=1024)(placed)
+
+
+def _placed(policies: tuple[Policy | str, ...], name: str) -> tuple[Policy, ...]:
+    try:
+        return _placed_before(policies, name)
+    except TypeError:  # not hashable, so not policies: it says so
+        return placed(policies, name)
 
 
 class Messages:
@@ -40,7 +51,7 @@ class Messages:
     ) -> None:
         self._engine = engine
         self._websocket = websocket
-        self._policies = placed(policies, name)
+        self._policies = _placed(tuple(policies), name)
         self._key = uuid4().hex if key is None else key
         self._cost = cost
 

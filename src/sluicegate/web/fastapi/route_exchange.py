@@ -70,12 +70,11 @@ class RouteExchange(Exchange):
         steps: The limits of its route; None until that is known.
     """
 
-    __slots__ = ("_covered", "_last", "_names", "_overrides", "_waits_for", "steps")
+    __slots__ = ("_last", "_names", "_overrides", "_waits_for", "steps")
 
     def __init__(self, engine: Engine, scope: Scope) -> None:
         super().__init__(engine, scope)
         self.steps: Steps | None = None
-        self._covered: Part | None = None
         self._last = NOTHING
         self._waits_for: AbstractSet[Limit] = NOTHING.tell
         self._names: dict[Limit, list[str]] = {}
@@ -83,14 +82,15 @@ class RouteExchange(Exchange):
 
     def cover(self, part: Part) -> None:
         """Let the default be decided when the response starts, if no route has seen to it by then."""
-        self._covered = part
+        self.pending.append(part)
 
     async def decide_pending(self) -> Refusal | None:
         """Decide what was asked, and the default if no route has seen to it."""
-        covered, self._covered = self._covered, None
-        if covered is not None:
-            self.pending += self._ask((covered,), {})
-        return await super().decide_pending() if self.pending else self.refusal
+        covered = [each for each in self.pending if isinstance(each, Part)]
+        if covered:
+            self.pending = [each for each in self.pending if isinstance(each, Asked)]
+            self.pending += self._ask(covered, {})
+        return self.refusal if self.refusal is not None else await super().decide_pending()
 
     async def begin(self, steps: Steps, *, is_entry: bool) -> None:
         """Begin with the limits of the request's route.
@@ -100,7 +100,7 @@ class RouteExchange(Exchange):
             is_entry: Whether the route is being entered. If not, one of its limits tells already: there is one step.
         """
         self.steps = steps
-        self._covered = None  # the default is one of the limits, or the route is exempt from it
+        self.pending.clear()  # the default is one of the limits, or the route is exempt from it
         overrides = getattr(self.scope.get("app"), "dependency_overrides", None)
         if overrides:
             self._overrides = await _values(overrides, self.scope)
