@@ -505,7 +505,7 @@ def test_requests_without_a_decision_are_errors_of_each_policy(user: str):
 
 
 def test_the_log_says_which_limits_are_in_force(caplog: pytest.LogCaptureFixture):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "uvicorn.error")
     limits = {"global": "1000/30d;50/s", "endpoints": '{"/ping": "5/s"}'}
     for settings in ({}, limits, {"enabled": False, **limits}):
         with TestClient(app_on("memory", 10, 0.5, **settings)):

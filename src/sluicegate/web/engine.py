@@ -10,7 +10,7 @@ from inspect import isawaitable
 from typing import Any, get_args
 
 from sluicegate._core.decision import Decision
-from sluicegate._core.errors import InvalidKey, InvalidPolicy, StoreError, short_repr
+from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, StoreError, short_repr
 from sluicegate._limiter.callbacks import is_async
 from sluicegate.web import answers
 from sluicegate.web.answers import Answer, App, Refusal, Scope
@@ -79,6 +79,9 @@ class Engine:
             return answers.without_decision()
         if isinstance(error, InvalidIdentity):
             return answers.invalid_key(error.detail, error.status)
+        if isinstance(error, InvalidCost):
+            self._log_once(f"requests are refused, as their cost is invalid: {error}")
+            return answers.without_decision()
         if isinstance(error, InvalidKey):
             self._log_once(f"requests are refused, as their key cannot be counted by: {error}")
             return answers.invalid_key("The request does not say who makes it in a form that can be counted by.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sluicegate")
 
-ERRORS = (StoreError, InvalidIdentity, InvalidKey)
+ERRORS = (StoreError, InvalidIdentity, InvalidKey, InvalidCost)
 """What a step may raise that refuses its request alone."""
 
 _EXPOSE = b"access-control-expose-headers"

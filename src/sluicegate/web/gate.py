@@ -18,13 +18,20 @@ class Gate:
         open_: Makes the exchange of a request, or returns None for a request that has one already.
         enter: Decides what has to be decided in front of the app; None for nothing.
         owner: Who put it there.
+        start: Called when the app starts, before it does, with the scope of its lifespan.
     """
 
     def __init__(
-        self, app: App, open_: Callable[[Scope], Exchange | None], enter: Enter | None = None, owner: object = None
+        self,
+        app: App,
+        open_: Callable[[Scope], Exchange | None],
+        enter: Enter | None = None,
+        owner: object = None,
+        start: Callable[[Scope], None] | None = None,
     ) -> None:
         self.app = app
         self.owner = owner
+        self._start = start
         self._open = open_
         self._enter = enter
 
@@ -32,6 +39,8 @@ class Gate:
         """Serve a request; what is neither HTTP nor a WebSocket goes straight to the app."""
         exchange = self._open(scope) if scope["type"] in ("http", "websocket") else None
         if exchange is None:
+            if self._start is not None and scope["type"] == "lifespan":
+                self._start(scope)
             await self.app(scope, receive, send)
             return
         out = Outlet(exchange, receive, send)

@@ -64,6 +64,21 @@ def of_every_kind(limits: RateLimits) -> FastAPI:
     return app
 
 
+def test_a_500_has_fields_from_the_first_response_on_with_the_middleware_alone():
+    limits = RateLimits("9/minute")
+    app = FastAPI()
+    app.add_middleware(limits.Middleware)
+
+    @app.get("/bug")
+    def bug() -> None:
+        raise RuntimeError("a bug of the app")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.get("/bug")
+    assert response.status_code == 500
+    assert remaining(response) == {"default": 8}
+
+
 EXPECTED = {
     "plain": 200,
     "injected": 200,

@@ -180,6 +180,11 @@ def test_a_cost_that_is_none_is_a_503_and_logged(serve: Serve, caplog: pytest.Lo
     assert "a cost must be a whole number" in caplog.text
 
 
+def test_a_cost_for_an_unknown_policy_is_a_503_and_logged(serve: Serve, caplog: pytest.LogCaptureFixture):
+    assert statuses(serve(by(client_address, cost=lambda: {"tokens": 5})), "/x", "/x") == [503, 503]
+    assert caplog.text.count("no policy of this limiter is named 'tokens'") == 1
+
+
 # Limits by function
 
 

@@ -355,7 +355,7 @@ class RateLimits(Usable):
                 'RateLimits("100/minute", per=client_address)'
             )
         self.has_middleware = True
-        return Gate(app, self._open_covered)
+        return Gate(app, self._open_covered, start=self._install_if_first)
 
     def routes(self, app: Any) -> list[RouteLimits]:
         """Return every route of an app, with the limits that are in force on it."""
@@ -388,9 +388,13 @@ class RateLimits(Usable):
         exchange = scope[self._key] = RouteExchange(self._engine, scope)
         return exchange
 
-    def _open_covered(self, scope: Scope) -> RouteExchange | None:
+    def _install_if_first(self, scope: Scope) -> None:
+        """Find the limits of the app when it starts; or with its first request, where no lifespan is run."""
         if self._table is None and "app" in scope:
             self._install(scope["app"], Table(self, scope["app"]))
+
+    def _open_covered(self, scope: Scope) -> RouteExchange | None:
+        self._install_if_first(scope)
         opened = self._open(scope)
         exchange: RouteExchange = scope[self._key]
         if self.default is not None and self.default_budget is not None and not is_preflight(scope):
