@@ -9,7 +9,7 @@ WORKERS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,2)
 # Two targets at once, each printing its output in one piece at its end; in turn with a make that cannot do that.
 SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
 
-.PHONY: run test test-rest lint format types build bench soak faults compare check clean
+.PHONY: run test test-rest lint format types build bench soak faults compare compare-web check clean
 
 ## run: the service on http://127.0.0.1:8000, counting in memory (RATE_LIMIT_BACKEND=redis for a fleet)
 run: .venv/.installed
@@ -90,8 +90,12 @@ faults: .venv/.installed-dev
 	$(BIN)/python tools/reliability.py $(FAULTS)
 
 ## compare: the proof kit on Sluicegate and its peers, for docs/comparison.md; half an hour, on an idle machine
-compare: .venv/.installed .venv-peers/.installed
+compare: .venv/.installed .venv-peers/.installed compare-web
 	$(BIN)/python tools/compare.py
+
+## compare-web: Sluicegate and its peers in FastAPI, for the section of docs/comparison.md on it; two minutes
+compare-web: .venv/.installed .venv-web-peers/.installed
+	$(BIN)/python tools/web_traps.py
 
 ## check: all that CI runs; some twenty minutes on two cores
 check: test lint test-rest build
@@ -114,4 +118,10 @@ clean:
 .venv-peers/.installed: benchmarks/peers/requirements.txt | .venv/.installed
 	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	touch $@
+
+# The peers in FastAPI, beside the web stack that Sluicegate is tested on.
+.venv-web-peers/.installed: benchmarks/web_apps/requirements.txt | .venv/.installed
+	test -d .venv-web-peers || $(PYTHON) -m venv .venv-web-peers
+	.venv-web-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/web_apps/requirements.txt
 	touch $@

@@ -4,7 +4,8 @@
     .venv/bin/python tools/compare.py --only NAME        one of them; the others stay as they were
     .venv/bin/python tools/compare.py --from-json        only write the page again, from the last results
 
-All of them take half an hour. Many cases measure milliseconds: nothing else should run meanwhile.
+All of them take half an hour. Many cases measure milliseconds: nothing else should run meanwhile. The page's section on
+FastAPI is made by tools/web_traps.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import web_traps_page
 from comparison import Graded, load, page, save
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -46,8 +48,13 @@ def main() -> None:
         with _progress(f"{number}/{len(chosen)} {peer.name}", console) as on_result:
             graded[peer.name] = _graded(peer, on_result)
         save(graded, DATA)  # after each one, so that an aborted run keeps its results
-    PAGE.write_text(page(PEERS, graded), encoding="utf-8")
+    write_page()
     console.print(f"written: {DATA.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
+
+
+def write_page() -> None:
+    """Write the page from the last results, of the proof kit and of the web traps."""
+    PAGE.write_text(page(PEERS, load(DATA), web_traps_page.section(web_traps_page.load())), encoding="utf-8")
 
 
 def _arguments() -> Sequence[Peer]:

@@ -44,7 +44,8 @@ STORES = {"memory": "in memory", "redis": "on Redis"}
 _HEAD = """\
 # Sluicegate and its peers, case by case
 
-<!-- Written by `make compare`. Do not edit this page, but tools/comparison.py or benchmarks/peers/table.py. -->
+<!-- Written by `make compare`. Do not edit this page, but tools/comparison.py, tools/web_traps_page.py or
+     benchmarks/peers/table.py. -->
 
 The proof kit graded every limiter here, one after the other, as `sluicegate grade --strict` does. `make compare` grades
 them again and rewrites this page.
@@ -155,10 +156,12 @@ def save(graded: Mapping[str, Graded], path: Path) -> None:
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def page(peers: Iterable[Peer], graded: Mapping[str, Graded]) -> str:
-    """Return the page in Markdown. Peers that were not graded are left out."""
+def page(peers: Iterable[Peer], graded: Mapping[str, Graded], in_fastapi: str = "") -> str:
+    """Return the page in Markdown, with this section in it. Peers that were not graded are left out."""
     known = [peer for peer in peers if peer.name in graded]
     lines = [_HEAD.format(ran=_ran([graded[peer.name] for peer in known])), *_table(known, graded), ""]
+    if in_fastapi:
+        lines.append(in_fastapi)
     for package, group in groupby(known, key=lambda peer: peer.package):
         lines += [f"## {package}", ""]
         for peer in group:

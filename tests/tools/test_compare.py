@@ -13,6 +13,7 @@ from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.verdict import CaseVerdict, Finding
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import web_traps_page
 from comparison import Graded, escaped, load, page, save, why
 from table import PEERS, ROOT, Meant, Peer
 
@@ -164,4 +165,5 @@ def test_every_row_has_a_unique_name_and_an_existing_adapter():
 def test_the_page_in_the_documents_matches_its_data():
     found = load(ROOT / "docs" / "comparison.json")
     text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-    assert text == page(PEERS, found), "run tools/compare.py --from-json"
+    in_fastapi = web_traps_page.section(web_traps_page.load())
+    assert text == page(PEERS, found, in_fastapi), "run tools/compare.py --from-json"

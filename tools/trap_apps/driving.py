@@ -169,7 +169,9 @@ async def running(app: Any) -> AsyncIterator[Running]:
     outbox: asyncio.Queue[Message] = asyncio.Queue()
     state: dict[str, Any] = {}
     inbox.put_nowait({"type": "lifespan.startup"})
-    task = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, inbox.get, outbox.put))
+    task = asyncio.create_task(
+        app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, inbox.get, outbox.put)
+    )
     try:
         async with asyncio.timeout(PATIENCE):
             started = await outbox.get()

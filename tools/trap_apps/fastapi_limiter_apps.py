@@ -1,4 +1,4 @@
-"""fastapi-limiter in the form of its README, and with a bucket for each client by the factory of PyrateLimiter's README.
+"""fastapi-limiter in the form of its README, and with a bucket for each client by PyrateLimiter's.
 
 If this file and those two differ, suspect this file first.
 """
@@ -105,6 +105,7 @@ class Readme(Kit):
 
 
 class PerClient(Readme):
+    in_readme = False
     label = "a bucket for each client"
     on_redis = True
     timeout: ClassVar[float | None] = None
@@ -165,5 +166,5 @@ LIBRARY = Library(
     "fastapi-limiter",
     (Readme, PerClient, PerAddress, WithTimeout, First, OnTheApp),
     no_fields="it sends no fields",
-    no_key_dependency="a key is a function of the request, which no override reaches",
+    no_key_dependency="a key is a function of the request; overrides are of dependencies",
 )

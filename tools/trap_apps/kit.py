@@ -1,7 +1,7 @@
 """What an adapter of the web traps offers: kits, each one way in which a library puts a limit.
 
 Every kit limits to `LIMIT` requests a day by the client's address, unless a method says otherwise. What a library has
-no documented way to do is a `NoWay`.
+no documented way to do raises `NoWay`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ class NoWay(Exception):
     """The library has no documented way to do this; the message says why."""
 
 
+class NothingToTry(Exception):
+    """The library has nothing that could be caught; the message says what it lacks."""
+
+
 class Kit:
     """One way to put a limit.
 
@@ -31,6 +35,7 @@ class Kit:
         covers: Whether its limit is on the whole app, and not on a route.
         fields: Whether its responses have rate-limit fields, as far as the library can send them.
         on_redis: Whether it can count on Redis.
+        in_readme: Whether its README or its documentation's first pages show it so.
         only: The traps that it is tried in; all that it fits if empty.
     """
 
@@ -38,6 +43,7 @@ class Kit:
     covers: ClassVar[bool] = False
     fields: ClassVar[bool] = False
     on_redis: ClassVar[bool] = True
+    in_readme: ClassVar[bool] = True
     only: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, redis: str | None = None) -> None:
@@ -57,9 +63,9 @@ class Kit:
         self.add(router, path, endpoint)
         return router
 
-    def above(self, app: FastAPI, path: str, endpoint: Endpoint) -> Endpoint:
+    def above(self, app: FastAPI, path: str, endpoint: Endpoint) -> Endpoint:  # noqa: ARG002
         """Add a route whose limit is a decorator above the route's, where it does not work."""
-        raise NoWay("it has no decorator")
+        raise NothingToTry("it has no decorator for routes")
 
     def by_user(self, app: FastAPI, path: str, user: Endpoint, limit: int) -> None:
         """Add a route that depends on ``user`` and is limited by what it returns."""

@@ -47,18 +47,20 @@ class Decorator(Kit):
     def two_limits(self, app: FastAPI, path: str, endpoint: Endpoint) -> None:
         app.get(path)(self.limiter.limit(RATE)(self.limiter.limit(RATE, key_func=_user)(endpoint)))
 
-    def handshakes(self, app: FastAPI, path: str) -> None:
+    def handshakes(self, app: FastAPI, path: str) -> None:  # noqa: ARG002
         raise NoWay('"websocket endpoints are not supported yet" (its README)')
 
     messages = handshakes
 
 
 class ByEndpoint(Decorator):
+    in_readme = False
     label = '`key_style="endpoint"`'
     options: ClassVar[dict[str, Any]] = {"key_style": "endpoint"}
 
 
 class WithTimeout(Decorator):
+    in_readme = False
     label = "`socket_timeout=2` and `in_memory_fallback_enabled=True`"
     only = frozenset({"frozen-loop", "frozen-answer"})
     options: ClassVar[dict[str, Any]] = {
@@ -67,7 +69,20 @@ class WithTimeout(Decorator):
     }
 
 
+class SyncRoute(Decorator):
+    in_readme = False
+    label = "a `def` route, whose limit is checked in its thread"
+    only = frozenset({"frozen-loop"})
+
+    def add(self, router: APIRouter | FastAPI, path: str, endpoint: Endpoint, method: str = "GET") -> None:  # noqa: ARG002
+        def blocking(request: Request, response: Response) -> str:  # noqa: ARG001 - slowapi requires both
+            return "ok"
+
+        super().add(router, path, blocking, method)
+
+
 class WithFields(Decorator):
+    in_readme = False
     label = "the decorator and `headers_enabled=True`"
     fields = True
     options: ClassVar[dict[str, Any]] = {"headers_enabled": True}
@@ -89,6 +104,7 @@ class Middleware(Decorator):
 
 
 class MiddlewareWithFields(Middleware):
+    in_readme = False
     label = "`SlowAPIMiddleware` and `headers_enabled=True`"
     fields = True
     options: ClassVar[dict[str, Any]] = {"default_limits": [RATE], "headers_enabled": True}
@@ -105,6 +121,6 @@ def _user(request: Request) -> str:
 
 LIBRARY = Library(
     "slowapi",
-    (Decorator, ByEndpoint, WithTimeout, WithFields, Middleware, AsgiMiddleware, MiddlewareWithFields),
-    no_key_dependency="a key is a function of the request, which no override reaches",
+    (Decorator, ByEndpoint, WithTimeout, SyncRoute, WithFields, Middleware, AsgiMiddleware, MiddlewareWithFields),
+    no_key_dependency="a key is a function of the request; overrides are of dependencies",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from kit import LIMIT, Endpoint, Kit, Library
 
 from sluicegate.web.fastapi import RateLimits, client_address, header
@@ -54,7 +54,6 @@ class Dependency(Kit):
             await websocket.accept()
             async for _ in self.limits.messages(websocket, RATE, key=self.talker(websocket)):
                 await websocket.send_text("ok")
-
 
     def talker(self, websocket: WebSocket) -> str | None:  # noqa: ARG002 - it is for a key of the app's own
         """Return the key of the messages; None counts them by connection."""

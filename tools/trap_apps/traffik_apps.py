@@ -75,6 +75,7 @@ class Dependency(Kit):
 
 
 class CheckedFirst(Dependency):
+    in_readme = False
     label = "`check()` of both, and then `hit()` of both"
     only = frozenset({"second-limit"})
 
@@ -93,12 +94,14 @@ class CheckedFirst(Dependency):
 
 
 class WithTimeout(Dependency):
+    in_readme = False
     label = "`socket_timeout=2` in the URL"
     only = frozenset({"frozen-loop", "frozen-answer"})
     query = "?socket_timeout=2"
 
 
 class First(Dependency):
+    in_readme = False
     label = "the limit before the authentication, on the router"
     only = frozenset({"authentication"})
 
@@ -147,6 +150,6 @@ async def _user(request: Request) -> str:
 LIBRARY = Library(
     "traffik",
     (Dependency, CheckedFirst, WithTimeout, First, OnTheApp, Middleware, MiddlewareOfMethods),
-    no_fields="its fields are for endpoints and handlers that add them themselves",
-    no_key_dependency="a key is a function of the request, which no override reaches",
+    no_fields='"you will need to do this manually in your routes" (its README)',
+    no_key_dependency="a key is a function of the request; overrides are of dependencies",
 )

@@ -201,6 +201,10 @@ class Exchange:
             with suppress(StoreError):  # the response has begun: what could not be sent is counted in the statistics
                 await reservation.__aexit__(None, None, None)
 
+    def close(self) -> None:
+        """Note that the request is over."""
+        self.is_over = True
+
     def _hand_on(self, reservation: AsyncReservation, asked: Sequence[Asked]) -> None:
         own = {str(policy.name) for each in asked for policy in each.policies if not policy.lends}
         units = {name: self._settled[name] for name in own & self._settled.keys()}

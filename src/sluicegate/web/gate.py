@@ -55,7 +55,7 @@ class Gate:
         finally:
             if exchange.holds:
                 await exchange.end()
-            exchange.is_over = True
+            exchange.close()
 
 
 class Outlet:

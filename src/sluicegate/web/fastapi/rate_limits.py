@@ -385,8 +385,7 @@ class RateLimits(Usable):
         """Open the exchange of a request. Returns None if there is one: this gate stands inside of another."""
         if self._key in scope:
             return None
-        exchange = scope[self._key] = RouteExchange(self._engine, scope)
-        return exchange
+        return RouteExchange(self._engine, scope, self._key)
 
     def _install_if_first(self, scope: Scope) -> None:
         """Find the limits of the app when it starts; or with its first request, where no lifespan is run."""
@@ -443,7 +442,7 @@ class RateLimits(Usable):
                 "not limited, and only 200 and 429 have fields; write FastAPI(lifespan=limits.lifespan)",
             )
             self._install(scope["app"], Table(self, scope["app"]))
-        exchange = scope[self._key] = RouteExchange(self._engine, scope)
+        exchange = RouteExchange(self._engine, scope, self._key)
         stack = scope.get("fastapi_inner_astack")
         if stack is not None:
             stack.push_async_callback(exchange.end)

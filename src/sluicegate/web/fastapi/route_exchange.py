@@ -66,14 +66,21 @@ NOTHING: Final = Step(())
 class RouteExchange(Exchange):
     """One request to an app of FastAPI's.
 
+    Args:
+        engine: Decides it.
+        scope: Its ASGI scope, in which it can be found.
+        key: Where in the scope.
+
     Attributes:
         steps: The limits of its route; None until that is known.
     """
 
-    __slots__ = ("_last", "_names", "_overrides", "_waits_for", "steps")
+    __slots__ = ("_key", "_last", "_names", "_overrides", "_waits_for", "steps")
 
-    def __init__(self, engine: Engine, scope: Scope) -> None:
+    def __init__(self, engine: Engine, scope: Scope, key: str) -> None:
         super().__init__(engine, scope)
+        self._key = key
+        scope[key] = self
         self.steps: Steps | None = None
         self._last = NOTHING
         self._waits_for: AbstractSet[Limit] = NOTHING.tell
@@ -91,6 +98,11 @@ class RouteExchange(Exchange):
             self.pending = [each for each in self.pending if isinstance(each, Asked)]
             self.pending += self._ask(covered, {})
         return self.refusal if self.refusal is not None else await super().decide_pending()
+
+    def close(self) -> None:
+        """Note that the request is over, and leave its scope: a server keeps that until the connection's next one."""
+        super().close()
+        self.scope.pop(self._key, None)
 
     async def begin(self, steps: Steps, *, is_entry: bool) -> None:
         """Begin with the limits of the request's route.

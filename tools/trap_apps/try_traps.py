@@ -1,6 +1,6 @@
 """Try one library in the traps, in the environment that has it, and print what came as lines of JSON.
 
-    python tools/trap_apps/run.py slowapi --redis redis://127.0.0.1:6379 --pid 4711 [--only clients,mount]
+python tools/trap_apps/try_traps.py slowapi --redis redis://127.0.0.1:6379 --pid 4711 [--only clients,mount]
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kit import Kit, Library, NoWay
+from kit import Kit, Library, NothingToTry, NoWay
 from traps import TRAPS, Finding, Server, Trap, Trial, served_app
+
+STACK = ("fastapi", "starlette", "uvicorn")
 
 
 def main() -> None:
@@ -34,6 +37,7 @@ def main() -> None:
     logging.disable()
     warnings.simplefilter("ignore")  # of FastAPI on root_path=, and of Sluicegate on so many limiters in one process
     server = Server(given.redis, given.pid) if given.redis else None
+    print(json.dumps({"versions": {name: version(name) for name in (given.library, *STACK)}}), flush=True)
     only = given.only.split(",") if given.only else None
     for trap in TRAPS:
         if (only is None or trap.id in only) and (server or not trap.on_server):
@@ -48,15 +52,16 @@ def library(name: str) -> Library:
 def tried(trap: Trap, these: Library, server: Server | None) -> Iterator[dict[str, Any]]:
     """Try the kits that fit, and give for each its verdict and the evidence."""
     for kit in these.kits:
-        if not trap.fits(kit) or (trap.needs == "fields" and not kit.fields and not these.no_fields):
+        if not trap.fits(kit):
             continue
         try:
             finding = _tried(trap, Trial(kit, these, server if trap.on_server else None))
-        except NoWay as why:
-            yield {"kit": kit.label, "verdict": "no way", "says": str(why)}
+        except (NoWay, NothingToTry) as why:
+            verdict = "no way" if isinstance(why, NoWay) else "nothing to try"
+            yield {"kit": kit.label, "in_readme": kit.in_readme, "verdict": verdict, "says": str(why)}
             return
         verdict = "right" if finding.is_right else "wrong"
-        yield {"kit": kit.label, "verdict": verdict, "says": finding.says}
+        yield {"kit": kit.label, "in_readme": kit.in_readme, "verdict": verdict, "says": finding.says}
         if finding.is_right and trap.is_slow:
             return
 
@@ -66,7 +71,7 @@ def _tried(trap: Trap, trial: Trial) -> Finding:
         _emptied(trial.server.url)
     try:
         return asyncio.run(trap.tried(trial))
-    except NoWay:
+    except (NoWay, NothingToTry):
         raise
     except Exception as error:
         return Finding(False, f"{type(error).__name__}: {error}")
