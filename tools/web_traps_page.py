@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from comparison import escaped
 
@@ -15,7 +16,8 @@ WEB_DATA = ROOT / "docs" / "comparison-web.json"
 APPS = ROOT / "tools" / "trap_apps"
 
 sys.path.insert(0, str(APPS))
-from traps import LIMIT, TRAPS, Trap  # noqa: E402 - found by the line above
+from kit import LIMIT  # noqa: E402 - found by the line above
+from traps import TRAPS, Trap  # noqa: E402
 
 VERSION = 1
 LIBRARIES = ("sluicegate", "slowapi", "fastapi-limiter", "traffik")
@@ -103,7 +105,7 @@ def load(path: Path = WEB_DATA) -> dict[str, TriedLibrary]:
     return {name: _library(**fields) for name, fields in data["libraries"].items()}
 
 
-def _library(traps: Mapping[str, Sequence[Mapping[str, str]]], **fields: str) -> TriedLibrary:
+def _library(traps: Mapping[str, Sequence[Mapping[str, Any]]], **fields: str) -> TriedLibrary:
     tried = {id_: [Tried(**each) for each in these] for id_, these in traps.items()}
     return TriedLibrary(traps=tried, **fields)  # type: ignore[arg-type]
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-sys.path.insert(0, str(TOOLS / "trap_apps"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "trap_apps"))
 from kit import Kit, Library
 from sluicegate_apps import LIBRARY
 from traps import TRAPS, Trap

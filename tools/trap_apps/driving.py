@@ -147,7 +147,7 @@ class Socket:
         if message["type"] == "websocket.http.response.start":
             return str(message["status"])
         names = {"websocket.accept": "open", "websocket.close": f"closed with {message.get('code')}"}
-        return names.get(message["type"], message.get("text") or message["type"])
+        return names.get(message["type"]) or str(message.get("text") or message["type"])
 
     async def asked(self, text: str) -> str:
         """Send a text and return the answer, or how the connection ended."""

@@ -33,7 +33,6 @@ class Kit:
     Attributes:
         label: How it is called in the comparison, in Markdown.
         covers: Whether its limit is on the whole app, and not on a route.
-        fields: Whether its responses have rate-limit fields, as far as the library can send them.
         on_redis: Whether it can count on Redis.
         in_readme: Whether its README or its documentation's first pages show it so.
         only: The traps that it is tried in; all that it fits if empty.
@@ -41,7 +40,6 @@ class Kit:
 
     label: ClassVar[str]
     covers: ClassVar[bool] = False
-    fields: ClassVar[bool] = False
     on_redis: ClassVar[bool] = True
     in_readme: ClassVar[bool] = True
     only: ClassVar[frozenset[str]] = frozenset()

@@ -84,7 +84,7 @@ class SyncRoute(Decorator):
 class WithFields(Decorator):
     in_readme = False
     label = "the decorator and `headers_enabled=True`"
-    fields = True
+    only = frozenset({"own-response", "http-exception"})
     options: ClassVar[dict[str, Any]] = {"headers_enabled": True}
 
 
@@ -106,7 +106,7 @@ class Middleware(Decorator):
 class MiddlewareWithFields(Middleware):
     in_readme = False
     label = "`SlowAPIMiddleware` and `headers_enabled=True`"
-    fields = True
+    only = frozenset({"own-response", "http-exception"})
     options: ClassVar[dict[str, Any]] = {"default_limits": [RATE], "headers_enabled": True}
 
 

@@ -15,7 +15,6 @@ RATE = f"{LIMIT}/day"
 
 class Dependency(Kit):
     label = "the dependency"
-    fields = True
     default: Sequence[str] = ()
 
     def __init__(self, redis: str | None = None) -> None:

@@ -5,15 +5,17 @@ If this file and that README differ, suspect this file first.
 
 from __future__ import annotations
 
+from inspect import signature
 from itertools import count
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from kit import LIMIT, Endpoint, Kit, Library, address_of
 from traffik import HTTPThrottle
 from traffik.backends.inmemory import InMemoryBackend
 from traffik.backends.redis.aioredis import RedisBackend
 from traffik.decorators import throttled
+from traffik.headers import Header, Headers
 from traffik.middleware import MiddlewareThrottle, ThrottleMiddleware
 from traffik.throttles import WebSocketThrottle, is_throttled
 
@@ -93,6 +95,31 @@ class CheckedFirst(Dependency):
         app.get(path, dependencies=[Depends(both)])(endpoint)
 
 
+class ByHand(Dependency):
+    label = "`get_headers()` in each endpoint"
+    in_readme = False
+    only = frozenset({"own-response", "http-exception"})
+
+    def add(self, router: APIRouter | FastAPI, path: str, endpoint: Endpoint, method: str = "GET") -> None:
+        shown = {
+            "X-RateLimit-Limit": Header.LIMIT(when="always"),
+            "X-RateLimit-Remaining": Header.REMAINING(when="always"),
+        }
+        throttle = self.throttle(headers=Headers(shown))
+
+        async def with_fields(request: Request, response: Response) -> Any:
+            fields = await throttle.get_headers(request)
+            arguments = {"request": request, "response": response}
+            try:
+                answer = await endpoint(**{name: arguments[name] for name in signature(endpoint).parameters})
+            except HTTPException as raised:
+                raise HTTPException(raised.status_code, raised.detail, fields) from None
+            answer.headers.update(fields)
+            return answer
+
+        router.add_api_route(path, with_fields, methods=[method], dependencies=[Depends(throttle)], response_model=None)
+
+
 class WithTimeout(Dependency):
     in_readme = False
     label = "`socket_timeout=2` in the URL"
@@ -149,7 +176,6 @@ async def _user(request: Request) -> str:
 
 LIBRARY = Library(
     "traffik",
-    (Dependency, CheckedFirst, WithTimeout, First, OnTheApp, Middleware, MiddlewareOfMethods),
-    no_fields='"you will need to do this manually in your routes" (its README)',
+    (Dependency, ByHand, CheckedFirst, WithTimeout, First, OnTheApp, Middleware, MiddlewareOfMethods),
     no_key_dependency="a key is a function of the request; overrides are of dependencies",
 )

@@ -59,6 +59,7 @@ class Exchange:
         decision: The decision of the last step so far; None before the first one.
         refusal: Why it is refused; None if it is not.
         pending: What is asked and was not decided yet; an integration may put there what it asks only then.
+        held: What is to be settled or released when it ends.
         is_over: Whether what is noted has been sent.
         is_guarded: Whether a `Gate` sees its response: adds the fields, settles, and decides what is pending.
     """
@@ -66,9 +67,9 @@ class Exchange:
     __slots__ = (
         "_answers",
         "_engine",
-        "_held",
         "_settled",
         "decision",
+        "held",
         "is_guarded",
         "is_over",
         "pending",
@@ -84,7 +85,7 @@ class Exchange:
         self.is_guarded = False
         self._engine = engine
         self._answers: list[tuple[LimiterOfSet, Decision]] = []
-        self._held: list[tuple[AsyncReservation, Sequence[Asked]]] = []
+        self.held: list[tuple[AsyncReservation, Sequence[Asked]]] = []
         self._settled: dict[str, int] = {}
         self.is_over = False
 
@@ -110,7 +111,7 @@ class Exchange:
     def refuse_for(self, refusal: Refusal) -> None:
         """Refuse the request, and give back what earlier steps charged, in a call that the answer does not wait for."""
         self.refusal = refusal
-        held, self._held = self._held, []
+        held, self.held = self.held, []
         for reservation, asked in held:
             self._show_given_back(reservation.decision, asked)
             reservation.cancel()
@@ -136,7 +137,7 @@ class Exchange:
             await reservation.__aenter__()
             decision = reservation.decision
             if decision.allowed:
-                self._held.append((reservation, asked))
+                self.held.append((reservation, asked))
         else:
             decision = await limiter.take(key, cost)
         self._answers.append((limiter_of_set, decision))
@@ -168,7 +169,7 @@ class Exchange:
         """Note what follows from the response, if it has a status, for what was charged."""
         if "status" not in message:
             return
-        for _, asked in self._held:
+        for _, asked in self.held:
             for each in asked:
                 if each.budget.terms.settles:
                     self._note_outcome(each, Started(message))
@@ -187,15 +188,10 @@ class Exchange:
             for policy in asked.policies:
                 self._settled.setdefault(str(policy.name), units)
 
-    @property
-    def holds(self) -> bool:
-        """Whether there is anything to settle or to release."""
-        return bool(self._held)
-
     async def end(self) -> None:
         """Settle what was charged, and release what was lent. Safe to call again."""
         self.is_over = True
-        held, self._held = self._held, []
+        held, self.held = self.held, []
         for reservation, asked in held:
             self._hand_on(reservation, asked)
             with suppress(StoreError):  # the response has begun: what could not be sent is counted in the statistics

@@ -53,7 +53,7 @@ class Gate:
                 return
             await self.app(scope, receive, out.send)
         finally:
-            if exchange.holds:
+            if exchange.held:
                 await exchange.end()
             exchange.close()
 
@@ -81,13 +81,13 @@ class Outlet:
                 self._is_replaced = True
                 await exchange.refuse(self._receive, self._send_refusal)
                 return
-            if exchange.holds:
+            if exchange.held:
                 exchange.started(message)
             if kind != _CLOSE:
                 message = {**message}  # the app may send the same one again
                 with_fields(message, exchange.fields())
         elif kind in _BODIES and not message.get("more_body", False):
-            if exchange.holds:
+            if exchange.held:
                 await exchange.end()
             exchange.is_over = True
         await self._send(message)

@@ -141,6 +141,8 @@ class Limit(Usable):
 
     def _key(self, scope: Scope, values: Mapping[str, Any]) -> Key:
         per = self.per
+        if isinstance(per, ScopeKey):
+            return _scope_key(per, scope, values)
         if per is None:
             return NO_KEY
         if isinstance(per, Mapping):
@@ -150,10 +152,8 @@ class Limit(Usable):
                 else self._text(values[_key_parameter(name)], scope, name)
                 for name, each in per.items()
             }
-        if isinstance(per, ScopeKey):
-            return _scope_key(per, scope, values)
         value = values[_key_parameter("")]
-        if isinstance(value, Mapping):
+        if type(value) is not str and isinstance(value, Mapping):
             return {name: self._text(each, scope, name) for name, each in value.items()}
         return self._text(value, scope)
 

@@ -112,8 +112,10 @@ class RateLimits(Usable):
         self.exempt = Exempt()
         self.default = self._limit(default, name=None) if default else None
         self.default_budget: Budget | None = None
+        self._default_part: Part | None = None
         if self.default is not None:
             self.default_budget = budget_of(self.default, DEFAULT)
+            self._default_part = Part(self.default, self.default_budget)
         super().__init__(self.default.__signature__.parameters.values() if self.default is not None else ())
         self._key = key = f"sluicegate.{id(self)}"
 
@@ -355,7 +357,7 @@ class RateLimits(Usable):
                 'RateLimits("100/minute", per=client_address)'
             )
         self.has_middleware = True
-        return Gate(app, self._open_covered, start=self._install_if_first)
+        return Gate(app, self._open_first, start=self._install_if_first)
 
     def routes(self, app: Any) -> list[RouteLimits]:
         """Return every route of an app, with the limits that are in force on it."""
@@ -385,20 +387,21 @@ class RateLimits(Usable):
         """Open the exchange of a request. Returns None if there is one: this gate stands inside of another."""
         if self._key in scope:
             return None
-        return RouteExchange(self._engine, scope, self._key)
+        exchange = RouteExchange(self._engine, scope, self._key)
+        if self.has_middleware and self._default_part is not None and not is_preflight(scope):
+            exchange.cover(self._default_part)
+        return exchange
+
+    def _open_first(self, scope: Scope) -> RouteExchange | None:
+        """Open the exchange of a request that comes to the middleware, where there may have been no start."""
+        if self._table is None:
+            self._install_if_first(scope)
+        return self._open(scope)
 
     def _install_if_first(self, scope: Scope) -> None:
         """Find the limits of the app when it starts; or with its first request, where no lifespan is run."""
         if self._table is None and "app" in scope:
             self._install(scope["app"], Table(self, scope["app"]))
-
-    def _open_covered(self, scope: Scope) -> RouteExchange | None:
-        self._install_if_first(scope)
-        opened = self._open(scope)
-        exchange: RouteExchange = scope[self._key]
-        if self.default is not None and self.default_budget is not None and not is_preflight(scope):
-            exchange.cover(Part(self.default, self.default_budget))
-        return opened
 
     async def enter(self, scope: Scope, steps: Steps, receive: Receive, send: Send) -> bool:
         """Decide the first step, where a route is entered. Returns whether the request was refused, and answered."""

@@ -62,6 +62,8 @@ class Steps:
 
 NOTHING: Final = Step(())
 
+_NO_OVERRIDES: Final[Mapping[Any, Any]] = {}
+
 
 class RouteExchange(Exchange):
     """One request to an app of FastAPI's.
@@ -84,8 +86,8 @@ class RouteExchange(Exchange):
         self.steps: Steps | None = None
         self._last = NOTHING
         self._waits_for: AbstractSet[Limit] = NOTHING.tell
-        self._names: dict[Limit, list[str]] = {}
-        self._overrides: Mapping[Any, Any] = {}
+        self._names: dict[Limit, list[str]] | None = None
+        self._overrides: Mapping[Any, Any] = _NO_OVERRIDES
 
     def cover(self, part: Part) -> None:
         """Let the default be decided when the response starts, if no route has seen to it by then."""
@@ -101,7 +103,7 @@ class RouteExchange(Exchange):
 
     def close(self) -> None:
         """Note that the request is over, and leave its scope: a server keeps that until the connection's next one."""
-        super().close()
+        self.is_over = True
         self.scope.pop(self._key, None)
 
     async def begin(self, steps: Steps, *, is_entry: bool) -> None:
@@ -144,7 +146,12 @@ class RouteExchange(Exchange):
 
     def policies_of(self, limit: Limit) -> list[str]:
         """Return the names of the policies of a limit that were asked."""
-        return self._names.get(limit, [])
+        return [] if self._names is None else self._names.get(limit, [])
+
+    def _note_names(self, limit: Limit, asked: Asked) -> None:
+        if self._names is None:
+            self._names = {}
+        self._names.setdefault(limit, []).extend(str(policy.name) for policy in asked.policies)
 
     def _ask(self, parts: Iterable[Part], values: Mapping[str, Any]) -> list[Asked]:
         """Return what limits ask. If one of them cannot, the request is refused."""
@@ -157,7 +164,7 @@ class RouteExchange(Exchange):
                 if one is not None:
                     asked.append(one)
                     if limit.terms.reserves:
-                        self._names.setdefault(limit, []).extend(str(policy.name) for policy in one.policies)
+                        self._note_names(limit, one)
         except ERRORS as error:
             self.refuse_for(self._engine.refusal_of(error))
             return []
