@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -131,6 +132,40 @@ def test_a_decorator_above_the_route_is_refused_and_the_route_named():
         InvalidPolicy, match=r"items stands above the line of its route, GET /items/{item}.*put it below"
     ):
         starts(app)
+
+
+def test_a_decorator_above_the_route_is_refused_when_a_factory_makes_the_app():
+    limits = RateLimits()
+
+    def factory() -> FastAPI:
+        app = FastAPI(lifespan=limits.lifespan)
+
+        @limits.limit("1/minute")
+        @app.get("/x")
+        def x() -> None: ...
+
+        return app
+
+    with pytest.raises(InvalidPolicy, match="x stands above the line of its route, GET /x"):
+        starts(factory())
+
+
+def test_an_app_of_a_factory_can_be_made_again_with_the_same_limits():
+    limits = RateLimits()
+
+    def factory() -> FastAPI:
+        app = FastAPI(lifespan=limits.lifespan)
+
+        @app.get("/x")
+        @limits.limit("1/minute")
+        def x() -> str:
+            return "x"
+
+        return app
+
+    for _ in range(2):
+        starts(factory())
+        gc.collect()
 
 
 def test_a_decorated_function_that_is_no_route_is_refused_and_named():

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from fastapi import Depends, Response
 from fastapi.concurrency import run_in_threadpool
@@ -66,7 +66,6 @@ class Limit(Usable):
         is_shared: Whether it is one budget wherever it is put.
         terms: What it says of charges.
         is_alone: Whether the request alone says all that it asks.
-        decorated: The functions that it stands above.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class Limit(Usable):
         self.each = each
         self.is_shared = is_shared
         self.terms = terms
-        self.decorated: WeakSet[Any] = WeakSet()
+        self._decorated: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
         self.per = per
         self.cost = cost
         self._keys = _dependencies(per)
@@ -98,8 +97,14 @@ class Limit(Usable):
 
     def _put_on(self, function: Any) -> Any:
         wrapper = with_parameter(function, self)
-        self.decorated.add(wrapper)
+        # A wrapper that nobody keeps is the sign of a limit above its route's line.
+        self._decorated = [pair for pair in self._decorated if pair[0]() is not None]
+        self._decorated.append((_weakly(function), _weakly(wrapper)))
         return wrapper
+
+    def decorated(self) -> list[tuple[Any, Any]]:
+        """Return the functions that it stands above, those in use, each with what took its place or None."""
+        return [(inner(), wrapper()) for inner, wrapper in self._decorated if inner() is not None]
 
     async def _solve(self, **values: Any) -> Any:
         connection: HTTPConnection = values.pop("connection")
@@ -221,6 +226,13 @@ class Exempt(Usable):
     def covers(self, endpoint: Any) -> bool:
         """Return whether an endpoint is free."""
         return any(each in self._functions for each in unwrapped(endpoint))
+
+
+def _weakly(function: Any) -> Callable[[], Any]:
+    try:
+        return ref(function)
+    except TypeError:  # of a kind that has no weak references
+        return lambda: function
 
 
 def unwrapped(function: Any) -> list[Any]:

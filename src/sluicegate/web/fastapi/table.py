@@ -154,9 +154,9 @@ class Table:
         """Raise `InvalidPolicy` for a limit that stands where it cannot work, and if ``strict`` for routes without."""
         endpoints = [each for site in self._sites for each in unwrapped(site.endpoint) if site.endpoint is not None]
         for limit in self._owner.limits:
-            for function in limit.decorated:
-                if not any(each is function for each in endpoints):
-                    raise InvalidPolicy(self._misplaced(function))
+            for inner, wrapper in limit.decorated():
+                if not any(each is wrapper for each in endpoints):
+                    self._check_is_nowhere(inner, wrapper)
         if self._owner.strict:
             without = [str(row_place(row)) for row in self.rows() if row.lacks_limit]
             if without:
@@ -165,16 +165,21 @@ class Table:
                     f"@limits.exempt below its line"
                 )
 
-    def _misplaced(self, function: Any) -> str:
-        inner = unwrapped(function)
-        name = getattr(function, "__qualname__", repr(function))
+    def _check_is_nowhere(self, inner: Any, wrapper: Any) -> None:
+        """Raise `InvalidPolicy` for a function with a limit that no route of this app serves."""
+        name = getattr(inner, "__qualname__", repr(inner))
+        chain = unwrapped(inner)
         for site in self._sites:
-            if any(site.endpoint is each for each in inner):
-                return (
+            if any(site.endpoint is each for each in chain):
+                raise InvalidPolicy(
                     f"the limit of {name} stands above the line of its route, {site.place}, where FastAPI cannot see "
                     f"it: put it below"
                 )
-        return f"{name} has a limit, and is the endpoint of no route of this app: put the limit below a route's line"
+        # A function that was made in another one may serve another app, made by the same factory.
+        if wrapper is not None and "<locals>" not in name:
+            raise InvalidPolicy(
+                f"{name} has a limit, and is the endpoint of no route of this app: put the limit below a route's line"
+            )
 
     def log(self) -> None:
         """Log the table, for those who debug."""
