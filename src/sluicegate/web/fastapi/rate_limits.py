@@ -321,7 +321,7 @@ class RateLimits(Usable):
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """Serve an app: find its limits, put them in front of its routes, and close the store at the end.
+        """Serve an app: find its limits, put them in front of its routes, connect to the store; close it at the end.
 
         Give it to the app, ``FastAPI(lifespan=limits.lifespan)``; or enter it in a lifespan of your own,
         ``async with limits.lifespan(app): yield``.
@@ -336,6 +336,7 @@ class RateLimits(Usable):
         self._install(app, table)
         self._served = app
         try:
+            await self._engine.limiters.connect()
             yield
         finally:
             self._served = None
