@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Literal
 
 from sluicegate._core.decision import Decision
@@ -130,18 +129,16 @@ class Limiters:
         It takes twice the deadline at most: a second call finds the connection that the first one may have waited for
         in vain. A store that cannot be reached is left to the requests, to be decided without it.
         """
-        if isinstance(self.store, AwaitedMemoryStore):
-            return
         # With their own deadline, as a store may have a connection for each.
         probe = AsyncLimiter(_PROBE, store=self.store, on_outage="raise", deadline=self._deadline)
-        for _ in range(2):
-            with suppress(StoreTimeout):
-                return await self._peek(probe)
-
-    @staticmethod
-    async def _peek(probe: AsyncLimiter) -> None:
-        with suppress(StoreUnavailable):
-            await probe.peek()
+        for _ in range(0 if isinstance(self.store, AwaitedMemoryStore) else 2):
+            try:
+                await probe.peek()
+            except StoreTimeout:
+                continue
+            except StoreUnavailable:
+                pass
+            break
 
     def mode(self) -> str:
         """Return ``store`` while the store answers, else the outage policy that is in force."""
