@@ -8,7 +8,7 @@ position of a dependency says which place it was put on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -66,6 +66,7 @@ class Site:
         route: The object that handles its requests.
         endpoint: The function that serves it; None for a mounted app.
         found: The dependencies that were put on the route and on its way, and where; in FastAPI's order.
+        dependant: What FastAPI solves before it calls the endpoint; None where it solves nothing.
     """
 
     place: Place
@@ -74,6 +75,16 @@ class Site:
     route: BaseRoute
     endpoint: Any = None
     found: list[tuple[Any, Place]] = field(default_factory=list)
+    dependant: Any = None
+
+    def leave_out(self, is_needless: Callable[[Any], bool]) -> list[Any]:
+        """Let FastAPI solve no dependency whose call is needless and whose value nobody gets. Returns all of them.
+
+        A new list takes their place: a request may be going through the old one.
+        """
+        before: list[Any] = self.dependant.dependencies
+        self.dependant.dependencies = [each for each in before if each.name is not None or not is_needless(each.call)]
+        return before
 
     @property
     def is_documentation(self) -> bool:
@@ -106,6 +117,7 @@ def sites(app: Any, prefix: str = "") -> Iterator[Site]:
         site = Site(place, "http" if is_http else "websocket", path, route, effective.endpoint)
         dependant = getattr(effective, "dependant", None)
         if dependant is not None:
+            site.dependant = dependant
             site.found = list(_found(dependant, own_levels, place))
         yield site
 

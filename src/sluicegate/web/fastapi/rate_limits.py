@@ -331,6 +331,7 @@ class RateLimits(Usable):
         """
         if self._served is not None:
             raise InvalidPolicy("these limits serve another app already: make a RateLimits for each app")
+        self._uninstall(app)
         table = Table(self, app)
         table.check()
         self._install(app, table)
@@ -362,7 +363,8 @@ class RateLimits(Usable):
 
     def routes(self, app: Any) -> list[RouteLimits]:
         """Return every route of an app, with the limits that are in force on it."""
-        return Table(self, app).rows()
+        table = self._table if self._table is not None and self._table.is_of(app) else Table(self, app)
+        return table.rows()
 
     def _install(self, app: Any, table: Table) -> None:
         if self._table is not None:
@@ -403,6 +405,15 @@ class RateLimits(Usable):
         """Find the limits of the app when it starts; or with its first request, where no lifespan is run."""
         if self._table is None and "app" in scope:
             self._install(scope["app"], Table(self, scope["app"]))
+
+    def guarded(self, app: App) -> App:
+        """Return an app that has a gate of its own for a request that has come around the gate of the whole app."""
+        gate = Gate(app, self._open)
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            await (app if self._key in scope else gate)(scope, receive, send)
+
+        return guarded
 
     async def enter(self, scope: Scope, steps: Steps, receive: Receive, send: Send) -> bool:
         """Decide the first step, where a route is entered. Returns whether the request was refused, and answered."""

@@ -102,6 +102,7 @@ class Table:
             self._parts.append((site, parts))
             self._steps[id(site.route), site.path] = site, _steps([part for part, _ in parts])
         self._hooked: list[Any] = []
+        self._left_out: list[tuple[Any, list[Any]]] = []
 
     def is_of(self, app: Any) -> bool:
         """Return whether this is the table of an app, or of one that it is mounted in."""
@@ -126,12 +127,23 @@ class Table:
             if any(steps.whole.parts or site.kind == "mount" for site, steps in own.values()) or self._covers:
                 _hook(route, own, self._owner)
                 self._hooked.append(route)
+        for site in self._sites:
+            if site.dependant is not None:
+                self._left_out.append((site.dependant, site.leave_out(self._is_decided_at_entry)))
 
     def unhook(self) -> None:
         """Serve the routes as before."""
         for route in self._hooked:
             vars(route).pop("handle", None)
         self._hooked.clear()
+        for dependant, dependencies in self._left_out:
+            dependant.dependencies = dependencies
+        self._left_out.clear()
+
+    def _is_decided_at_entry(self, call: Any) -> bool:
+        """Return whether a dependency is a limit that has been decided where the route was entered."""
+        limit = self._owner.default if call is self._owner else call
+        return isinstance(limit, Limit) and limit.owner is self._owner and limit.is_alone and not limit.terms.reserves
 
     @property
     def _covers(self) -> bool:
@@ -309,7 +321,7 @@ def _hook(route: Any, entries: dict[str, tuple[Site, Steps]], owner: RateLimits)
             return
         await handle(scope, receive, send)
 
-    route.handle = enter
+    route.handle = owner.guarded(enter)
 
 
 def _serves(route: Any, scope: Scope) -> bool:
