@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uvicorn.main import main as uvicorn_command
 
 from proof import targets
 from sluicegate._cli import cases as cases_command
@@ -65,6 +66,13 @@ def test_every_option_that_is_named_exists(page: Path):
     commands = (cases_command.main, grade_command.main, judge_command.main)
     known = {name for command in commands for each in command.params for name in each.opts}
     assert "--strict" in known
+    # A page on proxies names options of the server, by their first word here.
+    known |= {
+        name[: name.index("-", 2)]
+        for each in uvicorn_command.params
+        for name in (*each.opts, *each.secondary_opts)
+        if "-" in name[2:]
+    }
     code = re.findall(r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.DOTALL)
     ours = [piece for piece in sum(code, ()) if "redis-cli" not in piece and "uvicorn" not in piece]
     named = set(re.findall(r"(?<![\w-])--[a-z]+", " ".join(ours)))

@@ -12,6 +12,7 @@ from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate._core.keys import NO_KEY, Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import Policy
+from sluicegate._limiter.callbacks import is_async
 
 LONGEST_NAME = 64
 
@@ -188,6 +189,6 @@ def fitted(name: str) -> str:
 
 def checked_function(function: Any, what: str) -> Any:
     """Return a function that the user gave, or None. Raises `InvalidPolicy`."""
-    if function is not None and not callable(function):
-        raise InvalidPolicy(f"{what} must be a function of the response, got {short_repr(function)}")
+    if function is not None and (not callable(function) or is_async(function)):
+        raise InvalidPolicy(f"{what} must be a synchronous function of the response, got {short_repr(function)}")
     return function

@@ -81,7 +81,7 @@ class Engine:
             return answers.invalid_key(error.detail, error.status)
         if isinstance(error, InvalidCost):
             self._log_once(f"requests are refused, as their cost is invalid: {error}")
-            return answers.without_decision()
+            return answers.invalid_key("The request does not cost a valid number of units.")
         if isinstance(error, InvalidKey):
             self._log_once(f"requests are refused, as their key cannot be counted by: {error}")
             return answers.invalid_key("The request does not say who makes it in a form that can be counted by.")

@@ -7,6 +7,7 @@ Nothing here reads a header or knows a framework.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sluicegate._core.decision import Decision, Verdict, decision_of
-from sluicegate._core.errors import InvalidCost, InvalidKey, StoreError
+from sluicegate._core.errors import InvalidCost, InvalidKey, StoreError, short_repr
 from sluicegate._core.policies import Cost
+from sluicegate._core.policy import MAX_UNITS
 from sluicegate._limiter.reservation import AsyncReservation
 from sluicegate.web.answers import Message, Receive, Refusal, Scope, Send
 from sluicegate.web.budget import Asked, Terms, joined
 from sluicegate.web.identity import InvalidIdentity
-from sluicegate.web.limiters import LimiterOfSet, field_list
+from sluicegate.web.limiters import LimiterOfSet, field_list, rounds
 
 if TYPE_CHECKING:
     from sluicegate.web.engine import Engine
@@ -96,6 +98,11 @@ class Exchange:
             asked: What it asks; at least one.
             is_last: Whether no other step follows, so that nothing is given back.
         """
+        apart, rest = self._divided(asked, is_last)
+        if apart and rest:
+            if await self.decide(apart, is_last=True) is None:
+                await self.decide(rest, is_last=is_last)
+            return self.refusal
         try:
             decision = await self._decide(asked, is_last)
         except ERRORS as error:
@@ -108,9 +115,21 @@ class Exchange:
                 self._answers.pop()  # nobody decided, so there is nothing to tell of any limit
         return self.refusal
 
+    def _divided(self, asked: Sequence[Asked], is_last: bool) -> tuple[Sequence[Asked], Sequence[Asked]]:
+        """Return what is asked of policies that round times, if others must be settled: these are decided apart."""
+        if is_last and not any([each.budget.settles or _lends(each) for each in asked]):  # noqa: C419
+            return (), asked
+        apart = [each for each in asked if any(map(rounds, each.policies))]
+        return apart, [each for each in asked if each not in apart]
+
     def refuse_for(self, refusal: Refusal) -> None:
-        """Refuse the request, and give back what earlier steps charged, in a call that the answer does not wait for."""
+        """Refuse the request. After a denial, give back what earlier steps charged, which the answer does not wait for.
+
+        Without a decision, or without a valid key, the first charge stands: else it would be a way past it.
+        """
         self.refusal = refusal
+        if refusal.decision is None:
+            return
         held, self.held = self.held, []
         for reservation, asked in held:
             self._show_given_back(reservation.decision, asked)
@@ -184,14 +203,29 @@ class Exchange:
                 units = 0
         except Exception:
             logger.exception("charge_when or actual raised for %s, so the charge stands", asked.budget.name)
-        if units is not None:
-            for policy in asked.policies:
-                self._settled.setdefault(str(policy.name), units)
+        if units is None:
+            return
+        if isinstance(units, bool) or not isinstance(units, int) or not 0 <= units <= MAX_UNITS:
+            logger.error(
+                "actual must return a whole number from 0 to %d, got %s for %s, so the charge stands",
+                MAX_UNITS,
+                short_repr(units),
+                asked.budget.name,
+            )
+            return
+        for policy in asked.policies:
+            self._settled.setdefault(str(policy.name), units)
 
     async def end(self) -> None:
         """Settle what was charged, and release what was lent. Safe to call again."""
         self.is_over = True
         held, self.held = self.held, []
+        if len(held) > 1:  # a task that is cancelled at the first one must end the others, too
+            await asyncio.shield(asyncio.ensure_future(self._end(held)))
+        else:
+            await self._end(held)
+
+    async def _end(self, held: Sequence[tuple[AsyncReservation, Sequence[Asked]]]) -> None:
         for reservation, asked in held:
             self._hand_on(reservation, asked)
             with suppress(StoreError):  # the response has begun: what could not be sent is counted in the statistics
@@ -226,6 +260,10 @@ def _without(decision: Decision, cost: Cost) -> Decision:
         limits.append(part.limit)
         verdicts.append(Verdict(part.allowed, part.remaining + units, 0, round(part.reset_after * 1_000_000)))
     return decision_of(names, limits, verdicts, decision.source)
+
+
+def _lends(asked: Asked) -> bool:
+    return any([policy.lends for policy in asked.policies])  # noqa: C419 - a generator takes twice as long
 
 
 def _message(asked: Sequence[Asked], decision: Decision) -> str | None:

@@ -29,6 +29,11 @@ FieldSet = Literal["RateLimit", "X-RateLimit"]
 Fields = list[tuple[bytes, bytes]]
 
 
+def rounds(policy: Policy) -> bool:
+    """Return whether a policy rounds times, so that its charges cannot be settled."""
+    return isinstance(policy, SlidingWindow) and policy.buckets is not None
+
+
 class LimiterOfSet:
     """The limiter of one set of policies, and how its decisions are written.
 
@@ -41,9 +46,9 @@ class LimiterOfSet:
 
     __slots__ = ("_names", "can_reserve", "lends", "limiter", "policy_field")
 
-    def __init__(self, limiter: AsyncLimiter) -> None:
+    def __init__(self, limiter: AsyncLimiter, *, can_settle: bool = True) -> None:
         self.limiter = limiter
-        self.can_reserve = not any(isinstance(each, SlidingWindow) and each.buckets for each in limiter.policies)
+        self.can_reserve = can_settle and not any(map(rounds, limiter.policies))
         self.lends = any(policy.lends for policy in limiter.policies)
         self.policy_field = headers.rate_limit_policy(limiter.policies).encode()
         self._names = {policy.name: headers.string(policy.name) for policy in limiter.policies}
@@ -117,7 +122,7 @@ class Limiters:
         if known is not None:
             return known[1]
         limiter = AsyncLimiter(*policies, store=self.store, enabled=self._enabled, **self._options)  # type: ignore[arg-type]
-        made = LimiterOfSet(limiter)
+        made = LimiterOfSet(limiter, can_settle=hasattr(self.store, "settle"))
         if len(self._sets) >= MOST_SETS:
             self._sets.popitem(last=False)
         self._sets[id(policies)] = policies, made  # with the tuple: no other one can have its id meanwhile

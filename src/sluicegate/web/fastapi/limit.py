@@ -20,7 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
-from sluicegate._core.errors import InvalidKey, InvalidPolicy, short_repr, type_repr
+from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, short_repr
 from sluicegate._core.keys import NO_KEY, Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import Policy, SlidingWindow, is_whole
@@ -29,6 +29,7 @@ from sluicegate.web.answers import Scope
 from sluicegate.web.budget import Asked, Budget, Terms, asked_of
 from sluicegate.web.fastapi.usable import Usable
 from sluicegate.web.identity import ScopeKey, client_address
+from sluicegate.web.limiters import rounds
 from sluicegate.web.words import function_name
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ Per = Dependency | ScopeKey | Mapping[str, Dependency | ScopeKey]
 
 _ANONYMOUS = "\x00"
 """What the key of a request without one begins with; a key of the app's own that begins so has it twice."""
+
+_EMPTY = "a key must not be empty: all who have none would share one limit"
 
 PARAMETER = "_sluicegate_limit"
 
@@ -134,7 +137,8 @@ class Limit(Usable):
         Raises:
             InvalidIdentity: The request has no valid key.
             InvalidKey: A dependency gave something that is not a key.
-            LookupFailed: A function gave no policies, or no cost.
+            InvalidCost: A dependency gave something that is not a cost.
+            LookupFailed: A function gave no policies.
         """
         policies = budget.policies
         if self.function is not None:
@@ -142,7 +146,7 @@ class Limit(Usable):
         if not policies:
             return None
         cost = self.cost if isinstance(self.cost, int) else checked_cost(values["cost"])
-        return asked_of((budget, policies, self._key(scope, values), cost)) if cost else None
+        return None if cost == 0 else asked_of((budget, policies, self._key(scope, values), cost))
 
     def _key(self, scope: Scope, values: Mapping[str, Any]) -> Key:
         per = self.per
@@ -170,7 +174,7 @@ class Limit(Usable):
 
 
 class LookupFailed(Exception):
-    """A function of the app's own gave no policies, or no cost."""
+    """A function of the app's own gave no policies."""
 
 
 class Lookup:
@@ -311,7 +315,10 @@ def _dependencies(per: Per | None) -> dict[str, Dependency]:
 
 def _scope_key(key: ScopeKey, scope: Scope, values: Mapping[Any, Any]) -> str:
     given: str | None = values.get(key) if values else None  # of a test that overrides it
-    return key.of(scope) if given is None else given
+    text = key.of(scope) if given is None else given
+    if not text:
+        raise InvalidKey(_EMPTY)
+    return text
 
 
 def text_of(value: Any, scope: Scope, attribute: str | None = None, *, address: ScopeKey = client_address) -> str:
@@ -336,20 +343,18 @@ def text_of(value: Any, scope: Scope, attribute: str | None = None, *, address: 
             attribute=attribute,
         )
     if not value:
-        raise InvalidKey("a key must not be empty: all who have none would share one limit", attribute=attribute)
+        raise InvalidKey(_EMPTY, attribute=attribute)
     return _ANONYMOUS + value if value.startswith(_ANONYMOUS) else value
 
 
 def checked_cost(cost: Any) -> Cost:
-    """Return the cost that a dependency gave; 0 is free. Raises `LookupFailed`."""
-    if isinstance(cost, Failed):
-        raise LookupFailed(f"the function of the cost raised {type_repr(cost.error)}") from cost.error
+    """Return the cost that a dependency gave; 0 is free. Raises `InvalidCost`: it may be a client's number."""
     if isinstance(cost, Mapping):
         return dict(cost)
     if cost == 0 and not isinstance(cost, bool):
         return 0
     if not is_whole(cost):
-        raise LookupFailed(f"a cost must be a whole number from 0 to 10^11, got {short_repr(cost)}")
+        raise InvalidCost(cost, message=f"a cost must be a whole number from 0 to 10^11, got a {type(cost).__name__}")
     return int(cost)
 
 
@@ -371,6 +376,12 @@ def check_settles(policies: tuple[Policy, ...], what: str) -> None:
                 f"{what} needs exact entries, and a policy has buckets={policy.buckets}: leave buckets= out, or use a "
                 f"TokenBucket"
             )
+
+
+def check_lends(policies: tuple[Policy, ...]) -> None:
+    """Raise `InvalidPolicy` if one policy lends permits and another rounds times: they cannot be decided together."""
+    if any(policy.lends for policy in policies) and any(map(rounds, policies)):
+        raise InvalidPolicy("permits and buckets= cannot be decided together: make a limit for each")
 
 
 def _name(function: Any) -> str:

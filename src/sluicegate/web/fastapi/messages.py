@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from starlette.websockets import WebSocket
 
-from sluicegate._core.errors import StoreError
+from sluicegate._core.errors import InvalidCost, StoreError
 from sluicegate._core.policy import Policy
 from sluicegate._limiter.async_limiter import AsyncLimiter
 from sluicegate.web.answers import TRY_AGAIN_LATER
@@ -74,8 +74,13 @@ class Messages:
     async def _why_not(self, limiter: AsyncLimiter, given: Any) -> str | None:
         """Return why a message does not pass; None if it does."""
         began_at = time.perf_counter()
+        cost = self._cost(given) if callable(self._cost) else self._cost
+        if cost == 0 and not isinstance(cost, bool):
+            return None
         try:
-            decision = await limiter.take(self._key, self._cost(given) if callable(self._cost) else self._cost)
+            decision = await limiter.take(self._key, cost)
+        except InvalidCost:
+            return "a message that cannot be counted"
         except StoreError:
             return "messages cannot be counted at the moment"
         self._engine.note(decision, began_at)

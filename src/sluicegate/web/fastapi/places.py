@@ -14,7 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.routing import BaseRoute, Mount
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount, Router
+
+_MOST_MIDDLEWARE = 32  # around one app; a chain that is longer may be a ring
 
 _SPEC = re.compile(r"\{([^}:]*)(?::[^}]*)?\}")  # a parameter of a path, with its convertor
 _NO_NAME = re.compile(r"[^A-Za-z0-9._]+")
@@ -64,6 +67,8 @@ class Site:
         kind: What it serves.
         path: Its path in its own app, as FastAPI knows it there.
         route: The object that handles its requests.
+        identity: What tells it from all others: of an included route what FastAPI made of it there.
+        mounted_at: Where its app is mounted.
         endpoint: The function that serves it; None for a mounted app.
         found: The dependencies that were put on the route and on its way, and where; in FastAPI's order.
         dependant: What FastAPI solves before it calls the endpoint; None where it solves nothing.
@@ -73,6 +78,8 @@ class Site:
     kind: Literal["http", "websocket", "mount"]
     path: str
     route: BaseRoute
+    identity: Any
+    mounted_at: str = ""
     endpoint: Any = None
     found: list[tuple[Any, Place]] = field(default_factory=list)
     dependant: Any = None
@@ -101,11 +108,11 @@ def sites(app: Any, prefix: str = "") -> Iterator[Site]:
         path = getattr(effective, "path", None) or ""
         own_levels = levels.get((id(original), path), [])
         if isinstance(original, Mount):
-            inner = getattr(effective, "app", None)
-            if hasattr(inner, "routes") and not isinstance(inner, type):
+            inner = _mounted(effective)
+            if inner is not None:
                 yield from sites(inner, prefix + path)
                 continue
-            yield Site(Place("route", prefix + path, ("MOUNT",)), "mount", path, effective)
+            yield Site(Place("route", prefix + path, ("MOUNT",)), "mount", path, effective, effective, prefix)
             continue
         if not hasattr(effective, "endpoint"):
             continue  # of a kind that we do not know: its requests are served as they were
@@ -114,7 +121,8 @@ def sites(app: Any, prefix: str = "") -> Iterator[Site]:
         place = Place("route", prefix + path, methods)
         # A route of FastAPI's handles the requests of all the places where its router is included.
         route = original if _is_context(effective) else effective
-        site = Site(place, "http" if is_http else "websocket", path, route, effective.endpoint)
+        kind: Literal["http", "websocket"] = "http" if is_http else "websocket"
+        site = Site(place, kind, path, route, effective, prefix, effective.endpoint)
         dependant = getattr(effective, "dependant", None)
         if dependant is not None:
             site.dependant = dependant
@@ -174,6 +182,25 @@ def _effective(context: Any) -> Any:
 
 def _is_context(effective: Any) -> bool:
     return not isinstance(effective, BaseRoute)
+
+
+def _mounted(mount: Any) -> Any:
+    """Return the app with routes that is mounted, be it inside of middleware; None if there is none."""
+    app, seen = getattr(mount, "app", None), 0
+    while app is not None and seen < _MOST_MIDDLEWARE:
+        if isinstance(app, (Starlette, Router)):
+            return app
+        app, seen = getattr(app, "app", None), seen + 1
+    return None
+
+
+def identity_of(scope: Any) -> tuple[Any, str]:
+    """Return what tells the route of a request from all others, and where its app is mounted."""
+    route = scope.get("route")
+    context = (scope.get("fastapi") or {}).get("effective_route_context")
+    is_included = context is not None and getattr(context, "original_route", None) is route
+    outer = len(scope.get("app_root_path", scope.get("root_path", "")))
+    return context if is_included else route, scope.get("root_path", "")[outer:]
 
 
 def path_of(scope: Any) -> tuple[Any, str]:

@@ -25,8 +25,20 @@ from sluicegate.web.engine import Engine
 from sluicegate.web.exchange import with_fields
 from sluicegate.web.fastapi import openapi
 from sluicegate.web.fastapi.denied import Denied
-from sluicegate.web.fastapi.limit import Dependency, Exempt, Failed, Limit, LookupFailed, Per, check_key, check_settles
+from sluicegate.web.fastapi.limit import (
+    Dependency,
+    Exempt,
+    Failed,
+    Limit,
+    LookupFailed,
+    Per,
+    check_key,
+    check_lends,
+    check_settles,
+    text_of,
+)
 from sluicegate.web.fastapi.messages import Messages
+from sluicegate.web.fastapi.places import Place, path_of
 from sluicegate.web.fastapi.reservation import Reservation
 from sluicegate.web.fastapi.route_exchange import Part, RouteExchange, Steps
 from sluicegate.web.fastapi.table import DEFAULT, RouteLimits, Table, budget_of
@@ -238,6 +250,7 @@ class RateLimits(Usable):
             raise InvalidPolicy(f"name must be text, got {short_repr(name)}")
         if not callable(cost):
             checked_cost(cost)
+        check_lends(policies)
         is_everyone = is_shared and per is None
         counted_by = None if is_everyone else self._per if per is None else per
         check_key(policies, counted_by)
@@ -302,7 +315,7 @@ class RateLimits(Usable):
         *policies: Policy | str,
         key: str | None = None,
         cost: int | Callable[[Any], int] = 1,
-        name: str = "messages",
+        name: str | None = None,
     ) -> Messages:
         """Iterate over the messages of a WebSocket; once they are over a limit, it is closed with code 1013.
 
@@ -313,9 +326,17 @@ class RateLimits(Usable):
             policies: Policies or rate strings.
             key: Who they are counted by; this connection alone by default.
             cost: Units that a message takes; or a function of the message, text or bytes, that returns them.
-            name: The name of the counters.
+            name: The name of the counters; by default it is made from the place, as ``ws-chat.messages``.
+
+        Raises:
+            InvalidKey: ``key`` is empty or not text.
+            InvalidPolicy: A policy or the name is invalid.
+            InvalidRate: A rate string does not parse.
         """
-        return Messages(self._engine, websocket, policies, key, cost, name)
+        place = Place("route", path_of(websocket.scope)[1], ("WS",))
+        own = f"{place.slug}.messages" if name is None else name
+        by = None if key is None else text_of(key, websocket.scope, address=self.address)
+        return Messages(self._engine, websocket, policies, by, cost, own)
 
     # Around the app
 
@@ -366,10 +387,10 @@ class RateLimits(Usable):
         table = self._table if self._table is not None and self._table.is_of(app) else Table(self, app)
         return table.rows()
 
-    def _install(self, app: Any, table: Table) -> None:
+    def _install(self, app: Any, table: Table | None) -> Table:
         if self._table is not None:
             self._table.unhook()
-        self._table = table
+        self._table = table = table or Table(self, app)
         table.hook()
         stack = getattr(app, "middleware_stack", None)
         if stack is None and hasattr(app, "build_middleware_stack"):  # no request has come yet
@@ -377,6 +398,7 @@ class RateLimits(Usable):
         if stack is not None and not (isinstance(stack, Gate) and stack.owner is self):
             app.middleware_stack = Gate(stack, self._open, owner=self)
         table.log()
+        return table
 
     def _uninstall(self, app: Any) -> None:
         if self._table is not None:
@@ -388,8 +410,12 @@ class RateLimits(Usable):
 
     def _open(self, scope: Scope) -> RouteExchange | None:
         """Open the exchange of a request. Returns None if there is one: this gate stands inside of another."""
-        if self._key in scope:
+        opened: RouteExchange | None = scope.get(self._key)
+        # One that has been to a route already is that of a request whose app calls itself, for the parts of a batch.
+        if opened is not None and opened.steps is None:
             return None
+        if self._table is not None and self._table.is_stale():
+            self._install(self._table.app, None)
         exchange = RouteExchange(self._engine, scope, self._key)
         if self.has_middleware and self._default_part is not None and not is_preflight(scope):
             exchange.cover(self._default_part)
@@ -404,7 +430,7 @@ class RateLimits(Usable):
     def _install_if_first(self, scope: Scope) -> None:
         """Find the limits of the app when it starts; or with its first request, where no lifespan is run."""
         if self._table is None and "app" in scope:
-            self._install(scope["app"], Table(self, scope["app"]))
+            self._install(scope["app"], None)
 
     def guarded(self, app: App) -> App:
         """Return an app that has a gate of its own for a request that has come around the gate of the whole app."""
@@ -418,7 +444,7 @@ class RateLimits(Usable):
     async def enter(self, scope: Scope, steps: Steps, receive: Receive, send: Send) -> bool:
         """Decide the first step, where a route is entered. Returns whether the request was refused, and answered."""
         exchange: RouteExchange | None = scope.get(self._key)
-        if exchange is None or exchange.steps is not None or is_preflight(scope):
+        if exchange is None or exchange.steps is not None:
             return False
         await exchange.begin(steps, is_entry=True)
         if exchange.refusal is None:
@@ -436,12 +462,14 @@ class RateLimits(Usable):
         exchange: RouteExchange | None = scope.get(self._key)
         if exchange is None:
             exchange = self._open_unguarded(scope)
-        if is_preflight(scope):
-            return None
+        table = self._table or self._install(scope["app"], None)
         if exchange.steps is None:
-            assert self._table is not None  # noqa: S101 - it was made above, or at the start
-            await exchange.begin(self._table.steps_of(scope, limit), is_entry=False)
-        await exchange.tell(limit, values)
+            await exchange.begin(table.steps_of(scope), is_entry=False)
+        assert exchange.steps is not None  # noqa: S101 - it has begun
+        if limit in exchange.steps.known:
+            await exchange.tell(limit, values)
+        else:
+            await exchange.tell_unknown(table.part_of(scope, limit), values)
         if exchange.refusal is not None:
             raise self._denied(scope, exchange.refusal)
         if not exchange.is_guarded:
@@ -456,7 +484,7 @@ class RateLimits(Usable):
                 "the limits of this app begin with its second request: on the first one, what comes before a limit is "
                 "not limited, and only 200 and 429 have fields; write FastAPI(lifespan=limits.lifespan)",
             )
-            self._install(scope["app"], Table(self, scope["app"]))
+            self._install(scope["app"], None)
         exchange = RouteExchange(self._engine, scope, self._key)
         stack = scope.get("fastapi_inner_astack")
         if stack is not None:

@@ -51,18 +51,24 @@ class Steps:
         first: What the request alone says, and can be given back.
         last: The rest, and what is shared.
         whole: All of them, for a request that was not seen where its route was entered.
+        known: Their limits, and those that the route is exempt from.
     """
 
-    __slots__ = ("first", "last", "whole")
+    __slots__ = ("first", "known", "last", "whole")
 
-    def __init__(self, first: Iterable[Part], last: Iterable[Part]) -> None:
+    def __init__(self, first: Iterable[Part], last: Iterable[Part], exempt: Iterable[Limit] = ()) -> None:
         self.first, self.last = Step(first), Step(last)
         self.whole = Step([*self.first.parts, *self.last.parts])
+        self.known = frozenset([*(part.limit for part in self.whole.parts), *exempt])
 
 
 NOTHING: Final = Step(())
 
 _NO_OVERRIDES: Final[Mapping[Any, Any]] = {}
+
+
+NOWHERE: Final = Steps((), ())
+"""The limits of a route that was not found."""
 
 
 class RouteExchange(Exchange):
@@ -77,7 +83,7 @@ class RouteExchange(Exchange):
         steps: The limits of its route; None until that is known.
     """
 
-    __slots__ = ("_key", "_last", "_names", "_overrides", "_waits_for", "steps")
+    __slots__ = ("_key", "_last", "_names", "_overrides", "_unknown", "_waits_for", "steps")
 
     def __init__(self, engine: Engine, scope: Scope, key: str) -> None:
         super().__init__(engine, scope)
@@ -85,6 +91,7 @@ class RouteExchange(Exchange):
         scope[key] = self
         self.steps: Steps | None = None
         self._last = NOTHING
+        self._unknown: tuple[Limit, ...] = ()
         self._waits_for: AbstractSet[Limit] = NOTHING.tell
         self._names: dict[Limit, list[str]] | None = None
         self._overrides: Mapping[Any, Any] = _NO_OVERRIDES
@@ -114,7 +121,8 @@ class RouteExchange(Exchange):
             is_entry: Whether the route is being entered. If not, one of its limits tells already: there is one step.
         """
         self.steps = steps
-        self.pending.clear()  # the default is one of the limits, or the route is exempt from it
+        if steps is not NOWHERE:
+            self.pending.clear()  # the default is one of the limits, or the route is exempt from it
         overrides = getattr(self.scope.get("app"), "dependency_overrides", None)
         if overrides:
             self._overrides = await _values(overrides, self.scope)
@@ -123,11 +131,12 @@ class RouteExchange(Exchange):
             self.pending += self._ask(last.alone, {})
         if last.tell:
             self._waits_for = {limit for limit in last.tell if not self._is_off(limit)}
-        if is_entry and self.refusal is None:
+        if is_entry:
             await self._decide_first(self._ask(steps.first.parts, {}))
 
     async def _decide_first(self, first: list[Asked]) -> None:
         if self.refusal is not None:
+            await self._charge_all_the_same(first)
             return
         if self._waits_for:
             if first:
@@ -141,7 +150,27 @@ class RouteExchange(Exchange):
         if limit in self._waits_for:
             self._waits_for = self._waits_for - {limit}
             self.pending += self._ask([part for part in self._last.parts if part.limit is limit], values)
-        if self.pending and not self._waits_for and self.refusal is None:
+        if self.refusal is not None:
+            await self._charge_all_the_same([])
+        elif self.pending and not self._waits_for:
+            await self.decide_pending()
+
+    async def _charge_all_the_same(self, asked: list[Asked]) -> None:
+        """Decide what could be asked of a request that is refused, as it has no valid key for another limit."""
+        asked, self.pending = [*asked, *self.pending], []
+        refusal = self.refusal
+        if asked:
+            await self.decide(asked, is_last=True)
+            if self.decision is not None and self.decision.allowed:
+                self.refusal = refusal
+
+    async def tell_unknown(self, part: Part, values: Mapping[str, Any]) -> None:
+        """Decide a limit that the table of the app does not have on this route, by itself: nobody gets past it."""
+        if part.limit in self._unknown or self._is_off(part.limit):
+            return
+        self._unknown = (*self._unknown, part.limit)
+        self.pending += self._ask((part,), values)
+        if self.pending and self.refusal is None:
             await self.decide_pending()
 
     def policies_of(self, limit: Limit) -> list[str]:
@@ -156,18 +185,18 @@ class RouteExchange(Exchange):
     def _ask(self, parts: Iterable[Part], values: Mapping[str, Any]) -> list[Asked]:
         """Return what limits ask. If one of them cannot, the request is refused."""
         asked: list[Asked] = []
-        try:
-            for limit, budget in parts:
-                if self._is_off(limit):
-                    continue
+        for limit, budget in parts:
+            if self._is_off(limit):
+                continue
+            try:
                 one = self._ask_one(limit, budget, {**values, **self._overrides} if self._overrides else values)
-                if one is not None:
-                    asked.append(one)
-                    if limit.terms.reserves:
-                        self._note_names(limit, one)
-        except ERRORS as error:
-            self.refuse_for(self._engine.refusal_of(error))
-            return []
+            except ERRORS as error:
+                self.refuse_for(self._engine.refusal_of(error))
+                continue
+            if one is not None:
+                asked.append(one)
+                if limit.terms.reserves:
+                    self._note_names(limit, one)
         return asked
 
     def _ask_one(self, limit: Limit, budget: Budget, values: Mapping[Any, Any]) -> Asked | None:

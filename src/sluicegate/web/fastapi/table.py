@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from sluicegate._core.errors import InvalidPolicy
@@ -12,8 +13,9 @@ from sluicegate._core.policy import Policy
 from sluicegate.web.answers import Receive, Scope, Send
 from sluicegate.web.budget import Budget, fitted, placed
 from sluicegate.web.fastapi.limit import Limit, unwrapped
-from sluicegate.web.fastapi.places import Place, Site, around, path_of, sites
-from sluicegate.web.fastapi.route_exchange import Part, Steps
+from sluicegate.web.fastapi.places import Place, Site, around, identity_of, path_of, sites
+from sluicegate.web.fastapi.route_exchange import NOWHERE, Part, Steps
+from sluicegate.web.fastapi.usable import Usable
 from sluicegate.web.words import key_in_words, policy_in_words
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ logger = logging.getLogger("sluicegate")
 
 DEFAULT = "default"
 """The name of the default on the whole app."""
+
+_MOST_BUDGETS = 10_000  # of places that were not found; a path may have thousands of values
 
 _APP = Place("app", "")
 
@@ -95,38 +99,65 @@ class Table:
         self._budgets: dict[tuple[Limit, Place], Budget] = {}
         found = [(site, list(self._limits(site))) for site in self._sites]
         self._name([pair for _, pairs in found for pair in pairs])
-        self._steps: dict[tuple[int, str], tuple[Site, Steps]] = {}
+        self._steps: dict[tuple[int, str], Steps] = {}
         self._parts: list[tuple[Site, list[tuple[Part, Place]]]] = []
         for site, pairs in found:
             parts = [(Part(limit, self._budgets[limit, place]), place) for limit, place in pairs]
+            exempt = [limit for call, _ in site.found if (limit := _limit_of(call)) is not None]
             self._parts.append((site, parts))
-            self._steps[id(site.route), site.path] = site, _steps([part for part, _ in parts])
+            self._steps[id(site.identity), site.mounted_at] = _steps([part for part, _ in parts], exempt)
+        self._by_route = {name: steps for (name, _), steps in self._steps.items()}
+        self._size = _size(app)
         self._hooked: list[Any] = []
         self._left_out: list[tuple[Any, list[Any]]] = []
+
+    @property
+    def app(self) -> Any:
+        """The app."""
+        return self._app
 
     def is_of(self, app: Any) -> bool:
         """Return whether this is the table of an app, or of one that it is mounted in."""
         return app is self._app or any(getattr(site.route, "app", None) is app for site in self._sites)
 
-    def steps_of(self, scope: Scope, limit: Limit) -> Steps:
-        """Return the limits of the route that a request was matched to. Of an unknown route: the one that tells."""
-        route, path = path_of(scope)
-        known = self._steps.get((id(route), path))
-        if known is not None:
-            return known[1]
-        method = scope.get("method", "WS")
-        place = Place("route", path, (method,))
-        if (limit, place) not in self._budgets:
-            self._budgets[limit, place] = budget_of(limit, fitted(limit.name or place.slug))
-        return Steps((), (Part(limit, self._budgets[limit, place]),))
+    def is_stale(self) -> bool:
+        """Return whether the app has other routes by now than when they were found."""
+        return _size(self._app) != self._size
+
+    def steps_of(self, scope: Scope) -> Steps:
+        """Return the limits of the route that a request was matched to; nothing for a route that was not found."""
+        route, mounted_at = identity_of(scope)
+        # A path of a mount with parameters is not its template: then the route itself has to do.
+        known = self._steps.get((id(route), mounted_at)) or self._by_route.get(id(route))
+        return NOWHERE if known is None else known
+
+    def only_steps(self, route: Any) -> Steps | None:
+        """Return the limits of a route that serves in one place alone; else None."""
+        own = [self._steps[id(site.identity), site.mounted_at] for site in self._sites if site.route is route]
+        return own[0] if len(own) == 1 else None
+
+    def part_of(self, scope: Scope, limit: Limit) -> Part:
+        """Return a limit that was not found on the route of a request, with a budget for that route alone."""
+        place = Place("route", path_of(scope)[1], (scope.get("method", "WS"),))
+        known = self._budgets.get((limit, place))
+        if known is None:
+            if len(self._budgets) >= _MOST_BUDGETS:
+                return Part(limit, budget_of(limit, fitted(f"{limit.name or place.slug}-elsewhere")))
+            known = self._budgets[limit, place] = budget_of(limit, self._free_name(limit.name or place.slug))
+        return Part(limit, known)
+
+    def _free_name(self, wanted: str) -> str:
+        taken = {budget.name for budget in self._budgets.values()}
+        names = (wanted if number == 1 else f"{wanted}-{number}" for number in count(1))
+        return next(name for name in map(fitted, names) if name not in taken)
 
     def hook(self) -> None:
         """Put the first steps in front of the routes."""
-        for route in {id(site.route): site.route for site in self._sites}.values():
-            own = {path: entry for (name, path), entry in self._steps.items() if name == id(route)}
-            if any(steps.whole.parts or site.kind == "mount" for site, steps in own.values()) or self._covers:
-                _hook(route, own, self._owner)
-                self._hooked.append(route)
+        for site in self._sites:
+            steps = self._steps[id(site.identity), site.mounted_at]
+            if (steps.whole.parts or (self._covers and site.kind != "mount")) and site.route not in self._hooked:
+                _hook(site.route, self, self._owner, is_mount=site.kind == "mount")
+                self._hooked.append(site.route)
         for site in self._sites:
             if site.dependant is not None:
                 self._left_out.append((site.dependant, site.leave_out(self._is_decided_at_entry)))
@@ -169,12 +200,30 @@ class Table:
             for inner, wrapper in limit.decorated():
                 if not any(each is wrapper for each in endpoints):
                     self._check_is_nowhere(inner, wrapper)
+        for site in self._sites:
+            self._check_site(site)
         if self._owner.strict:
             without = [str(row_place(row)) for row in self.rows() if row.lacks_limit]
             if without:
                 raise InvalidPolicy(
                     f"strict=True, and no limit is in force on {', '.join(without)}: give each one, or put "
                     f"@limits.exempt below its line"
+                )
+
+    def _check_site(self, site: Site) -> None:
+        """Raise `InvalidPolicy` for a limit that stands on an endpoint, and that nothing would call."""
+        if isinstance(site.endpoint, Limit):
+            raise InvalidPolicy(
+                f"the endpoint of {site.place} is a limit: write it with its policies, @limits.limit('10/minute')"
+            )
+        found = [_limit_of(call) for call, _ in site.found]
+        chain = unwrapped(site.endpoint) if site.endpoint is not None else []
+        for limit in self._owner.limits:
+            on_it = any(wrapper is each for _, wrapper in limit.decorated() for each in chain if wrapper is not None)
+            if on_it and limit not in found:
+                raise InvalidPolicy(
+                    f"the limit on {site.place} has no effect there, as it is no route of FastAPI's: add it with "
+                    f"app.get(...) or the like, or use limits.Middleware"
                 )
 
     def _check_is_nowhere(self, inner: Any, wrapper: Any) -> None:
@@ -287,10 +336,20 @@ def budget_of(limit: Limit, name: str) -> Budget:
     return Budget(name, policies, limit.is_shared, limit.terms)
 
 
-def _steps(parts: list[Part]) -> Steps:
+def _limit_of(call: Any) -> Limit | None:
+    """Return the limit that a dependency is, be it the default; None for any other dependency."""
+    limit = getattr(call, "default", None) if isinstance(call, Usable) and not isinstance(call, Limit) else call
+    return limit if isinstance(limit, Limit) else None
+
+
+def _size(app: Any) -> int:
+    return len(app.routes)
+
+
+def _steps(parts: list[Part], exempt: list[Limit]) -> Steps:
     """Divide the limits of a route by when they are decided."""
     first = tuple(part for part in parts if part.limit.is_alone and not part.budget.is_shared)
-    return Steps(first, tuple(part for part in parts if part not in first))
+    return Steps(first, tuple(part for part in parts if part not in first), exempt)
 
 
 def _in_force(part: Part, place: Place) -> LimitInForce:
@@ -306,18 +365,15 @@ def _counted_by(limit: Limit) -> str:
     return key_in_words(limit.per)
 
 
-def _hook(route: Any, entries: dict[str, tuple[Site, Steps]], owner: RateLimits) -> None:
+def _hook(route: Any, table: Table, owner: RateLimits, *, is_mount: bool) -> None:
     """Let a route decide the first step of its requests before it handles them: no body is read by then."""
     handle = route.handle
-    only = next(iter(entries.values()))[1] if len(entries) == 1 else None
-    is_mount = any(site.kind == "mount" for site, _ in entries.values())
+    only = table.only_steps(route)
 
     async def enter(scope: Scope, receive: Receive, send: Send) -> None:
-        steps = only
-        if steps is None:
-            entry = entries.get(path_of(scope)[1])
-            steps = entry[1] if entry is not None else None
-        if steps is not None and (is_mount or _serves(route, scope)) and await owner.enter(scope, steps, receive, send):
+        steps = only or table.steps_of({**scope, "route": route} if is_mount else scope)
+        is_for_it = steps is not NOWHERE and (is_mount or _serves(route, scope))
+        if is_for_it and await owner.enter(scope, steps, receive, send):
             return
         await handle(scope, receive, send)
 

@@ -175,13 +175,13 @@ def test_a_cost_comes_from_a_dependency_and_nothing_costs_nothing(serve: Serve):
 
 
 @pytest.mark.parametrize("cost", [-1, 1.5, "2", None, True, 10**12])
-def test_a_cost_that_is_none_is_a_503_and_logged(serve: Serve, caplog: pytest.LogCaptureFixture, cost: Any):
-    assert statuses(serve(by(client_address, cost=lambda: cost)), "/x") == [503]
+def test_a_cost_that_is_none_is_a_400_and_logged(serve: Serve, caplog: pytest.LogCaptureFixture, cost: Any):
+    assert statuses(serve(by(client_address, cost=lambda: cost)), "/x") == [400]
     assert "a cost must be a whole number" in caplog.text
 
 
-def test_a_cost_for_an_unknown_policy_is_a_503_and_logged(serve: Serve, caplog: pytest.LogCaptureFixture):
-    assert statuses(serve(by(client_address, cost=lambda: {"tokens": 5})), "/x", "/x") == [503, 503]
+def test_a_cost_for_an_unknown_policy_is_a_400_and_logged(serve: Serve, caplog: pytest.LogCaptureFixture):
+    assert statuses(serve(by(client_address, cost=lambda: {"tokens": 5})), "/x", "/x") == [400, 400]
     assert caplog.text.count("no policy of this limiter is named 'tokens'") == 1
 
 
