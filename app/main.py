@@ -78,10 +78,12 @@ def create_app(settings: Settings) -> FastAPI:
         show_warnings()
         log_settings(settings)
         _ = watch.metrics  # the workers find each other when they start, and not with their first requests
-        async with limits.lifespan(app):
-            yield
-        await watch.aclose()
-        logging.captureWarnings(False)
+        try:
+            async with limits.lifespan(app):
+                yield
+        finally:
+            await watch.aclose()
+            logging.captureWarnings(False)
 
     app = FastAPI(title="Sluicegate", version=sluicegate.__version__, lifespan=lifespan)
     app.add_exception_handler(RequestValidationError, _bad_user_id)

@@ -117,7 +117,12 @@ class Engine:
         """Run something that no answer waits for."""
         task = asyncio.get_running_loop().create_task(call)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved: the limiter's statistics count what could not be given back
 
     async def finish(self) -> None:
         """Wait for what runs, and close the store if it was made here."""

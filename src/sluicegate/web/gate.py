@@ -86,7 +86,7 @@ class Outlet:
             if kind != _CLOSE:
                 message = {**message}  # the app may send the same one again
                 with_fields(message, exchange.fields())
-        elif kind in _BODIES and not message.get("more_body", False):
+        elif kind in _ENDS or (kind in _BODIES and not message.get("more_body", False)):
             if exchange.held:
                 await exchange.end()
             exchange.is_over = True
@@ -102,6 +102,7 @@ class Outlet:
 _STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 _CLOSE = "websocket.close"  # before "websocket.accept" it is the answer to the handshake
 _BODIES = ("http.response.body", "websocket.http.response.body")
+_ENDS = ("http.response.pathsend",)  # an extension: the server sends a whole file
 
 
 def is_preflight(scope: Scope) -> bool:

@@ -284,6 +284,11 @@ def test_a_middleware_whose_default_needs_a_dependency_is_refused():
     RateLimits("1/minute", per=header("X-API-Key", missing=client_address)).Middleware(FastAPI())
 
 
+def test_a_shared_budget_by_a_function_is_refused():
+    with pytest.raises(InvalidPolicy, match=r"a function is for limits\.limit"):
+        RateLimits().shared(ok)
+
+
 def test_policies_of_two_places_that_come_to_one_name_are_refused():
     limits = RateLimits()
     app = FastAPI(lifespan=limits.lifespan)

@@ -75,6 +75,21 @@ def test_every_limit_of_a_route_that_was_added_after_the_start_counts(serve: Ser
     assert statuses(client, *["/late"] * 3) == [200, 200, 429]
 
 
+@pytest.mark.parametrize("where", ["app", "router", "mount"])
+def test_a_late_route_under_the_middleware_does_not_run_once_it_is_denied(serve: Serve, where: str):
+    limits = RateLimits("2/minute")
+    app, router, sub, ran = FastAPI(lifespan=limits.lifespan), APIRouter(), FastAPI(), []
+    app.add_middleware(limits.Middleware)
+    router.get("/early")(ok)
+    app.include_router(router)
+    app.mount("/sub", sub)
+    client = serve(app)
+    {"app": app, "router": router, "mount": sub}[where].post("/charge")(lambda: ran.append(1))
+    path = "/sub/charge" if where == "mount" else "/charge"
+    assert [client.post(path).status_code for _ in range(4)] == [200, 200, 429, 429]
+    assert len(ran) == 2
+
+
 def test_an_app_that_calls_itself_for_the_parts_of_a_batch_is_limited_for_each(serve: Serve):
     limits = RateLimits()
     app = FastAPI(lifespan=limits.lifespan)

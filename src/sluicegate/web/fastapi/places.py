@@ -136,6 +136,17 @@ def around(app: Any) -> Iterator[Any]:
     yield getattr(getattr(app, "router", None), "lifespan_context", None)
 
 
+def routers(app: Any) -> Iterator[Any]:
+    """Yield the router of an app, those that it includes, and those of the apps that are mounted in it."""
+    router = getattr(app, "router", app)
+    yield router
+    for node in router.routes:
+        included = getattr(node, "original_router", None)
+        inner = _mounted(node) if isinstance(node, Mount) else included
+        if inner is not None:
+            yield from routers(inner)
+
+
 def _levels_by_route(app: Any, prefix: str) -> dict[tuple[int, str], list[Level]]:
     router = getattr(app, "router", app)
     first = Level(Place("app", prefix), len(getattr(router, "dependencies", ())))

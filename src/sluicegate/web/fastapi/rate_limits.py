@@ -63,7 +63,7 @@ class RateLimits(Usable):
             (a whole number or a UUID works, too; None counts by `address`), or one of `client_address`,
             `header`, `cookie` and `user`. The client's address by default.
         store: As for `AsyncLimiter`: nothing counts in the memory of this process, a URL in a store for the fleet. It
-            is connected to at the first request.
+            is connected to when `lifespan` starts, without that at the first request.
         on_outage: What to do while the store is down: ``"local"``, ``"open"``, ``"closed"`` or ``"raise"``; see
             `AsyncLimiter`. Where there is no decision the answer is a 503.
         deadline: Seconds within which every step is decided.
@@ -199,6 +199,8 @@ class RateLimits(Usable):
             InvalidCost: As for `limit`.
             InvalidRate: A rate string does not parse.
         """
+        if any(map(_is_function, policies)):
+            raise InvalidPolicy("shared must be given policies or rate strings; a function is for limits.limit(...)")
         self._shared += 1
         own = name or ("shared" if self._shared == 1 else f"shared-{self._shared}")
         return self._limit(policies, per=per, cost=cost, name=own, is_shared=True, terms=Terms(message=message))

@@ -13,7 +13,7 @@ from sluicegate._core.policy import Policy
 from sluicegate.web.answers import Receive, Scope, Send
 from sluicegate.web.budget import Budget, fitted, placed
 from sluicegate.web.fastapi.limit import Limit, unwrapped
-from sluicegate.web.fastapi.places import Place, Site, around, identity_of, path_of, sites
+from sluicegate.web.fastapi.places import Place, Site, around, identity_of, path_of, routers, sites
 from sluicegate.web.fastapi.route_exchange import NOWHERE, Part, Steps
 from sluicegate.web.fastapi.usable import Usable
 from sluicegate.web.words import key_in_words, policy_in_words
@@ -107,7 +107,8 @@ class Table:
             self._parts.append((site, parts))
             self._steps[id(site.identity), site.mounted_at] = _steps([part for part, _ in parts], exempt)
         self._by_route = {name: steps for (name, _), steps in self._steps.items()}
-        self._size = _size(app)
+        self._routers = list(routers(app))
+        self._sizes = [len(router.routes) for router in self._routers]
         self._hooked: list[Any] = []
         self._left_out: list[tuple[Any, list[Any]]] = []
 
@@ -121,8 +122,8 @@ class Table:
         return app is self._app or any(getattr(site.route, "app", None) is app for site in self._sites)
 
     def is_stale(self) -> bool:
-        """Return whether the app has other routes by now than when they were found."""
-        return _size(self._app) != self._size
+        """Return whether the app has more routes by now than when they were found."""
+        return [len(router.routes) for router in self._routers] != self._sizes
 
     def steps_of(self, scope: Scope) -> Steps:
         """Return the limits of the route that a request was matched to; nothing for a route that was not found."""
@@ -340,10 +341,6 @@ def _limit_of(call: Any) -> Limit | None:
     """Return the limit that a dependency is, be it the default; None for any other dependency."""
     limit = getattr(call, "default", None) if isinstance(call, Usable) and not isinstance(call, Limit) else call
     return limit if isinstance(limit, Limit) else None
-
-
-def _size(app: Any) -> int:
-    return len(app.routes)
 
 
 def _steps(parts: list[Part], exempt: list[Limit]) -> Steps:
