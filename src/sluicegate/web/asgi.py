@@ -45,7 +45,8 @@ class RateLimitMiddleware(Gate):
         messages: The limit of the messages that a client sends through one WebSocket; over it, the connection is closed
             with code 1013. None for no limit.
         name: The name of the limit, in response fields and of its counters.
-        store: As for `AsyncLimiter`. Call `aclose` at the end, if it is a URL.
+        store: As for `AsyncLimiter`. What a URL opens is closed when the app's lifespan ends; where none is run, by
+            `aclose`.
         on_outage: As for `AsyncLimiter`. Where there is no decision the answer is a 503.
         deadline: As for `AsyncLimiter`, seconds.
         fields: The response fields to send: ``"RateLimit"`` (with RateLimit-Policy) and ``"X-RateLimit"``.
@@ -93,7 +94,9 @@ class RateLimitMiddleware(Gate):
         self._messages = _checked_plain(placed(_listed(messages), f"{name}-messages")) if messages is not None else ()
         self._per = per.of if isinstance(per, ScopeKey) else _checked_function(per, "per")
         self._exempt = None if exempt is None else _checked_function(exempt, "exempt")
-        super().__init__(self._limit_messages(app) if self._messages else app, self._open_limited, self._decide)
+        super().__init__(
+            self._limit_messages(app) if self._messages else app, self._open_limited, self._decide, stop=self.aclose
+        )
 
     async def aclose(self) -> None:
         """Close the store, if this middleware made it. The next request opens it again."""

@@ -19,6 +19,7 @@ class Gate:
         enter: Decides what has to be decided in front of the app; None for nothing.
         owner: Who put it there.
         start: Called when the app starts, before it does, with the scope of its lifespan.
+        stop: Awaited when the app has stopped.
     """
 
     def __init__(
@@ -28,10 +29,12 @@ class Gate:
         enter: Enter | None = None,
         owner: object = None,
         start: Callable[[Scope], None] | None = None,
+        stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.app = app
         self.owner = owner
         self._start = start
+        self._stop = stop
         self._open = open_
         self._enter = enter
 
@@ -39,9 +42,10 @@ class Gate:
         """Serve a request; what is neither HTTP nor a WebSocket goes straight to the app."""
         exchange = self._open(scope) if scope["type"] in ("http", "websocket") else None
         if exchange is None:
-            if self._start is not None and scope["type"] == "lifespan":
-                self._start(scope)
-            await self.app(scope, receive, send)
+            if scope["type"] == "lifespan":
+                await self._live(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
             return
         out = Outlet(exchange, receive, send)
         exchange.is_guarded = True
@@ -56,6 +60,16 @@ class Gate:
             if exchange.held:
                 await exchange.end()
             exchange.close()
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start and stop with the app."""
+        if self._start is not None:
+            self._start(scope)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if self._stop is not None:
+                await self._stop()
 
 
 class Outlet:

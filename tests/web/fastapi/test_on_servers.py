@@ -23,6 +23,7 @@ import servers
 from machine import awake
 from service.processes import PYTHON_M, serving, within
 from sluicegate import AsyncRedisStore, Concurrency, Decision
+from sluicegate.web.asgi import RateLimitMiddleware
 from sluicegate.web.fastapi import RateLimits, client_address
 
 ALICE = {"x-user": "alice"}
@@ -300,3 +301,18 @@ def test_an_app_starts_while_its_store_is_gone(own_server: servers.Server):
     own_server.kill()
     with TestClient(app) as client:
         assert statuses(client, "/x", "/x") == [200, 429]
+
+
+@pytest.mark.parametrize("kind", ["Middleware", "RateLimitMiddleware"])
+def test_a_middleware_closes_its_store_when_the_app_stops(own_server: servers.Server, kind: str):
+    app = FastAPI()
+    app.get("/x")(ok)
+    if kind == "Middleware":
+        app.add_middleware(RateLimits("9/minute", store=own_server.url).Middleware)
+    else:
+        app.add_middleware(RateLimitMiddleware, limit="9/minute", store=own_server.url)
+    before = len(own_server.client.client_list())
+    with TestClient(app) as client:
+        assert client.get("/x").status_code == 200
+        assert len(own_server.client.client_list()) > before
+    assert within(lambda: len(own_server.client.client_list()) == before)

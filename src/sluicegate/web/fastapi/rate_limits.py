@@ -382,7 +382,7 @@ class RateLimits(Usable):
                 'RateLimits("100/minute", per=client_address)'
             )
         self.has_middleware = True
-        return Gate(app, self._open_first, start=self._install_if_first)
+        return Gate(app, self._open_first, start=self._install_if_first, stop=self._engine.finish)
 
     def routes(self, app: Any) -> list[RouteLimits]:
         """Return every route of an app, with the limits that are in force on it."""
