@@ -34,7 +34,7 @@ class Refusal:
     """Why a request is refused.
 
     Attributes:
-        problem: What the client is told: 429 over a limit, 503 without a decision, 400 without a valid key.
+        problem: The document for the client: 429 over a limit, 503 without a decision, 400 without a valid key.
         decision: The denial; None if nothing was decided.
         headers: Fields of the answer, Retry-After among them.
         has_message: Whether the limit has a message of its own.

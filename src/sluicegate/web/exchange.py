@@ -1,7 +1,7 @@
 """An exchange: one request on its way through an app, with what was decided of it, and what is still to be settled.
 
 It is decided in up to two steps, each of them all or nothing. The first has what the request alone says; the last has
-the rest, once the app has told who makes the request. What the first step charged is given back if the last one denies.
+the rest, once the app knows who makes the request. What the first step charged is given back if the last one denies.
 Nothing here reads a header or knows a framework.
 """
 
@@ -112,7 +112,7 @@ class Exchange:
             if not decision.allowed:
                 self.refuse_for(self._engine.refusal(decision, _message(asked, decision)))
             if self.refusal is not None and self.refusal.decision is None:
-                self._answers.pop()  # nobody decided, so there is nothing to tell of any limit
+                self._answers.pop()  # nobody decided, so the fields have nothing to say
         return self.refusal
 
     def _divided(self, asked: Sequence[Asked], is_last: bool) -> tuple[Sequence[Asked], Sequence[Asked]]:

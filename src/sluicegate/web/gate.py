@@ -91,7 +91,7 @@ class Outlet:
         exchange = self._exchange
         if kind in _STARTS or kind == _CLOSE:
             if exchange.pending and exchange.refusal is None and await exchange.decide_pending() is not None:
-                # Decided only now, as the app answered before it had told who makes the request.
+                # Decided only now, as the app answered before its dependencies had said who makes the request.
                 self._is_replaced = True
                 await exchange.refuse(self._receive, self._send_refusal)
                 return

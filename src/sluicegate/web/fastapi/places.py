@@ -1,4 +1,4 @@
-"""Places: where in an app limits were put, told from its routes. All that we know of FastAPI's insides is here.
+"""Places: where in an app limits were put, found from its routes. All that we know of FastAPI's insides is here.
 
 FastAPI keeps included routers as nodes (since 0.137.2): each has the router and what it was included with. The
 dependencies of a route are those of the app, of each node on the way and of the route itself, one after another; so the
@@ -67,7 +67,7 @@ class Site:
         kind: What it serves.
         path: Its path in its own app, as FastAPI knows it there.
         route: The object that handles its requests.
-        identity: What tells it from all others: of an included route what FastAPI made of it there.
+        identity: The object that identifies it: of an included route the context that FastAPI made for that inclusion.
         mounted_at: Where its app is mounted.
         endpoint: The function that serves it; None for a mounted app.
         found: The dependencies that were put on the route and on its way, and where; in FastAPI's order.
@@ -206,7 +206,7 @@ def _mounted(mount: Any) -> Any:
 
 
 def identity_of(scope: Any) -> tuple[Any, str]:
-    """Return what tells the route of a request from all others, and where its app is mounted."""
+    """Return the object that identifies the route of a request, and where its app is mounted."""
     route = scope.get("route")
     context = (scope.get("fastapi") or {}).get("effective_route_context")
     is_included = context is not None and getattr(context, "original_route", None) is route

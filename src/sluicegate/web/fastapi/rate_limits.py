@@ -456,10 +456,10 @@ class RateLimits(Usable):
         await exchange.refuse(receive, send)
         return True
 
-    async def told(
+    async def resolve(
         self, limit: Limit, connection: HTTPConnection, response: Response, values: Mapping[str, Any]
     ) -> Any:
-        """Take note of what the dependencies of a limit gave, and decide once all limits of the route have told."""
+        """Take note of what the dependencies of a limit gave, and decide once all limits of the route are resolved."""
         scope: Scope = connection.scope
         exchange: RouteExchange | None = scope.get(self._key)
         if exchange is None:
@@ -469,9 +469,9 @@ class RateLimits(Usable):
             await exchange.begin(table.steps_of(scope), is_entry=False)
         assert exchange.steps is not None  # noqa: S101 - it has begun
         if limit in exchange.steps.known:
-            await exchange.tell(limit, values)
+            await exchange.resolve(limit, values)
         else:
-            await exchange.tell_unknown(table.part_of(scope, limit), values)
+            await exchange.resolve_unknown(table.part_of(scope, limit), values)
         if exchange.refusal is not None:
             raise self._denied(scope, exchange.refusal)
         if not exchange.is_guarded:

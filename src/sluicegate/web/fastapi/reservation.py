@@ -1,4 +1,4 @@
-"""What `RateLimits.reserve` gives an endpoint: a charge whose amount it tells before its response ends."""
+"""What `RateLimits.reserve` gives an endpoint: a charge whose amount it settles before its response ends."""
 
 from __future__ import annotations
 

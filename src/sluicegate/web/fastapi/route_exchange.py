@@ -1,4 +1,4 @@
-"""The exchange of a request to a FastAPI route: which of the route's limits have told what they count by."""
+"""The exchange of a request to a FastAPI route: which of the route's limits are resolved."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Step:
     Attributes:
         parts: All of them.
         alone: Those that ask for what the request alone says.
-        tell: The others: their dependencies tell.
+        dependent: The limits of the others, which wait for dependencies.
     """
 
-    __slots__ = ("alone", "parts", "tell")
+    __slots__ = ("alone", "dependent", "parts")
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self.parts = tuple(parts)
         self.alone = tuple(part for part in self.parts if part.limit.is_alone)
-        self.tell = frozenset(part.limit for part in self.parts if not part.limit.is_alone)
+        self.dependent = frozenset(part.limit for part in self.parts if not part.limit.is_alone)
 
 
 class Steps:
@@ -83,7 +83,7 @@ class RouteExchange(Exchange):
         steps: The limits of its route; None until that is known.
     """
 
-    __slots__ = ("_key", "_last", "_names", "_overrides", "_unknown", "_waits_for", "steps")
+    __slots__ = ("_key", "_last", "_names", "_overrides", "_unknown", "_unresolved", "steps")
 
     def __init__(self, engine: Engine, scope: Scope, key: str) -> None:
         super().__init__(engine, scope)
@@ -92,7 +92,7 @@ class RouteExchange(Exchange):
         self.steps: Steps | None = None
         self._last = NOTHING
         self._unknown: tuple[Limit, ...] = ()
-        self._waits_for: AbstractSet[Limit] = NOTHING.tell
+        self._unresolved: AbstractSet[Limit] = NOTHING.dependent
         self._names: dict[Limit, list[str]] | None = None
         self._overrides: Mapping[Any, Any] = _NO_OVERRIDES
 
@@ -118,7 +118,7 @@ class RouteExchange(Exchange):
 
         Args:
             steps: The limits.
-            is_entry: Whether the route is being entered. If not, one of its limits tells already: there is one step.
+            is_entry: Whether the route is being entered. If not, its dependencies are being solved: there is one step.
         """
         self.steps = steps
         if steps is not NOWHERE:
@@ -127,10 +127,10 @@ class RouteExchange(Exchange):
         if overrides:
             self._overrides = await _values(overrides, self.scope)
         last = self._last = steps.last if is_entry else steps.whole
-        if last.alone:  # asked now, so that they are decided even if the app answers before any limit tells
+        if last.alone:  # asked now, so that they are decided even if the app answers before any limit is resolved
             self.pending += self._ask(last.alone, {})
-        if last.tell:
-            self._waits_for = {limit for limit in last.tell if not self._is_off(limit)}
+        if last.dependent:
+            self._unresolved = {limit for limit in last.dependent if not self._is_off(limit)}
         if is_entry:
             await self._decide_first(self._ask(steps.first.parts, {}))
 
@@ -138,21 +138,21 @@ class RouteExchange(Exchange):
         if self.refusal is not None:
             await self._charge_all_the_same(first)
             return
-        if self._waits_for:
+        if self._unresolved:
             if first:
                 await self.decide(first, is_last=False)
         elif first or self.pending:
             first, self.pending = [*first, *self.pending], []
             await self.decide(first, is_last=True)
 
-    async def tell(self, limit: Limit, values: Mapping[str, Any]) -> None:
-        """Take note of what a limit's dependencies gave, and decide if it was the last one to tell."""
-        if limit in self._waits_for:
-            self._waits_for = self._waits_for - {limit}
+    async def resolve(self, limit: Limit, values: Mapping[str, Any]) -> None:
+        """Take note of what a limit's dependencies gave, and decide if it was the last one to be resolved."""
+        if limit in self._unresolved:
+            self._unresolved = self._unresolved - {limit}
             self.pending += self._ask([part for part in self._last.parts if part.limit is limit], values)
         if self.refusal is not None:
             await self._charge_all_the_same([])
-        elif self.pending and not self._waits_for:
+        elif self.pending and not self._unresolved:
             await self.decide_pending()
 
     async def _charge_all_the_same(self, asked: list[Asked]) -> None:
@@ -164,7 +164,7 @@ class RouteExchange(Exchange):
             if self.decision is not None and self.decision.allowed:
                 self.refusal = refusal
 
-    async def tell_unknown(self, part: Part, values: Mapping[str, Any]) -> None:
+    async def resolve_unknown(self, part: Part, values: Mapping[str, Any]) -> None:
         """Decide a limit that the table of the app does not have on this route, by itself: nobody gets past it."""
         if part.limit in self._unknown or self._is_off(part.limit):
             return
