@@ -112,7 +112,7 @@ class Limit(Usable):
     async def _solve(self, **values: Any) -> Any:
         connection: HTTPConnection = values.pop("connection")
         response: Response = values.pop("response")
-        return await self.owner.resolve(self, connection, response, values)
+        return await self.owner.serving.resolve(self, connection, response, values)
 
     def _parameters(self) -> list[inspect.Parameter]:
         own = [

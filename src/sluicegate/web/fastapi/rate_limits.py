@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import Response
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.websockets import WebSocket
 
-from sluicegate._core.codes import warn
 from sluicegate._core.decision import Decision
 from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate._core.event import StoreEvent
@@ -19,12 +17,10 @@ from sluicegate._core.policy import Policy, checked_cost
 from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
-from sluicegate.web.answers import App, Receive, Refusal, Scope, Send
+from sluicegate.web.answers import App, Refusal, Scope
 from sluicegate.web.budget import Budget, Outcome, Terms, checked_function
 from sluicegate.web.engine import Engine
-from sluicegate.web.exchange import with_fields
 from sluicegate.web.fastapi import openapi
-from sluicegate.web.fastapi.denied import Denied
 from sluicegate.web.fastapi.limit import (
     Dependency,
     Exempt,
@@ -39,11 +35,10 @@ from sluicegate.web.fastapi.limit import (
 )
 from sluicegate.web.fastapi.messages import Messages
 from sluicegate.web.fastapi.places import Place, path_of
-from sluicegate.web.fastapi.reservation import Reservation
-from sluicegate.web.fastapi.route_exchange import Part, RouteExchange, Steps
-from sluicegate.web.fastapi.table import DEFAULT, RouteLimits, Table, budget_of
+from sluicegate.web.fastapi.serving import Serving
+from sluicegate.web.fastapi.table import DEFAULT, RouteLimits, budget_of
 from sluicegate.web.fastapi.usable import Usable
-from sluicegate.web.gate import Gate, Outlet, is_preflight
+from sluicegate.web.gate import Gate
 from sluicegate.web.identity import ClientAddress, client_address
 from sluicegate.web.limiters import FieldSet, Limiters
 from sluicegate.web.plans import Plans
@@ -124,21 +119,12 @@ class RateLimits(Usable):
         self.exempt = Exempt()
         self.default = self._limit(default, name=None) if default else None
         self.default_budget: Budget | None = None
-        self._default_part: Part | None = None
         if self.default is not None:
             self.default_budget = budget_of(self.default, DEFAULT)
-            self._default_part = Part(self.default, self.default_budget)
         super().__init__(self.default.__signature__.parameters.values() if self.default is not None else ())
-        self._key = key = f"sluicegate.{id(self)}"
-
-        async def decision(connection: HTTPConnection) -> Any:
-            exchange: RouteExchange | None = connection.scope.get(key)
-            return None if exchange is None else exchange.decision
-
-        self.decision: Callable[..., Any] = decision
-        self._table: Table | None = None
-        self._served: Any = None  # the app whose lifespan runs
         self.has_middleware = False
+        self.serving = Serving(self, self._engine)
+        self.decision = self.serving.decision
 
     # What makes limits
 
@@ -352,19 +338,12 @@ class RateLimits(Usable):
         Raises:
             InvalidPolicy: A limit stands where it cannot work, two have one name, or with ``strict`` a route has none.
         """
-        if self._served is not None:
-            raise InvalidPolicy("these limits serve another app already: make a RateLimits for each app")
-        self._uninstall(app)
-        table = Table(self, app)
-        table.check()
-        self._install(app, table)
-        self._served = app
+        self.serving.start(app)
         try:
             await self._engine.limiters.connect()
             yield
         finally:
-            self._served = None
-            self._uninstall(app)
+            self.serving.stop(app)
             await self._engine.finish()
 
     def Middleware(self, app: App) -> Gate:  # noqa: N802 - it is used like the class of one
@@ -382,131 +361,11 @@ class RateLimits(Usable):
                 'RateLimits("100/minute", per=client_address)'
             )
         self.has_middleware = True
-        return Gate(app, self._open_first, start=self._install_if_first, stop=self._engine.finish)
+        return Gate(app, self.serving.open_first, start=self.serving.install_if_first, stop=self._engine.finish)
 
     def routes(self, app: Any) -> list[RouteLimits]:
         """Return every route of an app, with the limits that are in force on it."""
-        table = self._table if self._table is not None and self._table.is_of(app) else Table(self, app)
-        return table.rows()
-
-    def _install(self, app: Any, table: Table | None) -> Table:
-        if self._table is not None:
-            self._table.unhook()
-        self._table = table = table or Table(self, app)
-        table.hook()
-        stack = getattr(app, "middleware_stack", None)
-        if stack is None and hasattr(app, "build_middleware_stack"):  # no request has come yet
-            stack = app.build_middleware_stack()
-        if stack is not None and not (isinstance(stack, Gate) and stack.owner is self):
-            app.middleware_stack = Gate(stack, self._open, owner=self)
-        table.log()
-        return table
-
-    def _uninstall(self, app: Any) -> None:
-        if self._table is not None:
-            self._table.unhook()
-        self._table = None
-        stack = getattr(app, "middleware_stack", None)
-        if isinstance(stack, Gate) and stack.owner is self:
-            app.middleware_stack = stack.app
-
-    def _open(self, scope: Scope) -> RouteExchange | None:
-        """Open the exchange of a request. Returns None if there is one: this gate stands inside of another."""
-        opened: RouteExchange | None = scope.get(self._key)
-        # One that has been to a route already is that of a request whose app calls itself, for the parts of a batch.
-        if opened is not None and opened.steps is None:
-            return None
-        if self._table is not None and self._table.is_stale():
-            self._install(self._table.app, None)
-        exchange = RouteExchange(self._engine, scope, self._key)
-        if self.has_middleware and self._default_part is not None and not is_preflight(scope):
-            exchange.cover(self._default_part)
-        return exchange
-
-    def _open_first(self, scope: Scope) -> RouteExchange | None:
-        """Open the exchange of a request that comes to the middleware, where there may have been no start."""
-        if self._table is None:
-            self._install_if_first(scope)
-        return self._open(scope)
-
-    def _install_if_first(self, scope: Scope) -> None:
-        """Find the limits of the app when it starts; or with its first request, where no lifespan is run."""
-        if self._table is None and "app" in scope:
-            self._install(scope["app"], None)
-
-    def guarded(self, app: App) -> App:
-        """Return an app that has a gate of its own for a request that has come around the gate of the whole app."""
-        gate = Gate(app, self._open)
-
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            await (app if self._key in scope else gate)(scope, receive, send)
-
-        return guarded
-
-    async def enter(self, scope: Scope, steps: Steps, receive: Receive, send: Send) -> bool:
-        """Decide the first step, where a route is entered. Returns whether the request was refused, and answered."""
-        exchange: RouteExchange | None = scope.get(self._key)
-        if exchange is None or exchange.steps is not None:
-            return False
-        await exchange.begin(steps, is_entry=True)
-        if exchange.refusal is None:
-            return False
-        if "starlette.exception_handlers" in scope:
-            raise self._denied(scope, exchange.refusal)
-        await exchange.refuse(receive, send)
-        return True
-
-    async def resolve(
-        self, limit: Limit, connection: HTTPConnection, response: Response, values: Mapping[str, Any]
-    ) -> Any:
-        """Take note of what the dependencies of a limit gave, and decide once all limits of the route are resolved."""
-        scope: Scope = connection.scope
-        exchange: RouteExchange | None = scope.get(self._key)
-        if exchange is None:
-            exchange = self._open_unguarded(scope)
-        table = self._table or self._install(scope["app"], None)
-        if exchange.steps is None:
-            await exchange.begin(table.steps_of(scope), is_entry=False)
-        assert exchange.steps is not None  # noqa: S101 - it has begun
-        if limit in exchange.steps.known:
-            await exchange.resolve(limit, values)
-        else:
-            await exchange.resolve_unknown(table.part_of(scope, limit), values)
-        if exchange.refusal is not None:
-            raise self._denied(scope, exchange.refusal)
-        if not exchange.is_guarded:
-            _add_fields(response, exchange)
-        return Reservation(exchange, limit) if limit.terms.reserves else exchange.decision
-
-    def _open_unguarded(self, scope: Scope) -> RouteExchange:
-        """Open an exchange in the middle of a request: neither `lifespan` nor `Middleware` is in force yet."""
-        if self._table is None or not self._table.is_of(scope["app"]):
-            warn(
-                "limits-without-lifespan",
-                "the limits of this app begin with its second request: on the first one, what comes before a limit is "
-                "not limited, and only 200 and 429 have fields; write FastAPI(lifespan=limits.lifespan)",
-            )
-            self._install(scope["app"], None)
-        exchange = RouteExchange(self._engine, scope, self._key)
-        stack = scope.get("fastapi_inner_astack")
-        if stack is not None:
-            stack.push_async_callback(exchange.end)
-        return exchange
-
-    def _denied(self, scope: Scope, refusal: Refusal) -> Denied:
-        """Return the exception that ends a request, once the app knows how to answer it."""
-        handlers, _ = scope.get("starlette.exception_handlers", ({}, {}))
-        handlers.setdefault(Denied, self._handle)
-        return Denied(refusal, self)
-
-    async def _handle(self, connection: HTTPConnection, error: Denied) -> App:
-        return await error.owner.answer(error.refusal, connection.scope)
-
-    async def answer(self, refusal: Refusal, scope: Scope) -> App:
-        """Return what answers a refused request."""
-        app = await self._engine.answer(refusal, scope)
-        exchange: RouteExchange = scope[self._key]
-        return app if exchange.is_guarded else _with_fields_of(exchange, app)
+        return self.serving.table_of(app).rows()
 
     def policies(self, budget: Budget, answer: Any) -> tuple[Policy, ...]:
         """Return the policies that a function's answer comes to at a place. Raises `LookupFailed`."""
@@ -519,22 +378,6 @@ class RateLimits(Usable):
 
     def __repr__(self) -> str:
         return f"RateLimits({', '.join(map(repr, self.default.given)) if self.default else ''})"
-
-
-def _add_fields(response: Response, exchange: RouteExchange) -> None:
-    """Add the fields to the response that FastAPI will make, as no gate will."""
-    message: dict[str, Any] = {"headers": response.headers.raw}
-    with_fields(message, exchange.fields())
-    response.headers.raw[:] = message["headers"]
-
-
-def _with_fields_of(exchange: RouteExchange, app: App) -> App:
-    """Return an app whose response has the fields, as no gate will add them."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope, receive, Outlet(exchange, receive, send).send)
-
-    return answer
 
 
 def _is_function(given: object) -> bool:

@@ -370,11 +370,11 @@ def _hook(route: Any, table: Table, owner: RateLimits, *, is_mount: bool) -> Non
     async def enter(scope: Scope, receive: Receive, send: Send) -> None:
         steps = only or table.steps_of({**scope, "route": route} if is_mount else scope)
         is_for_it = steps is not NOWHERE and (is_mount or _serves(route, scope))
-        if is_for_it and await owner.enter(scope, steps, receive, send):
+        if is_for_it and await owner.serving.enter(scope, steps, receive, send):
             return
         await handle(scope, receive, send)
 
-    route.handle = owner.guarded(enter)
+    route.handle = owner.serving.guarded(enter)
 
 
 def _serves(route: Any, scope: Scope) -> bool:
