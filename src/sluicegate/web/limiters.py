@@ -8,21 +8,18 @@ from collections.abc import Callable
 from typing import Literal
 
 from sluicegate._core.decision import Decision
-from sluicegate._core.errors import InvalidPolicy, StoreTimeout, StoreUnavailable, short_repr
+from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate._core.event import StoreEvent
 from sluicegate._core.policy import Policy, SlidingWindow
 from sluicegate._limiter.async_limiter import AsyncLimiter
 from sluicegate._limiter.outages import OnOutage, Outages, checked_deadline
 from sluicegate._stores.base import TIMEOUT, AsyncStore
-from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.resolve import resolve_async
 from sluicegate.web import headers
 
 MOST_SETS = 1024
 """Sets of policies to keep a limiter for. Functions that return ever new limits must not fill the memory."""
-
-_PROBE = SlidingWindow(1, window=1, name="sluicegate-connect", shared=True)  # looked at, and never taken from
 
 FieldSet = Literal["RateLimit", "X-RateLimit"]
 
@@ -93,8 +90,7 @@ class Limiters:
         enabled: bool = True,
         on_event: Callable[[StoreEvent], object] | None = None,
     ) -> None:
-        self._deadline = checked_deadline(deadline)
-        resolved = resolve_async(store, max(self._deadline, TIMEOUT))
+        resolved = resolve_async(store, max(checked_deadline(deadline), TIMEOUT))
         self.store: AsyncStore = resolved.store
         self._sets: OrderedDict[int, tuple[tuple[Policy, ...], LimiterOfSet]] = OrderedDict()
         self.on_outage: OnOutage = on_outage
@@ -127,23 +123,6 @@ class Limiters:
             self._sets.popitem(last=False)
         self._sets[id(policies)] = policies, made  # with the tuple: no other one can have its id meanwhile
         return made
-
-    async def connect(self) -> None:
-        """Connect to the store, so that the first requests need not: they would have to within their deadline.
-
-        It takes twice the deadline at most: a second call finds the connection that the first one may have waited for
-        in vain. A store that cannot be reached is left to the requests, to be decided without it.
-        """
-        # With their own deadline, as a store may have a connection for each.
-        probe = AsyncLimiter(_PROBE, store=self.store, on_outage="raise", deadline=self._deadline)
-        for _ in range(0 if isinstance(self.store, AwaitedMemoryStore) else 2):
-            try:
-                await probe.peek()
-            except StoreTimeout:
-                continue
-            except StoreUnavailable:
-                pass
-            break
 
     def mode(self) -> str:
         """Return ``store`` while the store answers, else the outage policy that is in force."""

@@ -281,19 +281,6 @@ def test_two_workers_on_one_server_count_together(own_server: servers.Server, tm
             assert (denied.status_code, remaining(denied)) == (429, {"default": 0})
 
 
-def test_the_store_is_connected_to_when_the_app_starts(own_server: servers.Server):
-    limits = RateLimits("9/minute", store=own_server.url)
-    app = FastAPI(lifespan=limits.lifespan, dependencies=[Depends(limits)])
-    app.get("/x")(ok)
-    before = own_server.client.info("stats")["total_connections_received"]
-    with TestClient(app) as client:
-        connected = own_server.client.info("stats")["total_connections_received"]
-        assert client.get("/x").status_code == 200
-    assert connected > before
-    assert own_server.client.info("stats")["total_connections_received"] == connected
-    assert own_server.client.keys("*connect*") == []
-
-
 def test_an_app_starts_while_its_store_is_gone(own_server: servers.Server):
     limits = RateLimits("1/minute", store=own_server.url)
     app = FastAPI(lifespan=limits.lifespan, dependencies=[Depends(limits)])

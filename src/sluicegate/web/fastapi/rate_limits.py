@@ -58,7 +58,7 @@ class RateLimits(Usable):
             (a whole number or a UUID works, too; None counts by `address`), or one of `client_address`,
             `header`, `cookie` and `user`. The client's address by default.
         store: As for `AsyncLimiter`: nothing counts in the memory of this process, a URL in a store for the fleet. It
-            is connected to when `lifespan` starts, without that at the first request.
+            is connected to at the first request.
         on_outage: What to do while the store is down: ``"local"``, ``"open"``, ``"closed"`` or ``"raise"``; see
             `AsyncLimiter`. Where there is no decision the answer is a 503.
         deadline: Seconds within which every step is decided.
@@ -330,7 +330,7 @@ class RateLimits(Usable):
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """Serve an app: find its limits, put them in front of its routes, connect to the store; close it at the end.
+        """Serve an app: find its limits, put them in front of its routes, and close the store at the end.
 
         Give it to the app, ``FastAPI(lifespan=limits.lifespan)``; or enter it in a lifespan of your own,
         ``async with limits.lifespan(app): yield``.
@@ -340,7 +340,6 @@ class RateLimits(Usable):
         """
         self.serving.start(app)
         try:
-            await self._engine.limiters.connect()
             yield
         finally:
             self.serving.stop(app)
