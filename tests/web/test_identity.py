@@ -576,9 +576,7 @@ def test_a_server_on_a_unix_socket_gives_the_address_that_its_proxy_saw(tmp_path
 @contextmanager
 def served(app: Any, path: Path) -> Iterator[None]:
     """Run a real server on a unix socket."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, uds=str(path), log_level="error", log_config=None, lifespan="off", proxy_headers=False)
-    )
+    server = uvicorn.Server(uvicorn.Config(app, uds=str(path), log_config=None, lifespan="off", proxy_headers=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

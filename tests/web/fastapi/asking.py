@@ -50,7 +50,7 @@ def at_once(call: Callable[[], Any], times: int) -> list[Any]:
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an app by uvicorn, in a thread. Gives its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", log_config=None, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
     thread = Thread(target=server.run)
     thread.start()
     try:
