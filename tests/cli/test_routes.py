@@ -66,6 +66,8 @@ GET | /healthz | exempt
 
 5 routes: 4 limited, 1 exempt, 0 without a limit"""
 
+pytestmark = pytest.mark.slow  # a process for each
+
 
 @pytest.fixture
 def routes(tmp_path: Path):
