@@ -1,4 +1,4 @@
--- load.lua: request one path for many users in turn, and print what came of it as JSON, in the last line.
+-- load.lua: request one path as many users in turn. Print a summary as JSON on the last line.
 --
 -- Arguments  path, number of users; after `--` on the command line of wrk
 -- Prints     requests, seconds; p50 and p99 in seconds; refused: responses with a status of 400 or more;

@@ -1,4 +1,4 @@
-"""The web traps: Sluicegate is right in them, an app without limits is not, and the page says what came of them."""
+"""The web traps: Sluicegate passes them, an app without limits fails them, and the page shows the results."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Trial:
     """One kit in one trap."""
 
     kit: type[Kit]
-    library: Library
+    adapter: Library
     server: Server | None
 
     def made(self) -> Kit:
@@ -215,8 +215,8 @@ async def failed_login(trial: Trial) -> Finding:
 
 
 async def override(trial: Trial) -> Finding:
-    if trial.library.no_key_dependency:
-        raise NoWay(trial.library.no_key_dependency)
+    if trial.adapter.no_key_dependency:
+        raise NoWay(trial.adapter.no_key_dependency)
     kit = trial.made()
     app = kit.app()
     kit.by_user(app, "/mine", user_of, LIMIT)
@@ -494,8 +494,8 @@ async def exception(trial: Trial) -> Finding:
 
 
 async def _has_fields(trial: Trial, endpoint: Callable[..., Any], status: int) -> Finding:
-    if trial.library.no_fields:
-        raise NoWay(trial.library.no_fields)
+    if trial.adapter.no_fields:
+        raise NoWay(trial.adapter.no_fields)
     kit = trial.made()
     app = kit.app()
     kit.add(app, "/items", endpoint)
@@ -641,7 +641,7 @@ def _served(trial: Trial, method: str, workers: int) -> Iterator[int]:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     url = trial.server.url if trial.server and trial.kit.on_redis else ""
-    environment = {**os.environ, "TRAP": f"{trial.library.name} {trial.kit.__name__} {method} {url}"}
+    environment = {**os.environ, "TRAP": f"{trial.adapter.name} {trial.kit.__name__} {method} {url}"}
     command = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "warning", "--port", str(port)]
     command += ["--workers", str(workers), "--app-dir", str(Path(__file__).parent), "try_traps:served"]
     process = subprocess.Popen(command, env=environment)

@@ -29,7 +29,7 @@ STACK = ("fastapi", "starlette", "uvicorn")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Try one library in the traps, and print lines of JSON.")
-    parser.add_argument("library")
+    parser.add_argument("package")
     parser.add_argument("--redis", help="the URL of a server that may be emptied and frozen")
     parser.add_argument("--pid", type=int, help="the process of that server")
     parser.add_argument("--only", help="the ids of some traps, with commas")
@@ -37,11 +37,11 @@ def main() -> None:
     logging.disable()
     warnings.simplefilter("ignore")  # of FastAPI on root_path=, and of Sluicegate on so many limiters in one process
     server = Server(given.redis, given.pid) if given.redis else None
-    print(json.dumps({"versions": {name: version(name) for name in (given.library, *STACK)}}), flush=True)
+    print(json.dumps({"versions": {name: version(name) for name in (given.package, *STACK)}}), flush=True)
     only = given.only.split(",") if given.only else None
     for trap in TRAPS:
         if (only is None or trap.id in only) and (server or not trap.on_server):
-            print(json.dumps({"trap": trap.id, "tried": list(tried(trap, library(given.library), server))}), flush=True)
+            print(json.dumps({"trap": trap.id, "tried": list(tried(trap, library(given.package), server))}), flush=True)
 
 
 def library(name: str) -> Library:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluicegate._core.decision import Decision
@@ -16,14 +16,12 @@ from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate.web.answers import TRY_AGAIN_LATER, App, Message, Receive, Refusal, Scope, Send
-from sluicegate.web.budget import Budget, asked_of, placed
+from sluicegate.web.budget import Budget, Given, asked_of, listed, placed
 from sluicegate.web.engine import Engine
 from sluicegate.web.exchange import ERRORS, Exchange
 from sluicegate.web.gate import Gate, is_preflight
 from sluicegate.web.identity import ScopeKey, client_address
 from sluicegate.web.limiters import FieldSet, Limiters
-
-Given = Policy | str | Sequence[Policy | str]
 
 
 class RateLimitMiddleware(Gate):
@@ -90,8 +88,8 @@ class RateLimitMiddleware(Gate):
                 f"on_denied must be a function of the scope and the refusal, got {short_repr(on_denied)}"
             )
         self._engine.on_denied = on_denied
-        self._budget = Budget(name, _checked_plain(placed(_listed(limit), name)))
-        self._messages = _checked_plain(placed(_listed(messages), f"{name}-messages")) if messages is not None else ()
+        self._budget = Budget(name, _checked_plain(placed(listed(limit), name)))
+        self._messages = _checked_plain(placed(listed(messages), f"{name}-messages")) if messages is not None else ()
         self._per = per.of if isinstance(per, ScopeKey) else _checked_function(per, "per")
         self._exempt = None if exempt is None else _checked_function(exempt, "exempt")
         super().__init__(
@@ -173,10 +171,6 @@ class _CountedMessages:
             return False  # without a decision no message passes
         self._engine.note(decision, began_at)
         return decision.allowed
-
-
-def _listed(given: Given) -> Sequence[Policy | str]:
-    return given if isinstance(given, (list, tuple)) else (given,)
 
 
 def _checked_plain(policies: tuple[Policy, ...]) -> tuple[Policy, ...]:

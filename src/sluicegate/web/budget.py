@@ -14,6 +14,9 @@ from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import Policy
 from sluicegate._limiter.callbacks import is_async
 
+Given = Policy | str | Sequence[Policy | str]
+"""What users give as a limit: one policy or rate string, or several that are decided together."""
+
 LONGEST_NAME = 64
 
 _DIGITS = 8  # of a digest in a name that was cut
@@ -124,9 +127,8 @@ def joined(asked: Sequence[Asked]) -> tuple[tuple[Policy, ...], Key, Cost]:
 
     The policies are the same object each time, for whatever is kept by them.
     """
-    budget, policies, own_key, cost = asked[0]
-    if len(asked) == 1 and type(own_key) is str:
-        return policies, own_key, cost
+    if len(asked) == 1 and type(asked[0].key) is str:
+        return asked[0][1:]
     key: dict[str, str] = {}
     costs: dict[str, int] = {}
     for budget, own, own_key, cost in asked:
@@ -137,6 +139,11 @@ def joined(asked: Sequence[Asked]) -> tuple[tuple[Policy, ...], Key, Cost]:
         if cost != 1:
             costs.update(cost if isinstance(cost, Mapping) else {policy.name: cost for policy in own})
     return asked[0].budget.joint(asked), key or NO_KEY, costs or 1
+
+
+def listed(given: Given) -> Sequence[Policy | str]:
+    """Return policies as a list, be it one alone or a list of them."""
+    return given if isinstance(given, (list, tuple)) else (given,)
 
 
 def placed(

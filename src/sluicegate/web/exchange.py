@@ -116,7 +116,10 @@ class Exchange:
         return self.refusal
 
     def _divided(self, asked: Sequence[Asked], is_last: bool) -> tuple[Sequence[Asked], Sequence[Asked]]:
-        """Return what is asked of policies that round times, if others must be settled: these are decided apart."""
+        """Return the requests that must be decided by themselves, and the others.
+
+        A policy with ``buckets`` cannot be reserved, so it is separated from a limit whose charge may be settled.
+        """
         if is_last and not any([each.budget.settles or _lends(each) for each in asked]):  # noqa: C419
             return (), asked
         apart = [each for each in asked if any(map(rounds, each.policies))]
@@ -190,7 +193,7 @@ class Exchange:
             return
         for _, asked in self.held:
             for each in asked:
-                if each.budget.terms.settles:
+                if each.budget.settles:
                     self._note_outcome(each, Started(message))
 
     def _note_outcome(self, asked: Asked, started: Started) -> None:
@@ -238,11 +241,8 @@ class Exchange:
     def _hand_on(self, reservation: AsyncReservation, asked: Sequence[Asked]) -> None:
         own = {str(policy.name) for each in asked for policy in each.policies if not policy.lends}
         units = {name: self._settled[name] for name in own & self._settled.keys()}
-        try:
-            if units:
-                reservation.settle(units)
-        except InvalidCost as error:
-            logger.error("what a request used cannot be settled, so the charge stands: %s", error)  # noqa: TRY400
+        if units:
+            reservation.settle(units)
 
     async def refuse(self, receive: Receive, send: Send) -> None:
         """Answer a request that is refused."""

@@ -53,7 +53,7 @@ class InvalidIdentity(SluicegateError, ValueError):
     """A request does not say who its client is, or not clearly. It is the client's fault, and nothing was taken.
 
     Attributes:
-        detail: What is expected and what came, as a sentence for the client. It never quotes the value.
+        detail: A sentence for the client that says what is expected and what is wrong. It never quotes the value.
         status: The status of the response, 400.
     """
 
@@ -76,7 +76,7 @@ class ScopeKey:
         Raises:
             InvalidIdentity: The request does not give one.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # no abstract class: isinstance() takes longer for one, and is asked for each request
 
     def __str__(self) -> str:
         """Name the key for people; a subclass with options should say which."""

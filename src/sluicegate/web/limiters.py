@@ -52,9 +52,8 @@ class LimiterOfSet:
 
     def rate_limit_field(self, decision: Decision) -> str:
         """Return the value of RateLimit, the policy that decides first."""
-        first = f"{self._names[decision.policy]};r={decision.remaining}"
-        if not decision.allowed and (wait := headers.retry_after(decision)):
-            first += f";t={wait}"
+        # Not by the library, as in `headers`: that takes as long as the decision itself, for each response.
+        first = self._item(decision)
         if len(self._names) == 1:
             return first
         return ", ".join([first, *[self._item(part) for part in decision.decisions if part.policy != decision.policy]])
@@ -123,10 +122,6 @@ class Limiters:
             self._sets.popitem(last=False)
         self._sets[id(policies)] = policies, made  # with the tuple: no other one can have its id meanwhile
         return made
-
-    def mode(self) -> str:
-        """Return ``store`` while the store answers, else the outage policy that is in force."""
-        return self.on_outage if self._outages.is_open else "store"
 
     async def aclose(self) -> None:
         """Close the store, if it was made here. The next decision opens it again."""

@@ -1,17 +1,15 @@
-"""Plans: from what a function returns for a request to the policies of its place; and the budgets of all places."""
+"""Plans: from what a function returns for a request to the policies of its place."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sluicegate._core.errors import InvalidPolicy, InvalidRate, short_repr
 from sluicegate._core.policies import Policies
 from sluicegate._core.policy import Policy
-from sluicegate.web.budget import Budget, placed
-
-Given = Policy | str | Sequence[Policy | str]
+from sluicegate.web.budget import Budget, Given, listed, placed
 
 _MOST_KEPT = 1024
 """Sets of policies to keep: a function may return ever new ones."""
@@ -31,7 +29,7 @@ class Plans:
     def __init__(self, plans: Mapping[str, Given]) -> None:
         if not isinstance(plans, Mapping):
             raise InvalidPolicy(f"plans must be a mapping from names to policies, got {short_repr(plans)}")
-        self._plans = {name: Policies(_listed(given)).all for name, given in plans.items()}
+        self._plans = {name: Policies(listed(given)).all for name, given in plans.items()}
         self._kept: OrderedDict[tuple[str, object], tuple[Policy, ...]] = OrderedDict()
 
     def policies(self, budget: Budget, answer: Any) -> tuple[Policy, ...]:
@@ -43,30 +41,26 @@ class Plans:
         """
         if answer is None:
             return ()
-        listed = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
+        given = tuple(listed(answer))
         try:
-            kept = self._kept.get((budget.name, listed))
+            kept = self._kept.get((budget.name, given))
         except TypeError:
             raise InvalidPolicy(
                 f"a limit must be policies, a rate or the name of a plan, got {short_repr(answer)}"
             ) from None
         if kept is not None:
             return kept
-        policies = placed(self._named(listed), budget.name, may_change=True)
+        policies = placed(self._named(given), budget.name, may_change=True)
         if len(self._kept) >= _MOST_KEPT:
             self._kept.popitem(last=False)
-        self._kept[budget.name, listed] = policies
+        self._kept[budget.name, given] = policies
         return policies
 
-    def _named(self, listed: tuple[Any, ...]) -> tuple[Policy | str, ...]:
-        if len(listed) == 1 and isinstance(listed[0], str) and listed[0] in self._plans:
-            return self._plans[listed[0]]
+    def _named(self, given: tuple[Any, ...]) -> tuple[Policy | str, ...]:
+        if len(given) == 1 and isinstance(given[0], str) and given[0] in self._plans:
+            return self._plans[given[0]]
         try:
-            return Policies(listed).all
+            return Policies(given).all
         except InvalidRate as error:
             known = ", ".join(self._plans) or "none"
             raise InvalidPolicy(f"not the name of a plan (there is {known}), and no rate: {error}") from None
-
-
-def _listed(given: Given) -> Sequence[Policy | str]:
-    return given if isinstance(given, (list, tuple)) else (given,)

@@ -214,10 +214,7 @@ def identity_of(scope: Any) -> tuple[Any, str]:
     return context if is_included else route, scope.get("root_path", "")[outer:]
 
 
-def path_of(scope: Any) -> tuple[Any, str]:
-    """Return the route that a request was matched to, and its path in its own app."""
-    route = scope.get("route")
-    context = (scope.get("fastapi") or {}).get("effective_route_context")
-    if context is not None and getattr(context, "original_route", None) is route:
-        return route, context.path
-    return route, getattr(route, "path", None) or ""
+def path_of(scope: Any) -> str:
+    """Return the path of the route that a request was matched to, in its own app."""
+    identity, _ = identity_of(scope)
+    return getattr(identity, "path", None) or ""

@@ -321,7 +321,7 @@ class RateLimits(Usable):
             InvalidPolicy: A policy or the name is invalid.
             InvalidRate: A rate string does not parse.
         """
-        place = Place("route", path_of(websocket.scope)[1], ("WS",))
+        place = Place("route", path_of(websocket.scope), ("WS",))
         own = f"{place.slug}.messages" if name is None else name
         by = None if key is None else text_of(key, websocket.scope, address=self.address)
         return Messages(self._engine, websocket, policies, by, cost, own)

@@ -41,6 +41,9 @@ class Serving:
         self._engine = engine
         self._key = key = f"sluicegate.{id(owner)}"
         self._served: Any = None  # the app whose lifespan runs
+        self._default: Part | None = None
+        if owner.default is not None and owner.default_budget is not None:
+            self._default = Part(owner.default, owner.default_budget)
         self.table: Table | None = None
 
         async def decision(connection: HTTPConnection) -> Any:
@@ -96,13 +99,6 @@ class Serving:
 
     # A request
 
-    def _default(self) -> Part | None:
-        """Return the default, if it covers whatever the app serves."""
-        owner = self._owner
-        if not owner.has_middleware or owner.default is None or owner.default_budget is None:
-            return None
-        return Part(owner.default, owner.default_budget)
-
     def _open(self, scope: Scope) -> RouteExchange | None:
         """Open the exchange of a request. Returns None if there is one: this gate stands inside of another."""
         opened: RouteExchange | None = scope.get(self._key)
@@ -112,9 +108,8 @@ class Serving:
         if self.table is not None and self.table.is_stale():
             self._install(self.table.app, None)
         exchange = RouteExchange(self._engine, scope, self._key)
-        default = self._default()
-        if default is not None and not is_preflight(scope):
-            exchange.cover(default)
+        if self._owner.has_middleware and self._default is not None and not is_preflight(scope):
+            exchange.cover(self._default)
         return exchange
 
     def open_first(self, scope: Scope) -> RouteExchange | None:
@@ -177,8 +172,8 @@ class Serving:
         if self.table is None or not self.table.is_of(scope["app"]):
             warn(
                 "limits-without-lifespan",
-                "the limits of this app begin with its second request: on the first one, what comes before a limit is "
-                "not limited, and only 200 and 429 have fields; write FastAPI(lifespan=limits.lifespan)",
+                "without a lifespan, the first request is limited only once FastAPI solves the limit: its body is read "
+                "by then, and only 200 and 429 have fields; write FastAPI(lifespan=limits.lifespan)",
             )
             self._install(scope["app"], None)
         exchange = RouteExchange(self._engine, scope, self._key)

@@ -26,8 +26,6 @@ logger = logging.getLogger("sluicegate")
 DEFAULT = "default"
 """The name of the default on the whole app."""
 
-_MOST_BUDGETS = 10_000  # of places that were not found; a path may have thousands of values
-
 _APP = Place("app", "")
 
 
@@ -75,7 +73,7 @@ class RouteLimits:
 
     @property
     def lacks_limit(self) -> bool:
-        """Whether nothing limits it, and nobody said so: what ``strict=True`` refuses."""
+        """Whether nothing limits it, and it is not exempt: what ``strict=True`` refuses."""
         return not (self.limits or self.is_exempt or self.is_documentation)
 
 
@@ -83,7 +81,7 @@ class Table:
     """The limits of an app, found once.
 
     Args:
-        owner: Whose limits.
+        owner: The limits to look for.
         app: The app.
 
     Raises:
@@ -139,11 +137,9 @@ class Table:
 
     def part_of(self, scope: Scope, limit: Limit) -> Part:
         """Return a limit that was not found on the route of a request, with a budget for that route alone."""
-        place = Place("route", path_of(scope)[1], (scope.get("method", "WS"),))
+        place = Place("route", path_of(scope), (scope.get("method", "WS"),))
         known = self._budgets.get((limit, place))
         if known is None:
-            if len(self._budgets) >= _MOST_BUDGETS:
-                return Part(limit, budget_of(limit, fitted(f"{limit.name or place.slug}-elsewhere")))
             known = self._budgets[limit, place] = budget_of(limit, self._free_name(limit.name or place.slug))
         return Part(limit, known)
 
@@ -174,8 +170,8 @@ class Table:
 
     def _is_decided_at_entry(self, call: Any) -> bool:
         """Return whether a dependency is a limit that has been decided where the route was entered."""
-        limit = self._owner.default if call is self._owner else call
-        return isinstance(limit, Limit) and limit.owner is self._owner and limit.is_alone and not limit.terms.reserves
+        limit = _limit_of(call)
+        return limit is not None and limit.owner is self._owner and limit.is_alone and not limit.terms.reserves
 
     @property
     def _covers(self) -> bool:
@@ -256,8 +252,8 @@ class Table:
         is_exempt = self._is_exempt(site)
         covered = [(self._owner.default, _APP)] if self._covers else []
         for call, at in (*covered, *site.found):
-            limit = getattr(call, "default", None) if isinstance(call, type(self._owner)) else call
-            if not isinstance(limit, Limit):
+            limit = _limit_of(call)
+            if limit is None:
                 continue
             if limit.owner is not self._owner:
                 raise InvalidPolicy(
