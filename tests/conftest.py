@@ -100,6 +100,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
 
 
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # thousands of tests and what they import stay to the end: no collection need look at them again
+
+
 def _is_rest(item: pytest.Item) -> bool:
     is_slow = item.get_closest_marker("slow") is not None
     is_property = getattr(getattr(item, "function", None), "is_hypothesis_test", False)  # these run more thoroughly

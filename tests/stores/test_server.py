@@ -219,11 +219,11 @@ EVERY = [SlidingWindow(5, window=60), *STRINGS, LEASES]
 def test_what_is_not_there_or_something_else_is_not_settled_and_what_is_beside_it_is(
     server: servers.Server, prefix: str, store: RedisStore, policy: Policy
 ):
-    answers = [store.decide(Request(charges((policy, key, 2)), reserves=True)) for key in ("bad", "good")]
+    answers = [store.decide(Request(charges((policy, key, 2)), reserves=True)) for key in ("spoilt", "good")]
     bad, good = (
-        Settlement(policy, key, 2, answer.marks[0], 0) for key, answer in zip(("bad", "good"), answers, strict=True)
+        Settlement(policy, key, 2, answer.marks[0], 0) for key, answer in zip(("spoilt", "good"), answers, strict=True)
     )
-    (spoilt,) = [key for key in keys(server, prefix) if b"bad" in key]
+    (spoilt,) = [key for key in keys(server, prefix) if b"spoilt" in key]
     server.client.delete(spoilt)
     assert store.settle([bad]) == [False]
     server.client.sadd(spoilt, "member")
