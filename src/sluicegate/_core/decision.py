@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, asdict, dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple
 
 NEVER = -1
 """The ``retry_after_us`` of a cost that can never fit under the limit."""
@@ -176,4 +176,5 @@ def _decision(
 ) -> Decision:
     draft: Any = _Draft(name, limit, verdict, source, parts)
     draft.__class__ = Decision
-    return cast(Decision, draft)
+    decision: Decision = draft  # no cast(): a call takes a tenth of the time of all of this
+    return decision

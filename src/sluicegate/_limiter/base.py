@@ -25,6 +25,7 @@ from sluicegate._limiter.waiting import AsyncWaiting, Waiting
 from sluicegate._stores.base import AsyncStore, Store
 from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.fast_sliding_window import FastAllow
+from sluicegate._stores.memory.fast_take import FastTake, fast_take
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate._stores.process_local import ProcessLocal, renew_after_fork
 from sluicegate._stores.resolve import Resolved
@@ -58,6 +59,7 @@ class Base(ProcessLocal, Generic[_Store, _Waiting, _Renewing]):
         self._owned = resolved.owned
         self._plan = plan
         self._fast = _fast_path(plan, resolved.store)
+        self._memory_take = _fast_take(plan, resolved.store)
         self._denial_check = _denial_check(plan, resolved.store)
         self._choose_path()
         self._where = resolved.where
@@ -84,9 +86,10 @@ class Base(ProcessLocal, Generic[_Store, _Waiting, _Renewing]):
         return replace(self._plan.statistics(fast), waiting=self._waiting.lines.waiting)
 
     def _choose_path(self) -> None:
-        """Let ``allow`` take a shorter way if there is one and the plan has nothing else to do."""
+        """Let ``allow`` and ``take`` go a shorter way if there is one and the plan has nothing else to do."""
         is_direct = self._plan.is_direct
         self._fast_allow = self._fast.allow if self._fast is not None and is_direct else None
+        self._fast_take = self._memory_take if is_direct else None
         self._is_denied = self._denial_check if is_direct else None
 
     def _open(self) -> None:
@@ -135,18 +138,30 @@ def limits_by_key(function: Any, names: tuple[str, ...], ttl: float, *, asynchro
     return limits
 
 
-def _fast_path(plan: Plan, store: Store | AsyncStore) -> FastAllow | None:
-    """Return the fast path of ``allow`` for a plan that is direct, where there is one."""
+def _memory_of(store: Store | AsyncStore) -> MemoryStore | None:
+    """Return the memory store that a fast path may go around the methods of."""
     memory = store.store if isinstance(store, AwaitedMemoryStore) else store
     # A subclass of the store may decide in its own way, which the fast path would pass by.
-    if plan.policies.only_plain is None or type(memory) is not MemoryStore:
+    return memory if type(memory) is MemoryStore else None
+
+
+def _fast_path(plan: Plan, store: Store | AsyncStore) -> FastAllow | None:
+    """Return the fast path of ``allow`` for a plan that is direct, where there is one."""
+    policy, memory = plan.policies.only_plain, _memory_of(store)
+    if policy is None or memory is None:
         return None
 
     def ordinary(key: Key, cost: Cost) -> bool:
         request = plan.request(key, cost, True)
         return plan.outcome(request, memory.decide(request))
 
-    return FastAllow.of(plan.policies.only_plain, memory, ordinary)
+    return FastAllow.of(policy, memory, ordinary)
+
+
+def _fast_take(plan: Plan, store: Store | AsyncStore) -> FastTake | None:
+    """Return the fast path of ``take`` for a plan that is direct, where there is one."""
+    policy, memory = plan.policies.only_plain, _memory_of(store)
+    return None if policy is None or memory is None else fast_take(policy, memory)
 
 
 def _denial_check(plan: Plan, store: Store | AsyncStore) -> Callable[[Any, Any], bool] | None:

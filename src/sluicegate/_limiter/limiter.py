@@ -152,6 +152,9 @@ class Limiter(Base[Store, Waiting, Renewing]):
             StoreError: Only with ``on_outage="raise"``, or where the store is not set up right and has never answered:
                 `StoreUnavailable` if nothing was taken, `StoreTimeout` if the cost may have been taken.
         """
+        fast_take = self._fast_take
+        if fast_take is not None and (verdict := fast_take(key, cost)) is not None:
+            return self._plan.decision_of_one(verdict)
         return self._ask(key, cost, True, self._plan.decision)
 
     def peek(self, key: Key = NO_KEY, cost: Cost = 1) -> Decision:

@@ -264,6 +264,12 @@ class Plan:
             self.tally.count(source, decision.allowed)
         return decision
 
+    def decision_of_one(self, verdict: Verdict) -> Decision:
+        """Return the decision that the verdict on a request of the only policy comes to, and count it."""
+        decision = decision_of(self.policies.names, self.policies.limits, (verdict,))
+        self.tally.count("store", verdict[0])
+        return decision
+
     def _checked_source(self, request: Request, verdicts: list[Verdict]) -> Source:
         """Return where an answer came from. A store of the user's own may answer too few charges."""
         if len(verdicts) != len(request.charges):

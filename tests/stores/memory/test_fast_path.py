@@ -1,4 +1,4 @@
-"""The fast path of ``allow``: the answers of the ordinary way, and when it is taken."""
+"""The fast paths of ``allow`` and ``take``: the answers of the ordinary way, and when they are gone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from sluicegate import Limiter, MemoryStore, SlidingWindow
+from sluicegate import FixedWindow, Limiter, MemoryStore, Policy, SlidingWindow, TokenBucket
 from sluicegate._algorithms import sliding_window
 from sluicegate._core.decision import Verdict
 from sluicegate.testing import ManualClock
@@ -127,3 +127,41 @@ def test_a_store_that_decides_in_its_own_way_is_asked_by_allow_too(clock: Manual
     assert [limiter.allow("a") for _ in range(2)] == [True, True]
     store.open = False
     assert not limiter.allow("a")
+
+
+class Ordinary(MemoryStore):
+    """A store without a fast path, as every subclass is."""
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        SlidingWindow(3, window=0.00004),
+        SlidingWindow(8, window=0.00004, buckets=4),
+        TokenBucket(3, window=0.00004),
+        FixedWindow(3, window=0.00004),
+    ],
+    ids=str,
+)
+def test_the_fast_path_of_take_gives_the_answers_of_the_ordinary_way(
+    clock: ManualClock, policy: Policy, monkeypatch: pytest.MonkeyPatch
+):
+    quick, whole = (Limiter(policy, store=kind(clock=clock)) for kind in (MemoryStore, Ordinary))
+    random = Random(str(policy))
+    ways = Counter()
+    monkeypatch.setattr(MemoryStore, "_decide", counted(MemoryStore._decide, ways))
+    for _ in range(4000):
+        clock.advance(random.choice([0, 0, 0, 1, 1, 10, 40, 41, -7, -90]) / 1_000_000)
+        key, cost = random.choice("aaabcdé"), random.choice([1] * 15 + [2, 3])
+        before = ways["_decide"]
+        decision = quick.take(key, cost)
+        ways["quick"] += ways["_decide"] == before
+        assert decision == whole.take(key, cost)
+        assert quick.peek(key) == whole.peek(key)
+        if random.random() < 0.05:
+            seconds, blocks = random.choice([0, 0.00001, 0.0002]), random.random() < 0.5
+            for limiter in (quick, whole):
+                limiter.block(key, seconds) if blocks else limiter.forget(key)
+    assert ways["quick"] > 500  # it is the quick way that was tried
+    assert quick.statistics() == whole.statistics()
+    assert quick._store.repaired == whole._store.repaired
