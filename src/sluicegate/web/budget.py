@@ -67,6 +67,8 @@ class Budget:
         is_shared: Whether other places use it, too: then it is charged in the last step.
         terms: What the limit says.
         settles: Whether a charge may change once it was made.
+        stands: Whether its policies are known, and what they charge is charged for good: nothing settles it, and
+            nothing is lent.
     """
 
     name: str
@@ -74,11 +76,14 @@ class Budget:
     is_shared: bool = False
     terms: Terms = field(default_factory=Terms)
     settles: bool = field(init=False)
+    stands: bool = field(init=False)
     _joint: dict[tuple[int, ...], tuple[tuple[Policy, ...], object]] = field(default_factory=dict, repr=False)
     _attributes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settles", self.terms.settles)
+        lends = any(policy.lends for policy in self.policies)
+        object.__setattr__(self, "stands", bool(self.policies) and not self.settles and not lends)
 
     def joint(self, asked: Sequence[Asked]) -> tuple[Policy, ...]:
         """Return the policies of all that is asked, this budget's first, counting by attributes."""

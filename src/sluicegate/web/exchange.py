@@ -98,13 +98,15 @@ class Exchange:
             asked: What it asks; at least one.
             is_last: Whether no other step follows, so that nothing is given back.
         """
-        apart, rest = self._divided(asked, is_last)
-        if apart and rest:
-            if await self.decide(apart, is_last=True) is None:
-                await self.decide(rest, is_last=is_last)
-            return self.refusal
+        stands = is_last and _stand(asked)
+        if not stands:
+            apart, rest = _divided(asked)
+            if apart and rest:
+                if await self.decide(apart, is_last=True) is None:
+                    await self.decide(rest, is_last=is_last)
+                return self.refusal
         try:
-            decision = await self._decide(asked, is_last)
+            decision = await self._decide(asked, stands)
         except ERRORS as error:
             self.refuse_for(self._engine.refusal_of(error))
         else:
@@ -114,16 +116,6 @@ class Exchange:
             if self.refusal is not None and self.refusal.decision is None:
                 self._answers.pop()  # nobody decided, so the fields have nothing to say
         return self.refusal
-
-    def _divided(self, asked: Sequence[Asked], is_last: bool) -> tuple[Sequence[Asked], Sequence[Asked]]:
-        """Return the requests that must be decided by themselves, and the others.
-
-        A policy with ``buckets`` cannot be reserved, so it is separated from a limit whose charge may be settled.
-        """
-        if is_last and not any([each.budget.settles or _lends(each) for each in asked]):  # noqa: C419
-            return (), asked
-        apart = [each for each in asked if any(map(rounds, each.policies))]
-        return apart, [each for each in asked if each not in apart]
 
     def refuse_for(self, refusal: Refusal) -> None:
         """Refuse the request. After a denial, give back what earlier steps charged, which the answer does not wait for.
@@ -146,24 +138,21 @@ class Exchange:
             if answer is decision:
                 self._answers[number] = each, _without(answer, cost)
 
-    async def _decide(self, asked: Sequence[Asked], is_last: bool) -> Decision:
-        began_at = time.perf_counter()
+    async def _decide(self, asked: Sequence[Asked], stands: bool) -> Decision:
+        on_decision = self._engine.on_decision
+        began_at = 0.0 if on_decision is None else time.perf_counter()
         policies, key, cost = joined(asked)
         limiter_of_set = self._engine.limiters.of(policies)
-        limiter = limiter_of_set.limiter
-        must_hold = not is_last or limiter_of_set.lends
-        for each in asked:
-            must_hold |= each.budget.settles
-        if must_hold and limiter_of_set.can_reserve:
-            reservation = limiter.reserve(key, cost)
+        if stands or not limiter_of_set.can_reserve:
+            decision = await limiter_of_set.limiter.take(key, cost)
+        else:
+            reservation = limiter_of_set.limiter.reserve(key, cost)
             await reservation.__aenter__()
             decision = reservation.decision
             if decision.allowed:
                 self.held.append((reservation, asked))
-        else:
-            decision = await limiter.take(key, cost)
         self._answers.append((limiter_of_set, decision))
-        if self._engine.on_decision is not None:
+        if on_decision is not None:
             self._engine.note(decision, began_at)
         return decision
 
@@ -262,8 +251,22 @@ def _without(decision: Decision, cost: Cost) -> Decision:
     return decision_of(names, limits, verdicts, decision.source)
 
 
-def _lends(asked: Asked) -> bool:
-    return any([policy.lends for policy in asked.policies])  # noqa: C419 - a generator takes twice as long
+def _stand(asked: Sequence[Asked]) -> bool:
+    """Return whether what is asked is charged for good: no response settles it, and nothing is lent."""
+    for each in asked:
+        budget = each.budget
+        if not budget.stands and (budget.settles or any(policy.lends for policy in each.policies)):
+            return False
+    return True
+
+
+def _divided(asked: Sequence[Asked]) -> tuple[Sequence[Asked], Sequence[Asked]]:
+    """Return what must be decided by itself, and the rest, of what may be given back.
+
+    A policy with ``buckets`` cannot be reserved, so it is separated from a limit whose charge may be settled.
+    """
+    apart = [each for each in asked if any(map(rounds, each.policies))]
+    return apart, [each for each in asked if each not in apart]
 
 
 def _message(asked: Sequence[Asked], decision: Decision) -> str | None:

@@ -38,15 +38,13 @@ class LimiterOfSet:
         limiter: Decides them, all or nothing.
         can_reserve: Whether what it charges can be given back.
         policy_field: The value of RateLimit-Policy.
-        lends: Whether it lends permits, which are to come back when the request ends.
     """
 
-    __slots__ = ("_names", "can_reserve", "lends", "limiter", "policy_field")
+    __slots__ = ("_names", "can_reserve", "limiter", "policy_field")
 
     def __init__(self, limiter: AsyncLimiter, *, can_settle: bool = True) -> None:
         self.limiter = limiter
         self.can_reserve = can_settle and not any(map(rounds, limiter.policies))
-        self.lends = any(policy.lends for policy in limiter.policies)
         self.policy_field = headers.rate_limit_policy(limiter.policies).encode()
         self._names = {policy.name: headers.string(policy.name) for policy in limiter.policies}
 

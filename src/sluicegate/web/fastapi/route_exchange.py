@@ -186,12 +186,17 @@ class RouteExchange(Exchange):
         """Return what limits ask. If one of them cannot, the request is refused."""
         asked: list[Asked] = []
         for limit, budget in parts:
-            if self._is_off(limit):
-                continue
+            if self._overrides:
+                if self._is_off(limit):
+                    continue
+                values = {**values, **self._overrides}
             try:
-                one = self._ask_one(limit, budget, {**values, **self._overrides} if self._overrides else values)
+                one = limit.ask(budget, self.scope, values)
             except ERRORS as error:
                 self.refuse_for(self._engine.refusal_of(error))
+                continue
+            except LookupFailed as error:
+                self._do_without(error)
                 continue
             if one is not None:
                 asked.append(one)
@@ -199,24 +204,17 @@ class RouteExchange(Exchange):
                     self._note_names(limit, one)
         return asked
 
-    def _ask_one(self, limit: Limit, budget: Budget, values: Mapping[Any, Any]) -> Asked | None:
-        try:
-            return limit.ask(budget, self.scope, values)
-        except LookupFailed as error:
-            on_outage = self._engine.limiters.on_outage
-            if on_outage == "raise":
-                raise
-            logger.warning(
-                "a limit could not be looked up, so on_outage=%r decides: %s", on_outage, error, exc_info=True
-            )
-            if on_outage != "open":
-                self.refuse_for(answers.without_decision())
-            return None
+    def _do_without(self, error: LookupFailed) -> None:
+        """Let ``on_outage`` decide what a limit comes to that could not be looked up."""
+        on_outage = self._engine.limiters.on_outage
+        if on_outage == "raise":
+            raise error
+        logger.warning("a limit could not be looked up, so on_outage=%r decides: %s", on_outage, error, exc_info=error)
+        if on_outage != "open":
+            self.refuse_for(answers.without_decision())
 
     def _is_off(self, limit: Limit) -> bool:
         """Return whether a test has overridden the limit itself."""
-        if not self._overrides:
-            return False
         return limit in self._overrides or (limit is limit.owner.default and limit.owner in self._overrides)
 
 

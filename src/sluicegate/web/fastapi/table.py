@@ -362,18 +362,13 @@ def _hook(route: Any, table: Table, owner: RateLimits, *, is_mount: bool) -> Non
     """Let a route decide the first step of its requests before it handles them: no body is read by then."""
     handle = route.handle
     only = table.only_steps(route)
+    methods = None if is_mount else getattr(route, "methods", None)  # it answers others with a 405
 
     async def enter(scope: Scope, receive: Receive, send: Send) -> None:
         steps = only or table.steps_of({**scope, "route": route} if is_mount else scope)
-        is_for_it = steps is not NOWHERE and (is_mount or _serves(route, scope))
+        is_for_it = steps is not NOWHERE and (not methods or scope.get("method") in methods)
         if is_for_it and await owner.serving.enter(scope, steps, receive, send):
             return
         await handle(scope, receive, send)
 
     route.handle = owner.serving.guarded(enter)
-
-
-def _serves(route: Any, scope: Scope) -> bool:
-    """Return whether a route serves the method of a request; if not, it answers with a 405."""
-    methods = getattr(route, "methods", None)
-    return not methods or scope.get("method") in methods
