@@ -64,10 +64,12 @@ class App:
 
 BARE = App("the bare app", "floors:bare")
 EMPTY = App("an empty dependency", "floors:empty_dependency")
+FIELDS = App("the same two fields each time, no limit", "floors:constant_fields")
 KEY = App("the key's dependency alone", "floors:key_dependency")
 MIDDLEWARE = App("sluicegate, `limits.Middleware`", "ours:middleware")
 ASGI = App("sluicegate, `RateLimitMiddleware`", "ours:asgi_middleware")
-DEPENDENCY = App("sluicegate, `limits.limit`, by user", "ours:dependency")
+DEPENDENCY = App("sluicegate, `limits.limit`, by a dependency", "ours:dependency")
+HEADER = App("sluicegate, `limits.limit`, by `header`", "ours:header_key")
 DEFAULT = App("sluicegate, `Depends(limits)`, by address", "ours:default")
 
 SLOWAPI_MIDDLEWARE = App("slowapi, `SlowAPIMiddleware`, by address, no fields", "slowapi_apps:middleware_documented")
@@ -78,6 +80,7 @@ TRAFFIK_MIDDLEWARE = App("traffik, middleware, by address, no fields", "traffik_
 
 MIDDLEWARES = (
     BARE,
+    FIELDS,
     MIDDLEWARE,
     ASGI,
     SLOWAPI_MIDDLEWARE,
@@ -88,6 +91,7 @@ DEPENDENCIES = (
     EMPTY,
     KEY,
     DEPENDENCY,
+    HEADER,
     DEFAULT,
     SLOWAPI_DECORATOR,
     App("slowapi, decorator, moving window, by user, fields", "slowapi_apps:decorator_nearest"),

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from web_contenders import APPS, App
@@ -34,16 +35,18 @@ class Load:
 
     Attributes:
         seconds: The time of one request, with all connections busy: that of the run by the number of requests.
+        cpu: The CPU time of one request in the app's process. It varies less where other machines share the cores.
         p99: The latency that one request in a hundred exceeds.
         refused: The share of responses with a status of 400 or more.
         log: What the app logged.
     """
 
-    def __init__(self, result: str, log: str) -> None:
+    def __init__(self, result: str, cpu: float, log: str) -> None:
         seen = json.loads(result.splitlines()[-1])
         if not seen["requests"] or seen["broken"]:
             raise Unfit(f"{seen['requests']} requests were answered, and {seen['broken']} connections broke; {log}")
         self.seconds: float = seen["seconds"] / seen["requests"]
+        self.cpu = cpu / seen["requests"]
         self.p99: float = seen["p99"]
         self.refused: float = seen["refused"] / seen["requests"]
         self.log = log
@@ -51,7 +54,7 @@ class Load:
 
 def checked(app: App, redis: Server | None) -> None:
     """Raise `Unfit` unless the third request is denied under a limit of 2; without a limit, unless it is answered."""
-    with _served(app, redis, limit=2) as (port, _):
+    with _served(app, redis, limit=2) as (port, _, _):
         # The first request was the one that waited for the start.
         statuses = [_status(port) for _ in range(2)]
     expected = [200, 200] if app.is_a_floor else [200, 429]
@@ -61,11 +64,13 @@ def checked(app: App, redis: Server | None) -> None:
 
 def loaded(app: App, redis: Server | None, seconds: int) -> Load:
     """Return what so many seconds of load come to, after one second that is not counted. Raises `Unfit`."""
-    with _served(app, redis) as (port, log):
+    with _served(app, redis) as (port, log, pid):
         _wrk(port, 1)
+        began = _cpu_seconds(pid)
         result = _wrk(port, seconds)
+        cpu = _cpu_seconds(pid) - began
         log.seek(0)
-        return Load(result, log.read().strip())
+        return Load(result, cpu, log.read().strip())
 
 
 def missing() -> str:
@@ -86,8 +91,8 @@ def in_process(app: App, requests: int) -> float:
 
 
 @contextmanager
-def _served(app: App, redis: Server | None, limit: int = 10**9) -> Iterator[tuple[int, IO[str]]]:
-    """Serve an app in a fresh process. Yields its port and its log, of warnings and errors alone."""
+def _served(app: App, redis: Server | None, limit: int = 10**9) -> Iterator[tuple[int, IO[str], int]]:
+    """Serve an app in a fresh process. Yields its port, its log of warnings and errors alone, and its process."""
     if redis is not None:
         redis.client.flushall()
         if redis.process is not None and _cores():
@@ -101,7 +106,7 @@ def _served(app: App, redis: Server | None, limit: int = 10**9) -> Iterator[tupl
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             _wait_until_served(process, port, log)
-            yield port, log
+            yield port, log, process.pid
         finally:
             process.terminate()
             try:
@@ -140,6 +145,15 @@ def _wrk(port: int, seconds: int) -> str:
     command += [f"http://127.0.0.1:{port}", "--", PATH, str(USERS)]
     with _on(_other_core()):
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far; as Linux says it, and 0 elsewhere."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _cores() -> list[int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Depends, FastAPI
 from routes import LIMIT, MINUTES, REDIS_URL, user, with_routes
 
 from sluicegate import SlidingWindow
 from sluicegate.web.asgi import RateLimitMiddleware
-from sluicegate.web.fastapi import RateLimits, client_address
+from sluicegate.web.fastapi import RateLimits, client_address, header
 
 POLICIES = [SlidingWindow(LIMIT, window=60 * n) for n in MINUTES]
 
@@ -36,9 +38,17 @@ def default() -> FastAPI:
 
 
 def dependency() -> FastAPI:
+    return _by(user)
+
+
+def header_key() -> FastAPI:
+    return _by(header("X-User"))
+
+
+def _by(per: Any) -> FastAPI:
     limits = RateLimits(store=REDIS_URL)
     app = FastAPI(lifespan=limits.lifespan)
-    return with_routes(app, dependencies=[Depends(limits.limit(*POLICIES, per=user))])
+    return with_routes(app, dependencies=[Depends(limits.limit(*POLICIES, per=per))])
 
 
 def _limits() -> RateLimits:
