@@ -51,15 +51,16 @@ class Refusal:
         return self.problem.status
 
 
-def over_limit(decision: Decision, message: str | None, jitter: float) -> Refusal:
+def over_limit(decision: Decision, message: str | None, jitter: float, *, is_banned: bool = False) -> Refusal:
     """Return the refusal of a request that is over a limit.
 
     Args:
         decision: The denial.
         message: The detail; None for one that names the policy.
         jitter: The most that is added to Retry-After at random, as a fraction of it.
+        is_banned: Whether it is denied as its key is banned.
     """
-    why = problem.quota_exceeded(decision)
+    why = problem.abnormal_usage_detected(decision) if is_banned else problem.quota_exceeded(decision)
     if message is not None:
         why = Problem(why.status, why.title, message, why.type, why.members)
     wait = headers.retry_after(decision)

@@ -16,7 +16,8 @@ from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate.web.answers import TRY_AGAIN_LATER, App, Message, Receive, Refusal, Scope, Send
-from sluicegate.web.budget import Budget, Given, asked_of, listed, placed
+from sluicegate.web.ban import Ban, ban_of, check_can_ban
+from sluicegate.web.budget import Budget, Given, Terms, asked_of, listed, placed
 from sluicegate.web.engine import Engine
 from sluicegate.web.exchange import ERRORS, Exchange
 from sluicegate.web.gate import Gate, is_preflight
@@ -42,6 +43,8 @@ class RateLimitMiddleware(Gate):
         exempt: A function of the ASGI scope that tells whether a request is not limited, such as a health check.
         messages: The limit of the messages that a client sends through one WebSocket; over it, the connection is closed
             with code 1013. None for no limit.
+        ban: When a key is shut out that was denied too often: ``("20/hour", 3600)`` for an hour after 20 denials within
+            one; or a `Ban`, for one that grows. None for never.
         name: The name of the limit, in response fields and of its counters.
         store: As for `AsyncLimiter`. What a URL opens is closed when the app's lifespan ends; where none is run, by
             `aclose`.
@@ -69,6 +72,7 @@ class RateLimitMiddleware(Gate):
         per: ScopeKey | Callable[[Scope], str] = client_address,
         exempt: Callable[[Scope], bool] | None = None,
         messages: Given | None = None,
+        ban: Ban | tuple[Policy | str, float] | None = None,
         name: str = "default",
         store: AsyncStore | MemoryStore | str | None = None,
         on_outage: OnOutage = "local",
@@ -88,7 +92,9 @@ class RateLimitMiddleware(Gate):
                 f"on_denied must be a function of the scope and the refusal, got {short_repr(on_denied)}"
             )
         self._engine.on_denied = on_denied
-        self._budget = Budget(name, _checked_plain(placed(listed(limit), name)))
+        self._budget = Budget(name, _checked_plain(placed(listed(limit), name)), terms=Terms(ban=ban_of(ban)))
+        if ban is not None:
+            check_can_ban(self._budget.policies)
         self._messages = _checked_plain(placed(listed(messages), f"{name}-messages")) if messages is not None else ()
         self._per = per.of if isinstance(per, ScopeKey) else _checked_function(per, "per")
         self._exempt = None if exempt is None else _checked_function(exempt, "exempt")

@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate._core.keys import NO_KEY, Key
 from sluicegate._core.policies import Cost, Policies
 from sluicegate._core.policy import Policy
 from sluicegate._limiter.callbacks import is_async
+
+if TYPE_CHECKING:
+    from sluicegate.web.ban import Ban
 
 Given = Policy | str | Sequence[Policy | str]
 """What users give as a limit: one policy or rate string, or several that are decided together."""
@@ -44,12 +47,14 @@ class Terms:
         actual: Tells from the response what the charge is to be; None for the cost.
         message: The ``detail`` of its denials; None for one that names the policy.
         reserves: Whether the endpoint settles the charge itself.
+        ban: When a key that is denied too often is banned; None for never.
     """
 
     charge_when: Callable[[Outcome], bool] | None = None
     actual: Callable[[Outcome], int] | None = None
     message: str | None = None
     reserves: bool = False
+    ban: Ban | None = None
 
     @property
     def settles(self) -> bool:

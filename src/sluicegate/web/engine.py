@@ -14,6 +14,7 @@ from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, Stor
 from sluicegate._limiter.callbacks import is_async
 from sluicegate.web import answers
 from sluicegate.web.answers import Answer, App, Refusal, Scope
+from sluicegate.web.ban import Bans
 from sluicegate.web.identity import InvalidIdentity
 from sluicegate.web.limiters import FieldSet, Limiters
 
@@ -66,12 +67,13 @@ class Engine:
         self._logged: set[str] = set()
         self.on_decision = on_decision
         self._tasks: set[asyncio.Task[None]] = set()
+        self.bans = Bans(limiters, self.later)
 
-    def refusal(self, decision: Decision, message: str | None) -> Refusal:
+    def refusal(self, decision: Decision, message: str | None, *, is_banned: bool = False) -> Refusal:
         """Return the refusal that a denial comes to. To fail closed is no denial: the request is over no limit."""
         if decision.source == "fallback" and decision.limit and self.limiters.on_outage == "closed":
             return answers.without_decision()
-        return answers.over_limit(decision, message, self._jitter)
+        return answers.over_limit(decision, message, self._jitter, is_banned=is_banned)
 
     def refusal_of(self, error: Exception) -> Refusal:
         """Return the refusal that an error comes to; raises it if it is no reason to refuse a request."""

@@ -111,8 +111,13 @@ class Exchange:
             self.refuse_for(self._engine.refusal_of(error))
         else:
             self.decision = decision
-            if not decision.allowed:
-                self.refuse_for(self._engine.refusal(decision, _message(asked, decision)))
+            bans = self._engine.bans
+            if decision.allowed:
+                if bans.watched:
+                    bans.allowed(asked)
+            else:
+                is_banned = await bans.note(asked, decision)
+                self.refuse_for(self._engine.refusal(decision, _message(asked, decision), is_banned=is_banned))
             if self.refusal is not None and self.refusal.decision is None:
                 self._answers.pop()  # nobody decided, so the fields have nothing to say
         return self.refusal

@@ -9,6 +9,7 @@ from typing import Any
 from sluicegate._core.errors import InvalidPolicy, InvalidRate, short_repr
 from sluicegate._core.policies import Policies
 from sluicegate._core.policy import Policy
+from sluicegate.web.ban import check_can_ban
 from sluicegate.web.budget import Budget, Given, listed, placed
 
 _MOST_KEPT = 1024
@@ -50,11 +51,18 @@ class Plans:
             ) from None
         if kept is not None:
             return kept
-        policies = placed(self._named(given), budget.name, may_change=True)
+        named = self._named(given)
+        if budget.terms.ban is not None:
+            check_can_ban(Policies(named).all)
+        policies = placed(named, budget.name, may_change=True)
         if len(self._kept) >= _MOST_KEPT:
             self._kept.popitem(last=False)
         self._kept[budget.name, given] = policies
         return policies
+
+    def every(self, budget: Budget) -> list[tuple[Policy, ...]]:
+        """Return the policies of a place under each plan."""
+        return [self.policies(budget, name) for name in self._plans]
 
     def _named(self, given: tuple[Any, ...]) -> tuple[Policy | str, ...]:
         if len(given) == 1 and isinstance(given[0], str) and given[0] in self._plans:

@@ -1,6 +1,6 @@
 """Problem documents: the bodies of error responses.
 
-Source: RFC 9457 for their form; "Problem Types" in the draft named in `sluicegate.web.headers` for the two types.
+Source: RFC 9457 for their form; "Problem Types" in the draft named in `sluicegate.web.headers` for the three types.
 """
 
 from __future__ import annotations
@@ -42,16 +42,34 @@ class Problem:
 
 def quota_exceeded(decision: Decision) -> Problem:
     """Return the problem of a denied decision: which policies denied it, and when it could be allowed."""
-    wait = retry_after(decision)
     never = "It costs more than is ever allowed at once" if decision.limit else "No request is allowed"
-    advice = never if wait is None else f"Try again in {wait} s"
     return Problem(
         status=429,
         title="Quota Exceeded",
-        detail=f"Denied by policy {decision.policy}, whose limit is {decision.limit}. {advice}.",
+        detail=f"Denied by policy {decision.policy}, whose limit is {decision.limit}. {_advice(decision) or never}.",
         type=f"{_TYPES}quota-exceeded",
-        members={"violated-policies": [part.policy for part in decision.decisions if not part.allowed]},
+        members={"violated-policies": _violated(decision)},
     )
+
+
+def abnormal_usage_detected(decision: Decision) -> Problem:
+    """Return the problem of a request whose key is banned: which policies deny it, and until when."""
+    return Problem(
+        status=429,
+        title="Abnormal Usage Detected",
+        detail=f"Too many requests were denied, so none is allowed for a while. {_advice(decision) or ''}.",
+        type=f"{_TYPES}abnormal-usage-detected",
+        members={"violated-policies": _violated(decision)},
+    )
+
+
+def _advice(decision: Decision) -> str | None:
+    wait = retry_after(decision)
+    return None if wait is None else f"Try again in {wait} s"
+
+
+def _violated(decision: Decision) -> list[str]:
+    return [part.policy for part in decision.decisions if not part.allowed]
 
 
 def temporary_reduced_capacity() -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluicegate._core.decision import Verdict
+from sluicegate._core.policy import Policy
 from sluicegate._core.request import Counter, Request, Settlement
 from sluicegate._stores.memory.store import MemoryStore
 
@@ -33,6 +34,9 @@ class AwaitedMemoryStore:
 
     async def block(self, counters: Sequence[Counter], span_us: int) -> None:
         self.store.block(counters, span_us)
+
+    async def keys(self, policy: Policy) -> list[tuple[str, ...]]:
+        return self.store.keys(policy)
 
     async def aclose(self) -> None:
         self.store.close()

@@ -116,6 +116,11 @@ class MemoryStore(ProcessLocal):
         """Block counters; see `sluicegate.stores.Store.block`. A blocked key has its own state, even in a full one."""
         self._lock.run_locked(self._block, (counters, span_us * 1000))
 
+    def keys(self, policy: Policy) -> list[tuple[str, ...]]:
+        """Return the values that the counters of a policy count by, of each counter. Long ones are left out."""
+        states = self._table_of(policy).states
+        return [(name,) if isinstance(name, str) else name for name in list(states) if isinstance(name, (str, tuple))]
+
     def close(self) -> None:
         """Forget all keys. Safe to call twice; the store stays usable."""
         self._lock.run_locked(self._clear, None)

@@ -28,6 +28,8 @@ from sluicegate._stores.base import TIMEOUT, Reserved
 from sluicegate._stores.redis import clients
 from sluicegate._stores.redis.body import PREFIX, PROBES, Body, Lane, check_timeout, counters_of, line_of
 from sluicegate._stores.redis.denials import DENIAL_TTL
+from sluicegate._stores.redis.failures import FAILURES, unavailable
+from sluicegate._stores.redis.listing import LISTED, pattern, values_of
 from sluicegate._stores.redis.pipeline.guard import Guard
 from sluicegate._stores.redis.pipeline.queue import MAX_WAITING
 from sluicegate._stores.redis.pipeline.tasks import AsyncPipeline
@@ -462,6 +464,25 @@ class AsyncRedisStore(Body):
         """
         if counters:
             await self._usual_pipeline(counters).run(self._block, (counters, span_us), len(counters))
+
+    async def keys(self, policy: Policy) -> list[tuple[str, ...]]:
+        """Return the values that the counters of a policy count by, of each counter, in no order.
+
+        It goes through all keys of the server, in steps of a thousand, on a connection of its own. Of a key that is
+        stored as a digest it returns that, a ``~`` and 64 hexadecimal digits.
+
+        Raises:
+            StoreUnavailable: The server could not be reached, or refused.
+        """
+        try:
+            stored = [
+                each if isinstance(each, str) else each.decode()
+                async for each in self._client.scan_iter(pattern(self._prefix, policy.namespace), count=1000)
+            ]
+        except FAILURES as error:
+            raise unavailable(error, LISTED) from error
+        found = {values_of(each, self._prefix, policy.namespace) for each in stored}  # SCAN may tell one twice
+        return [values for values in found if values is not None]
 
     async def aclose(self) -> None:
         """Close the client, if this store made it: calls in flight are lost. Otherwise give back its connection."""

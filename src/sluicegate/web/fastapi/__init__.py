@@ -8,6 +8,8 @@ except ImportError as error:  # pragma: no cover
     ) from error
 
 from sluicegate.web.answers import Refusal
+from sluicegate.web.ban import Ban
+from sluicegate.web.banned import Banned
 from sluicegate.web.fastapi.denied import Denied
 from sluicegate.web.fastapi.find import rate_limits_of
 from sluicegate.web.fastapi.rate_limits import RateLimits
@@ -16,6 +18,8 @@ from sluicegate.web.fastapi.table import LimitInForce, RouteLimits
 from sluicegate.web.identity import ClientAddress, client_address, cookie, header, user
 
 __all__ = [
+    "Ban",
+    "Banned",
     "ClientAddress",
     "Denied",
     "LimitInForce",

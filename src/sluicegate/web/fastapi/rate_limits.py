@@ -10,14 +10,17 @@ from starlette.requests import Request
 from starlette.websockets import WebSocket
 
 from sluicegate._core.decision import Decision
-from sluicegate._core.errors import InvalidPolicy, short_repr
+from sluicegate._core.errors import InvalidKey, InvalidPolicy, short_repr
 from sluicegate._core.event import StoreEvent
+from sluicegate._core.keys import Key
 from sluicegate._core.policies import Policies
 from sluicegate._core.policy import Policy, checked_cost
 from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate.web.answers import App, Refusal, Scope
+from sluicegate.web.ban import Ban, ban_of, check_can_ban
+from sluicegate.web.banned import Banned, Records
 from sluicegate.web.budget import Budget, Outcome, Terms, checked_function
 from sluicegate.web.engine import Engine
 from sluicegate.web.fastapi import openapi
@@ -65,6 +68,7 @@ class RateLimits(Usable):
         share: As for `AsyncLimiter`.
         strict: Whether the app must not start when a route has no limit and is not exempt.
         plans: Policies or rate strings by the name of a plan, for functions that return such a name.
+        ban: When the default bans a key; see `limit`.
         lookup_timeout: Seconds that a function may take to return the policies of a request.
         fields: The response fields to send: ``"RateLimit"`` (with RateLimit-Policy) and ``"X-RateLimit"``.
         jitter: The most that is added to Retry-After at random, as a fraction of it, so that clients do not all come
@@ -95,6 +99,7 @@ class RateLimits(Usable):
         share: float | None = None,
         strict: bool = False,
         plans: Mapping[str, Policy | str | Sequence[Policy | str]] | None = None,
+        ban: Ban | tuple[Policy | str, float] | None = None,
         lookup_timeout: float = LOOKUP_TIMEOUT,
         fields: tuple[FieldSet, ...] = ("RateLimit",),
         jitter: float = 0.0,
@@ -117,7 +122,7 @@ class RateLimits(Usable):
         self._shared = 0
         self.limits: list[Limit] = []
         self.exempt = Exempt()
-        self.default = self._limit(default, name=None) if default else None
+        self.default = self._limit(default, name=None, terms=Terms(ban=ban_of(ban))) if default else None
         self.default_budget: Budget | None = None
         if self.default is not None:
             self.default_budget = budget_of(self.default, DEFAULT)
@@ -138,6 +143,7 @@ class RateLimits(Usable):
         name: str | None = None,
         message: str | None = None,
         each: bool = False,
+        ban: Ban | tuple[Policy | str, float] | None = None,
     ) -> Limit:
         """Make a limit: a dependency, ``Depends(limits.limit("10/minute"))``, and a decorator below the route's line.
 
@@ -154,13 +160,17 @@ class RateLimits(Usable):
             name: The name in response fields and of the counters. By default it is made from the place.
             message: The ``detail`` of its denials.
             each: On a router or the app, count for each route by itself.
+            ban: Shut a key out that was denied too often: ``("20/hour", 3600)`` for an hour after 20 denials within
+                one; or a `Ban`, for one that grows. Its policies must count by one key, and none may be shared.
 
         Raises:
             InvalidPolicy: An argument is invalid, or the charge could not be settled.
             InvalidCost: ``cost`` is neither a dependency nor a whole number from 1 to 10^11.
             InvalidRate: A rate string does not parse.
         """
-        terms = Terms(checked_function(charge_when, "charge_when"), checked_function(actual, "actual"), message)
+        terms = Terms(
+            checked_function(charge_when, "charge_when"), checked_function(actual, "actual"), message, ban=ban_of(ban)
+        )
         return self._limit(policies, per=per, cost=cost, name=name, each=each, terms=terms)
 
     def shared(
@@ -234,6 +244,8 @@ class RateLimits(Usable):
         terms = terms or Terms()
         if terms.settles:
             check_settles(policies, "what is settled")
+        if terms.ban is not None:
+            check_can_ban(policies)
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidPolicy(f"name must be text, got {short_repr(name)}")
         if not callable(cost):
@@ -365,6 +377,59 @@ class RateLimits(Usable):
     def routes(self, app: Any) -> list[RouteLimits]:
         """Return every route of an app, with the limits that are in force on it."""
         return self.serving.table_of(app).rows()
+
+    async def bans(self, app: Any = None) -> list[Banned]:
+        """Return the keys that are banned now, limit by limit, those that are banned for longest first.
+
+        For people, and not for each request: it goes through all keys of the store.
+
+        Args:
+            app: The app, which need not have started; by default the one that these limits serve.
+
+        Raises:
+            InvalidPolicy: The app did not start and was not given.
+            InvalidStore: The store cannot say which keys it holds.
+            StoreError: It could not be reached, refused, or did not answer in time.
+        """
+        return [banned for _, records in self._records(app) for banned in await records.banned()]
+
+    async def forget(self, key: Key, *, limit: str | None = None, app: Any = None) -> None:
+        """Forget what was counted of a key, and lift its bans and blocks: its limits are free again, on all instances.
+
+        Limits that count by something else are left as they are, and so are those whose policies a function makes anew.
+        Other instances allow the key within a second.
+
+        Args:
+            key: The key: text; or its attributes, for limits that count by several.
+            limit: The name of the limit; by default all of them.
+            app: As for `bans`.
+
+        Raises:
+            InvalidKey: No limit has that name or counts by such a key.
+            InvalidPolicy: The app did not start and was not given.
+            StoreError: The store could not be reached, refused, or did not answer in time.
+        """
+        named = [(name, records) for name, records in self._records(app) if limit in (None, name)]
+        refused = InvalidKey(f"no limit is named {short_repr(limit)}" if limit else "there is no limit that has a key")
+        is_done = False
+        for _, records in named:
+            try:
+                await records.forget(key)
+                is_done = True
+            except InvalidKey as error:
+                refused = error
+        if not is_done:
+            raise refused
+
+    def _records(self, app: Any) -> list[tuple[str, Records]]:
+        table = self.serving.table if app is None else self.serving.table_of(app)
+        if table is None:
+            raise InvalidPolicy("the app of these limits has not started: give it, as in limits.bans(app)")
+        limiters = self._engine.limiters
+        return [
+            (each.name, Records(limiters, each, [each.policies] if each.policies else self._plans.every(each)))
+            for each in table.budgets()
+        ]
 
     def policies(self, budget: Budget, answer: Any) -> tuple[Policy, ...]:
         """Return the policies that a function's answer comes to at a place. Raises `LookupFailed`."""

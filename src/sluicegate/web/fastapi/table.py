@@ -177,6 +177,10 @@ class Table:
     def _covers(self) -> bool:
         return self._owner.has_middleware
 
+    def budgets(self) -> list[Budget]:
+        """Return the budgets of all limits, in the order of the app's routes."""
+        return list(dict.fromkeys(part.budget for _, parts in self._parts for part, _ in parts))
+
     def rows(self) -> list[RouteLimits]:
         """Return the routes, in the app's order."""
         return [
