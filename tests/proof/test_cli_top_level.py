@@ -116,7 +116,7 @@ def test_no_subcommand_prints_the_help_to_stderr_and_is_exit_code_2():
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("nothing", "command must be one of cases, grade, judge, routes, got 'nothing'"),
+        ("nothing", "command must be one of bans, cases, grade, judge, routes, got 'nothing'"),
         ("--nothing", "unrecognized arguments: --nothing"),
     ],
 )

@@ -26,6 +26,7 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS = {
+    "bans": Subcommand("List the keys that an app has banned, and free one.", "fastapi"),
     "cases": Subcommand("List the cases, without running them.", "proof"),
     "grade": Subcommand("Grade a rate limiter, case by case, with the evidence.", "proof"),
     "judge": Subcommand("Judge recorded answers again.", "proof"),

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
 import sys
-import tomllib
-import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from sluicegate._cli.main import COULD_NOT_RUN
-from sluicegate.web.fastapi import LimitInForce, RouteLimits, rate_limits_of
+from sluicegate._cli.apps import APP_HELP, complain, limited, write
+from sluicegate.web.fastapi import LimitInForce, RouteLimits
 
 LACKS_A_LIMIT = 1
 
@@ -31,12 +25,12 @@ def main(arguments: Sequence[str], prog_name: str) -> NoReturn:
         prog_name: What the command is called.
     """
     given = _parser(prog_name).parse_args(arguments)
-    name = given.app or _entrypoint()
-    rows = _rows(name)
-    _print(json.dumps([_data(row) for row in rows], indent=2) if given.as_json else _table(rows))
+    _, app, limits = limited(given.app)
+    rows = limits.routes(app)
+    write(json.dumps([_data(row) for row in rows], indent=2) if given.as_json else _table(rows))
     lacking = [f"{','.join(row.methods)} {row.path}" for row in rows if row.lacks_limit]
     if given.strict and lacking:
-        _complain(f"no limit is in force on {', '.join(lacking)}: give each one, or put @limits.exempt below its line")
+        complain(f"no limit is in force on {', '.join(lacking)}: give each one, or put @limits.exempt below its line")
         sys.exit(LACKS_A_LIMIT)
     sys.exit(0)
 
@@ -53,76 +47,11 @@ def _parser(prog_name: str) -> argparse.ArgumentParser:
         "app",
         nargs="?",
         metavar="MODULE:NAME",
-        help="The app, such as app.main:app. By default what pyproject.toml names as entrypoint under [tool.fastapi].",
+        help=APP_HELP,
     )
     parser.add_argument("--json", dest="as_json", action="store_true", help="Print JSON.")
     parser.add_argument("--strict", action="store_true", help="Exit with 1 if a route has no limit and is not exempt.")
     return parser
-
-
-# From a name to the rows
-
-
-def _entrypoint() -> str:
-    """Return the app that pyproject.toml names."""
-    expected = 'name the app, as in app.main:app, or write entrypoint = "app.main:app" under [tool.fastapi] in it'
-    try:
-        project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))
-    except FileNotFoundError:
-        _stop("there is no pyproject.toml here: name the app, as in app.main:app")
-    except (OSError, ValueError) as error:
-        _stop(f"pyproject.toml cannot be read: {error}")
-    name: Any = project
-    for part in ("tool", "fastapi", "entrypoint"):
-        name = name.get(part) if isinstance(name, dict) else None
-    if not isinstance(name, str):
-        _stop(f"pyproject.toml names no app: {expected}")
-    return name
-
-
-def _rows(name: str) -> list[RouteLimits]:
-    """Return the routes of an app."""
-    app = _imported(name)
-    try:
-        limits = rate_limits_of(app)
-        rows = [] if limits is None else limits.routes(app)
-    except ValueError as error:  # InvalidPolicy and its like
-        _stop(f"the limits of {name} are invalid: {error}")
-    if limits is None:
-        _stop(
-            f"{name} has no RateLimits: its lifespan, its middleware and the dependencies of its routes belong to none"
-        )
-    return rows
-
-
-def _imported(name: str) -> Any:
-    module, colon, attributes = name.partition(":")
-    if not (module and colon and attributes):
-        _stop(f"the app must be named as in app.main:app, got {name!r}")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        with redirect_stdout(sys.stderr):  # what the app prints is not part of the list
-            found: Any = importlib.import_module(module)
-    except SystemExit as stopped:
-        _stop(f"{module} ended the program with {stopped.code!r} while it was imported")
-    except Exception as error:  # noqa: BLE001 - the app may raise anything
-        _stop(f"{module} cannot be imported: {type(error).__name__}: {error}{_where(error)}")
-    for attribute in attributes.split("."):
-        try:
-            found = getattr(found, attribute)
-        except AttributeError:
-            _stop(f"{module} has no {attributes}")
-    if not hasattr(found, "routes"):
-        _stop(f"{name} must be a FastAPI or Starlette app, got one of type {type(found).__name__}")
-    return found
-
-
-def _where(error: Exception) -> str:
-    """Return the line of the app's that raised an error, if it was one of its own."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path.cwd() in Path(frame.filename).parents
-    ]
-    return f" ({Path(frames[-1].filename).relative_to(Path.cwd())}, line {frames[-1].lineno})" if frames else ""
 
 
 # The table
@@ -195,24 +124,3 @@ def _limit_data(limit: LimitInForce) -> dict[str, object]:
         "per": limit.per,
         "at": limit.at,
     }
-
-
-# Output
-
-
-def _print(text: str) -> None:
-    """Print text. When the reader has closed the pipe, as ``head`` does, discard the text and what follows."""
-    try:
-        print(text, flush=True)  # noqa: T201 - click belongs to another extra
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(why: str) -> None:
-    print(f"sluicegate: {why}", file=sys.stderr)  # noqa: T201
-
-
-def _stop(why: str) -> NoReturn:
-    """Exit with the code of a command that could not run, and say why."""
-    _complain(why)
-    sys.exit(COULD_NOT_RUN)

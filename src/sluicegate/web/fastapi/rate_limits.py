@@ -17,6 +17,7 @@ from sluicegate._core.policies import Policies
 from sluicegate._core.policy import Policy, checked_cost
 from sluicegate._limiter.outages import DEADLINE, OnOutage
 from sluicegate._stores.base import AsyncStore
+from sluicegate._stores.memory.awaited import AwaitedMemoryStore
 from sluicegate._stores.memory.store import MemoryStore
 from sluicegate.web.answers import App, Refusal, Scope
 from sluicegate.web.ban import Ban, ban_of, check_can_ban
@@ -373,6 +374,15 @@ class RateLimits(Usable):
             )
         self.has_middleware = True
         return Gate(app, self.serving.open_first, start=self.serving.install_if_first, stop=self._engine.finish)
+
+    async def aclose(self) -> None:
+        """Close the store, if it was made here, as `lifespan` does at the end. The next request opens it again."""
+        await self._engine.finish()
+
+    @property
+    def counts_in_memory(self) -> bool:
+        """Whether this process counts by itself, in its memory."""
+        return isinstance(self._engine.limiters.store, AwaitedMemoryStore)
 
     def routes(self, app: Any) -> list[RouteLimits]:
         """Return every route of an app, with the limits that are in force on it."""
