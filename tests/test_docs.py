@@ -21,7 +21,9 @@ from sluicegate._core.policies import Policies
 from sluicegate._stores.redis.stored_keys import stored_key
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), ROOT / "tests/README.md", ROOT / "examples/README.md", *ROOT.glob("docs/**/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), ROOT / "tests/README.md", *ROOT.glob("examples/**/README.md"), *ROOT.glob("docs/**/*.md")]
+)
 
 
 def _files() -> list[str]:
@@ -133,6 +135,7 @@ def test_the_guides_are_found():
         "count-failures-only",
         "limit-concurrency",
         "stored-keys",
+        "test-your-limits",
     }
 
 

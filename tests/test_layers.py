@@ -22,7 +22,7 @@ DRAWN = {
 ROOMS = {room: {room, *(DRAWN[each][0] for each in imports if each in DRAWN)} for room, imports in DRAWN.values()}
 # Files that stand beside the layers: the public doors, and the command.
 ROOMS |= {
-    "testing": {"_core"},
+    "testing": {"testing", "web", "_limiter", "_stores", "_core"},
     "stores": {"_stores", "_core"},
     "__main__": {"_cli"},
 }

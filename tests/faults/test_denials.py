@@ -406,7 +406,7 @@ def test_units_given_back_by_another_process_are_seen_within_the_ttl(
     full(own, limiter)
     code = (
         "import sys\nfrom sluicegate import *\n"
-        "with RedisStore.from_url(sys.argv[1], prefix=sys.argv[2]) as store:\n"
+        "with RedisStore.from_url(sys.argv[1], prefix=sys.argv[2], timeout=30) as store:\n"
         "    Limiter(SlidingWindow(2, window=60, name='two'), store=store).forget('a')\n"
     )
     assert not own.run(limiter.take("a")).allowed

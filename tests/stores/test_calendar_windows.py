@@ -400,7 +400,8 @@ import json, sys, time
 from sluicegate import CalendarWindow, Limiter, RedisStore
 url, prefix, zone = sys.argv[1:]
 with RedisStore.from_url(url, prefix=prefix, timeout=30) as store:
-    limiter = Limiter(CalendarWindow(5, every="month", timezone=zone), store=store)
+    policy = CalendarWindow(5, every="month", timezone=zone)
+    limiter = Limiter(policy, store=store, deadline=30)  # a busy machine must not let it decide by itself
     decision = limiter.take("a")
     print(json.dumps([time.time(), decision.allowed, decision.remaining, decision.reset_after]))
 """

@@ -185,7 +185,7 @@ def test_another_answer_is_refused_with_the_plans_that_there_are(answer: Any):
         Plans({"free": "10/minute"}).policies(budget("search"), answer)
 
 
-@pytest.mark.parametrize("given_", [["free"], "free", {"free": []}, {"free": 5}, {"free": None}])
+@pytest.mark.parametrize("given_", [["free"], "free", {"free": []}, {"free": 5}, {"free": False}, {"free": 0.0}])
 def test_invalid_plans_are_refused(given_: Any):
     with pytest.raises(InvalidPolicy):
         Plans(given_)

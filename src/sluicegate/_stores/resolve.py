@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -24,6 +25,10 @@ class _Address:
 
 
 _addresses: WeakValueDictionary[tuple[str, int, int], _Address] = WeakValueDictionary()
+
+
+stand_in: Callable[[object], MemoryStore] | None = None
+"""In a test, gives the store that counts in place of one that counts elsewhere; see `sluicegate.testing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,12 @@ def resolve(store: Store | str | None, timeout: float) -> Resolved[Store]:
     Raises:
         InvalidStore: Neither a store nor the URL of one, or an async store.
     """
+    resolved = _own(store, timeout)
+    made = stood_in_for(resolved.where) if isinstance(resolved.where, _Address) else None
+    return resolved if made is None else Resolved(made, False, made)
+
+
+def _own(store: Store | str | None, timeout: float) -> Resolved[Store]:
     if store is None or store == "memory://":
         made = MemoryStore()
         return Resolved(made, True, made)
@@ -87,11 +98,19 @@ def resolve_async(store: AsyncStore | MemoryStore | str | None, timeout: float) 
     Raises:
         InvalidStore: Neither a store nor the URL of one, or one that would block the event loop.
     """
+    resolved = own_async(store, timeout)
+    made = stood_in_for(resolved.where) if isinstance(resolved.where, _Address) else None
+    return resolved if made is None else own_async(made, timeout)
+
+
+def own_async(store: AsyncStore | MemoryStore | str | None, timeout: float) -> Resolved[AsyncStore]:
+    """Return it even if another one is to count in its place; see `resolve_async`."""
     if store is None or store == "memory://":
         made = MemoryStore()
         return Resolved(AwaitedMemoryStore(made), True, made)
     if isinstance(store, MemoryStore):
-        return Resolved(AwaitedMemoryStore(store), False, store)
+        awaited = store.awaited() if hasattr(store, "awaited") else AwaitedMemoryStore(store)
+        return Resolved(awaited, False, store)
     if isinstance(store, str):
         from sluicegate._stores.redis.store import AsyncRedisStore
 
@@ -104,6 +123,11 @@ def resolve_async(store: AsyncStore | MemoryStore | str | None, timeout: float) 
             store=store,
         )
     return Resolved(store, False, store)
+
+
+def stood_in_for(where: object) -> MemoryStore | None:
+    """Return the store that counts in place of one; None outside of tests."""
+    return None if stand_in is None else stand_in(where)
 
 
 def _checked_url(url: str | None) -> str | None:

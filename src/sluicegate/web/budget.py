@@ -22,6 +22,12 @@ Given = Policy | str | Sequence[Policy | str]
 
 LONGEST_NAME = 64
 
+LONGEST_WAIT = 60.0
+"""Seconds that a request may wait for its turn at most."""
+
+MOST_WAITING = 100
+"""Requests that may wait at once, by default."""
+
 _DIGITS = 8  # of a digest in a name that was cut
 _MOST_JOINT = 1024  # sets of policies to keep for a budget: a function may return ever new ones
 _MOST_ATTRIBUTES = 64
@@ -48,6 +54,8 @@ class Terms:
         message: The ``detail`` of its denials; None for one that names the policy.
         reserves: Whether the endpoint settles the charge itself.
         ban: When a key that is denied too often is banned; None for never.
+        wait: For how many seconds a request may wait for its turn.
+        waiting: How many requests may wait at once.
     """
 
     charge_when: Callable[[Outcome], bool] | None = None
@@ -55,6 +63,8 @@ class Terms:
     message: str | None = None
     reserves: bool = False
     ban: Ban | None = None
+    wait: float = 0.0
+    waiting: int = MOST_WAITING
 
     @property
     def settles(self) -> bool:
@@ -72,8 +82,8 @@ class Budget:
         is_shared: Whether other places use it, too: then it is charged in the last step.
         terms: What the limit says.
         settles: Whether a charge may change once it was made.
-        stands: Whether its policies are known, and what they charge is charged for good: nothing settles it, and
-            nothing is lent.
+        stands: Whether its policies are known, and what they charge is charged at once and for good: nobody waits,
+            nothing settles it, and nothing is lent.
     """
 
     name: str
@@ -88,7 +98,8 @@ class Budget:
     def __post_init__(self) -> None:
         object.__setattr__(self, "settles", self.terms.settles)
         lends = any(policy.lends for policy in self.policies)
-        object.__setattr__(self, "stands", bool(self.policies) and not self.settles and not lends)
+        stands = bool(self.policies) and not (self.settles or lends or self.terms.wait)
+        object.__setattr__(self, "stands", stands)
 
     def joint(self, asked: Sequence[Asked]) -> tuple[Policy, ...]:
         """Return the policies of all that is asked, this budget's first, counting by attributes."""

@@ -14,9 +14,10 @@ from sluicegate._core.errors import InvalidCost, InvalidKey, InvalidPolicy, Stor
 from sluicegate._limiter.callbacks import is_async
 from sluicegate.web import answers
 from sluicegate.web.answers import Answer, App, Refusal, Scope
-from sluicegate.web.ban import Bans
+from sluicegate.web.bans import Bans
 from sluicegate.web.identity import InvalidIdentity
 from sluicegate.web.limiters import FieldSet, Limiters
+from sluicegate.web.turns import ClientLeft
 
 logger = logging.getLogger("sluicegate")
 
@@ -37,6 +38,9 @@ class Engine:
         jitter: The most that is added to Retry-After at random, as a fraction of it, 0 to 1.
         pages: Whether browsers get a page in place of a problem document.
         on_decision: Called with each decision, and the seconds that it took.
+
+    Attributes:
+        waits: Whether there is a limit under which requests wait for their turn.
 
     Raises:
         InvalidPolicy: An argument is invalid.
@@ -68,6 +72,7 @@ class Engine:
         self.on_decision = on_decision
         self._tasks: set[asyncio.Task[None]] = set()
         self.bans = Bans(limiters, self.later)
+        self.waits = False
 
     def refusal(self, decision: Decision, message: str | None, *, is_banned: bool = False) -> Refusal:
         """Return the refusal that a denial comes to. To fail closed is no denial: the request is over no limit."""
@@ -77,7 +82,7 @@ class Engine:
 
     def refusal_of(self, error: Exception) -> Refusal:
         """Return the refusal that an error comes to; raises it if it is no reason to refuse a request."""
-        if isinstance(error, StoreError):
+        if isinstance(error, (StoreError, ClientLeft)):
             return answers.without_decision()
         if isinstance(error, InvalidIdentity):
             return answers.invalid_key(error.detail, error.status)

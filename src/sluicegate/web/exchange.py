@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sluicegate._core.decision import Decision, Verdict, decision_of
 from sluicegate._core.errors import InvalidCost, InvalidKey, StoreError, short_repr
@@ -22,15 +23,19 @@ from sluicegate._limiter.reservation import AsyncReservation
 from sluicegate.web.answers import Message, Receive, Refusal, Scope, Send
 from sluicegate.web.budget import Asked, Terms, joined
 from sluicegate.web.identity import InvalidIdentity
-from sluicegate.web.limiters import LimiterOfSet, field_list, rounds
+from sluicegate.web.limiters import LimiterOfSet, SuspendedSet, field_list, rounds
+from sluicegate.web.turns import ClientLeft, turn_of, while_connected
 
 if TYPE_CHECKING:
     from sluicegate.web.engine import Engine
+    from sluicegate.web.gate import Inlet
 
 logger = logging.getLogger("sluicegate")
 
-ERRORS = (StoreError, InvalidIdentity, InvalidKey, InvalidCost)
+ERRORS = (StoreError, InvalidIdentity, InvalidKey, InvalidCost, ClientLeft)
 """What a step may raise that refuses its request alone."""
+
+_AT_ONCE: Final = (0.0, None)
 
 _EXPOSE = b"access-control-expose-headers"
 
@@ -64,6 +69,7 @@ class Exchange:
         held: What is to be settled or released when it ends.
         is_over: Whether what is noted has been sent.
         is_guarded: Whether a `Gate` sees its response: adds the fields, settles, and decides what is pending.
+        inlet: Where a request that waits hears its client; None where nobody listens.
     """
 
     __slots__ = (
@@ -72,6 +78,7 @@ class Exchange:
         "_settled",
         "decision",
         "held",
+        "inlet",
         "is_guarded",
         "is_over",
         "pending",
@@ -85,8 +92,9 @@ class Exchange:
         self.refusal: Refusal | None = None
         self.pending: list[Any] = []
         self.is_guarded = False
+        self.inlet: Inlet | None = None
         self._engine = engine
-        self._answers: list[tuple[LimiterOfSet, Decision]] = []
+        self._answers: list[tuple[LimiterOfSet | SuspendedSet, Decision]] = []
         self.held: list[tuple[AsyncReservation, Sequence[Asked]]] = []
         self._settled: dict[str, int] = {}
         self.is_over = False
@@ -116,11 +124,24 @@ class Exchange:
                 if bans.watched:
                     bans.allowed(asked)
             else:
-                is_banned = await bans.note(asked, decision)
-                self.refuse_for(self._engine.refusal(decision, _message(asked, decision), is_banned=is_banned))
+                refusal = self._engine.refusal(decision, _message(asked, decision))
+                if refusal.decision is not None and await bans.note(asked, decision):
+                    refusal = self._engine.refusal(decision, _message(asked, decision), is_banned=True)
+                self.refuse_for(refusal)
             if self.refusal is not None and self.refusal.decision is None:
                 self._answers.pop()  # nobody decided, so the fields have nothing to say
         return self.refusal
+
+    def suspend(self, limit: str) -> None:
+        """Deny the request, as its plan under a limit is suspended, unless limits are off. Nothing is counted."""
+        if not self._engine.limiters.is_on:
+            return
+        began_at = time.perf_counter()
+        decision = Decision(False, limit, 0, 0, math.inf, 0.0, "fallback")
+        self.decision = decision
+        self._answers.append((SuspendedSet(limit), decision))
+        self.refuse_for(self._engine.refusal(decision, None))
+        self._engine.note(decision, began_at)
 
     def refuse_for(self, refusal: Refusal) -> None:
         """Refuse the request. After a denial, give back what earlier steps charged, which the answer does not wait for.
@@ -147,12 +168,15 @@ class Exchange:
         on_decision = self._engine.on_decision
         began_at = 0.0 if on_decision is None else time.perf_counter()
         policies, key, cost = joined(asked)
-        limiter_of_set = self._engine.limiters.of(policies)
+        seconds, most = _AT_ONCE if stands else turn_of(asked)
+        limiter_of_set = self._engine.limiters.of(policies, most)
+        limiter = limiter_of_set.limiter
         if stands or not limiter_of_set.can_reserve:
-            decision = await limiter_of_set.limiter.take(key, cost)
+            decision = await limiter.take(key, cost)
         else:
-            reservation = limiter_of_set.limiter.reserve(key, cost)
-            await reservation.__aenter__()
+            reservation = limiter.reserve(key, cost, wait=seconds > 0, timeout=seconds or None)
+            entering = reservation.__aenter__()
+            await (while_connected(entering, self.inlet.closed) if seconds and self.inlet else entering)
             decision = reservation.decision
             if decision.allowed:
                 self.held.append((reservation, asked))
@@ -160,6 +184,11 @@ class Exchange:
         if on_decision is not None:
             self._engine.note(decision, began_at)
         return decision
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it may have to wait for its turn."""
+        return self._engine.waits
 
     async def decide_pending(self) -> Refusal | None:
         """Decide what was asked before the app answered without asking the rest, so that nobody gets past it."""
@@ -257,10 +286,10 @@ def _without(decision: Decision, cost: Cost) -> Decision:
 
 
 def _stand(asked: Sequence[Asked]) -> bool:
-    """Return whether what is asked is charged for good: no response settles it, and nothing is lent."""
+    """Return whether what is asked is charged at once and for good: nobody waits, settles it, or is lent anything."""
     for each in asked:
         budget = each.budget
-        if not budget.stands and (budget.settles or any(policy.lends for policy in each.policies)):
+        if not budget.stands and (budget.settles or budget.terms.wait or any(policy.lends for policy in each.policies)):
             return False
     return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from sluicegate.web.answers import App, Message, Receive, Scope, Send
@@ -48,6 +50,9 @@ class Gate:
                 await self.app(scope, receive, send)
             return
         out = Outlet(exchange, receive, send)
+        if exchange.may_wait:
+            exchange.inlet = inlet = Inlet(receive)
+            receive = inlet.receive
         exchange.is_guarded = True
         try:
             if self._enter is not None:
@@ -70,6 +75,31 @@ class Gate:
         finally:
             if self._stop is not None:
                 await self._stop()
+
+
+class Inlet:
+    """The way in: what a client sends, which a request that waits for its turn hears before the app does."""
+
+    __slots__ = ("_kept", "_receive")
+
+    def __init__(self, receive: Receive) -> None:
+        self._kept: deque[Message] = deque()
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        """Return the next message, for the app."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+    async def closed(self) -> None:
+        """Return once the client has gone. Of a body that is long, the end is left to the app, and nothing is heard."""
+        size = 0
+        while size <= _MOST_KEPT:
+            message = await self._receive()
+            self._kept.append(message)
+            if message["type"] in _DISCONNECTS:
+                return
+            size += len(message.get("body", b""))
+        await asyncio.Event().wait()
 
 
 class Outlet:
@@ -113,6 +143,8 @@ class Outlet:
         await self._send(message)
 
 
+_DISCONNECTS = ("http.disconnect", "websocket.disconnect")
+_MOST_KEPT = 65536  # bytes of a body, of a request that waits
 _STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 _CLOSE = "websocket.close"  # before "websocket.accept" it is the answer to the handshake
 _BODIES = ("http.response.body", "websocket.http.response.body")

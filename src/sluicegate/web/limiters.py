@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
+from weakref import WeakSet
 
 from sluicegate._core.decision import Decision
 from sluicegate._core.errors import InvalidPolicy, short_repr
 from sluicegate._core.event import StoreEvent
 from sluicegate._core.policy import Policy, SlidingWindow
 from sluicegate._limiter.async_limiter import AsyncLimiter
+from sluicegate._limiter.base import MAX_WAITING
 from sluicegate._limiter.outages import OnOutage, Outages, checked_deadline
 from sluicegate._stores.base import TIMEOUT, AsyncStore
 from sluicegate._stores.memory.store import MemoryStore
-from sluicegate._stores.resolve import resolve_async
+from sluicegate._stores.resolve import own_async, stood_in_for
 from sluicegate.web import headers
 
 MOST_SETS = 1024
@@ -61,6 +63,24 @@ class LimiterOfSet:
         return f"{self._names[part.policy]};r={part.remaining}" + (f";t={wait}" if wait else "")
 
 
+class SuspendedSet:
+    """What stands in for the limiter of a plan that is suspended: its quota is 0, and so is what remains.
+
+    Args:
+        name: The name of the limit.
+    """
+
+    __slots__ = ("policy_field", "rate_limit")
+
+    def __init__(self, name: str) -> None:
+        self.policy_field = f"{headers.string(name)};q=0".encode()
+        self.rate_limit = f"{headers.string(name)};r=0"
+
+    def rate_limit_field(self, _: Decision) -> str:
+        """Return the value of RateLimit."""
+        return self.rate_limit
+
+
 class Limiters:
     """The limiters of an app, which share a store.
 
@@ -75,7 +95,16 @@ class Limiters:
     Raises:
         InvalidStore: Neither a store nor the URL of one.
         InvalidPolicy: Another argument is invalid.
+
+    Attributes:
+        store: The store that they count in now.
+        where: Where they count by themselves; see `Resolved`.
+        on_outage: As given.
+        are_on: Whether any limits are on; of the class, see `switch`.
     """
+
+    are_on: ClassVar[bool] = True
+    _living: ClassVar[WeakSet[Limiters]] = WeakSet()
 
     def __init__(
         self,
@@ -87,14 +116,43 @@ class Limiters:
         enabled: bool = True,
         on_event: Callable[[StoreEvent], object] | None = None,
     ) -> None:
-        resolved = resolve_async(store, max(checked_deadline(deadline), TIMEOUT))
+        resolved = own_async(store, max(checked_deadline(deadline), TIMEOUT))
         self.store: AsyncStore = resolved.store
+        self.where = resolved.where
+        self._own = resolved.store
         self._sets: OrderedDict[int, tuple[tuple[Policy, ...], LimiterOfSet]] = OrderedDict()
         self.on_outage: OnOutage = on_outage
         self._owned = resolved.owned
         self._options = {"on_outage": on_outage, "deadline": deadline, "share": share}
         self.enabled = enabled
-        self._outages = Outages(on_outage, share, on_event, self.store)  # listens to the store for all of them
+        self._on_event = on_event
+        self._outages = self._listening()
+        self._living.add(self)
+        stand_in = stood_in_for(self.where)
+        if stand_in is not None:
+            self.count_in(stand_in)
+
+    def _listening(self) -> Outages:
+        """Return what listens to the store, for all of them."""
+        return Outages(self.on_outage, self._options["share"], self._on_event, self.store)  # type: ignore[arg-type]
+
+    @classmethod
+    def living(cls) -> list[Limiters]:
+        """Return those of all apps."""
+        return list(cls._living)
+
+    @classmethod
+    def switch(cls, are_on: bool) -> None:
+        """Switch the limits of all apps off, whatever they say themselves, or on again. For tests."""
+        cls.are_on = are_on
+        for each in cls.living():
+            each.enabled = each.enabled
+
+    def count_in(self, store: MemoryStore | None) -> None:
+        """Count in another store from now on, with fresh limiters; None for the own one, as it was. For tests."""
+        self.store = self._own if store is None else own_async(store, TIMEOUT).store
+        self._sets.clear()
+        self._outages = self._listening()
 
     @property
     def enabled(self) -> bool:
@@ -107,14 +165,25 @@ class Limiters:
             raise InvalidPolicy(f"enabled must be True or False, got {short_repr(enabled)}")
         self._enabled = enabled
         for _, each in self._sets.values():
-            each.limiter.enabled = enabled
+            each.limiter.enabled = self.is_on
 
-    def of(self, policies: tuple[Policy, ...]) -> LimiterOfSet:
-        """Return the limiter of a set of policies: of the same tuple the same one."""
+    @property
+    def is_on(self) -> bool:
+        """Whether requests are limited now: enabled, and not switched off with those of all apps."""
+        return self._enabled and self.are_on
+
+    def of(self, policies: tuple[Policy, ...], waiting: int | None = None) -> LimiterOfSet:
+        """Return the limiter of a set of policies: of the same tuple the same one.
+
+        Args:
+            policies: The policies.
+            waiting: How many may wait under them, if any may.
+        """
         known = self._sets.get(id(policies))
         if known is not None:
             return known[1]
-        limiter = AsyncLimiter(*policies, store=self.store, enabled=self._enabled, **self._options)  # type: ignore[arg-type]
+        most = waiting or MAX_WAITING
+        limiter = AsyncLimiter(*policies, store=self.store, enabled=self.is_on, max_waiting=most, **self._options)  # type: ignore[arg-type]
         made = LimiterOfSet(limiter, can_settle=hasattr(self.store, "settle"))
         if len(self._sets) >= MOST_SETS:
             self._sets.popitem(last=False)
@@ -124,10 +193,10 @@ class Limiters:
     async def aclose(self) -> None:
         """Close the store, if it was made here. The next decision opens it again."""
         if self._owned:
-            await self.store.aclose()
+            await self._own.aclose()
 
 
-def field_list(answers: list[tuple[LimiterOfSet, Decision]], sets: tuple[FieldSet, ...]) -> Fields:
+def field_list(answers: Sequence[tuple[LimiterOfSet | SuspendedSet, Decision]], sets: tuple[FieldSet, ...]) -> Fields:
     """Return the fields that tell a client its limits, from all that was decided for its request.
 
     If nothing was limited there are none: a client is not shown limits that do not apply to it.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from asking import Serve, remaining, statuses, violated
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from fastapi.testclient import TestClient
@@ -294,3 +294,19 @@ def test_openapi_has_the_parameters_of_keys_as_theirs_and_the_denial_with_its_fi
     denial = operation["responses"]["429"]
     assert set(denial["headers"]) == {"RateLimit", "RateLimit-Policy", "Retry-After"}
     assert "violated-policies" in denial["content"]["application/problem+json"]["schema"]["properties"]
+
+
+def test_openapi_has_the_answer_of_fastapi_to_a_body_that_cannot_be_read_beside_that_to_a_key():
+    limits = RateLimits("9/minute")
+    app = FastAPI(dependencies=[Depends(limits)], responses=limits.responses)
+
+    @app.post("/x")
+    async def x(item: Annotated[str, Body(embed=True)]) -> str:
+        return item
+
+    client = TestClient(app)
+    answer = client.post("/x", content=b"\xff", headers={"content-type": "application/json"})
+    described = client.get("/openapi.json").json()["paths"]["/x"]["post"]["responses"]["400"]["content"]
+    assert answer.status_code == 400
+    assert set(answer.json()) == set(described[answer.headers["content-type"]]["schema"]["properties"])
+    assert set(described) == {"application/problem+json", "application/json"}

@@ -16,7 +16,7 @@ from starlette.authentication import AuthCredentials, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 
 from machine import awake
-from sluicegate import InvalidPolicy, SlidingWindow
+from sluicegate import Decision, InvalidPolicy, SlidingWindow
 from sluicegate.web.fastapi import RateLimits, client_address, header
 from sluicegate.web.fastapi import user as user_of_scope
 
@@ -193,7 +193,7 @@ def plan(x_plan: str = Header("free")) -> str:
 
 
 def by_function(function: Callable[..., Any], **options: Any) -> FastAPI:
-    limits = RateLimits(plans={"free": "1/minute", "pro": ["2/minute", "9/hour"]}, **options)
+    limits = RateLimits(plans={"free": "1/minute", "pro": ["2/minute", "9/hour"], "partner": None}, **options)
     app = FastAPI(lifespan=limits.lifespan)
     app.get("/x", dependencies=[Depends(limits.limit(function))])(ok)
     app.get("/free")(lambda: "free")
@@ -207,7 +207,8 @@ def test_a_function_of_dependencies_gives_the_plan_of_each_request(serve: Serve)
 
     client = serve(by_function(policies))
     found = {
-        name: remaining(client.get("/x", headers={"x-plan": name})) for name in ("free", "own", "pro", "rate", "none")
+        name: remaining(client.get("/x", headers={"x-plan": name}))
+        for name in ("free", "own", "pro", "rate", "none", "partner")
     }
     # What a client has used counts under its next plan, too, where the window is the same.
     assert found == {
@@ -216,8 +217,41 @@ def test_a_function_of_dependencies_gives_the_plan_of_each_request(serve: Serve)
         "pro": {"get-x.60s": 0, "get-x.3600s": 9},
         "rate": {"get-x.60s": 1},
         "none": {},
+        "partner": {},
     }
     assert violated(client.get("/x", headers={"x-plan": "free"})) == ["get-x.60s"]
+
+
+@pytest.mark.parametrize("answer", ["suspended", 0])
+def test_a_plan_that_is_suspended_is_denied_and_nothing_is_counted(serve: Serve, answer: Any):
+    seen: list[Decision] = []
+    limits = RateLimits(
+        "9/minute",
+        plans={"suspended": 0, "free": "1/minute"},
+        fields=("RateLimit", "X-RateLimit"),
+        on_decision=lambda decision, _: seen.append(decision),
+    )
+
+    async def by_plan(name: str = Depends(plan)) -> Any:
+        return answer if name == "suspended" else name
+
+    app = FastAPI(lifespan=limits.lifespan, dependencies=[Depends(limits)])
+    app.get("/x", dependencies=[Depends(limits.limit(by_plan, ban=("1/hour", 60)))])(ok)
+    client = serve(app)
+    for _ in range(3):
+        response = client.get("/x", headers={"x-plan": "suspended"})
+        assert response.status_code == 429
+        assert "retry-after" not in response.headers
+        assert response.headers["ratelimit-policy"] == '"get-x";q=0, "default";q=9;w=60'
+        assert response.headers["ratelimit"] == '"get-x";r=0, "default";r=9'
+        assert response.headers["x-ratelimit-limit"] == "0"
+        assert response.json()["detail"] == "Denied by policy get-x, whose limit is 0. No request is allowed."
+        assert response.json()["type"].endswith("#quota-exceeded")
+        assert violated(response) == ["get-x"]
+    assert (seen[-1].limit, seen[-1].source, seen[-1].allowed) == (0, "fallback", False)
+    assert remaining(client.get("/x", headers={"x-plan": "free"})) == {"get-x.60s": 0, "default": 8}
+    limits.enabled = False
+    assert client.get("/x", headers={"x-plan": "suspended"}).status_code == 200
 
 
 def raises() -> Any:

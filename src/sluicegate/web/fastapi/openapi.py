@@ -24,11 +24,15 @@ _PROBLEM = {
     },
 }
 
+_OF_FASTAPI = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
+
 
 def responses() -> dict[int | str, dict[str, Any]]:
     """Return the responses of limited routes: over a limit, without a valid key, without a decision."""
+    no_key = described("The request has no valid key to be counted by; or its body cannot be read, as FastAPI says.")
+    no_key["content"]["application/json"] = {"schema": _OF_FASTAPI}
     return {
-        400: described("The request has no valid key to be counted by."),
+        400: no_key,
         429: described("Denied: over a limit.", *_FIELDS),
         503: described("The store made no decision.", "Retry-After"),
     }

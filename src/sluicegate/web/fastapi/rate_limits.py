@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.websockets import WebSocket
@@ -22,7 +22,7 @@ from sluicegate._stores.memory.store import MemoryStore
 from sluicegate.web.answers import App, Refusal, Scope
 from sluicegate.web.ban import Ban, ban_of, check_can_ban
 from sluicegate.web.banned import Banned, Records
-from sluicegate.web.budget import Budget, Outcome, Terms, checked_function
+from sluicegate.web.budget import MOST_WAITING, Budget, Outcome, Terms, checked_function
 from sluicegate.web.engine import Engine
 from sluicegate.web.fastapi import openapi
 from sluicegate.web.fastapi.limit import (
@@ -46,6 +46,7 @@ from sluicegate.web.gate import Gate
 from sluicegate.web.identity import ClientAddress, client_address
 from sluicegate.web.limiters import FieldSet, Limiters
 from sluicegate.web.plans import Plans
+from sluicegate.web.turns import checked_wait, checked_waiting
 
 LOOKUP_TIMEOUT = 1.0
 """Seconds that a function may take to return the policies of a request, by default."""
@@ -68,7 +69,8 @@ class RateLimits(Usable):
         deadline: Seconds within which every step is decided.
         share: As for `AsyncLimiter`.
         strict: Whether the app must not start when a route has no limit and is not exempt.
-        plans: Policies or rate strings by the name of a plan, for functions that return such a name.
+        plans: Policies or rate strings by the name of a plan, for functions that return such a name. None for a plan
+            without a limit, 0 for one that is suspended: its requests are denied, and nothing is counted.
         ban: When the default bans a key; see `limit`.
         lookup_timeout: Seconds that a function may take to return the policies of a request.
         fields: The response fields to send: ``"RateLimit"`` (with RateLimit-Policy) and ``"X-RateLimit"``.
@@ -99,7 +101,7 @@ class RateLimits(Usable):
         deadline: float = DEADLINE,
         share: float | None = None,
         strict: bool = False,
-        plans: Mapping[str, Policy | str | Sequence[Policy | str]] | None = None,
+        plans: Mapping[str, Policy | str | Sequence[Policy | str] | Literal[0] | None] | None = None,
         ban: Ban | tuple[Policy | str, float] | None = None,
         lookup_timeout: float = LOOKUP_TIMEOUT,
         fields: tuple[FieldSet, ...] = ("RateLimit",),
@@ -145,6 +147,8 @@ class RateLimits(Usable):
         message: str | None = None,
         each: bool = False,
         ban: Ban | tuple[Policy | str, float] | None = None,
+        wait: float = 0.0,
+        waiting: int = MOST_WAITING,
     ) -> Limit:
         """Make a limit: a dependency, ``Depends(limits.limit("10/minute"))``, and a decorator below the route's line.
 
@@ -152,7 +156,7 @@ class RateLimits(Usable):
 
         Args:
             policies: Policies or rate strings; or one function, a dependency, that returns one or several of these, the
-                name of a plan, or None for no limit.
+                name of a plan, None for no limit, or 0 to deny.
             per: Who it counts by; see `RateLimits`, whose own it is by default.
             cost: Units that a request takes; or a dependency that returns them, 0 for none.
             charge_when: A function of the response (its ``status_code`` and ``headers``) that tells whether the charge
@@ -163,6 +167,10 @@ class RateLimits(Usable):
             each: On a router or the app, count for each route by itself.
             ban: Shut a key out that was denied too often: ``("20/hour", 3600)`` for an hour after 20 denials within
                 one; or a `Ban`, for one that grows. Its policies must count by one key, and none may be shared.
+            wait: Seconds, up to 60, for which a request over the limit waits for its turn before it is refused. Those
+                that wait are served in order, and one whose client has gone waits no longer. If several limits are
+                decided together, the shortest of their waits is that of all.
+            waiting: How many requests may wait at once in this process; others are refused.
 
         Raises:
             InvalidPolicy: An argument is invalid, or the charge could not be settled.
@@ -170,7 +178,12 @@ class RateLimits(Usable):
             InvalidRate: A rate string does not parse.
         """
         terms = Terms(
-            checked_function(charge_when, "charge_when"), checked_function(actual, "actual"), message, ban=ban_of(ban)
+            checked_function(charge_when, "charge_when"),
+            checked_function(actual, "actual"),
+            message,
+            ban=ban_of(ban),
+            wait=checked_wait(wait),
+            waiting=checked_waiting(waiting),
         )
         return self._limit(policies, per=per, cost=cost, name=name, each=each, terms=terms)
 
@@ -247,6 +260,9 @@ class RateLimits(Usable):
             check_settles(policies, "what is settled")
         if terms.ban is not None:
             check_can_ban(policies)
+        if terms.wait:
+            check_settles(policies, "a wait")
+            self._engine.waits = True
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidPolicy(f"name must be text, got {short_repr(name)}")
         if not callable(cost):
@@ -442,7 +458,7 @@ class RateLimits(Usable):
         ]
 
     def policies(self, budget: Budget, answer: Any) -> tuple[Policy, ...]:
-        """Return the policies that a function's answer comes to at a place. Raises `LookupFailed`."""
+        """Return the policies that a function's answer comes to at a place. Raises `LookupFailed` or `Suspended`."""
         if isinstance(answer, Failed):
             raise LookupFailed(f"the function of {budget.name} raised {type(answer.error).__name__}") from answer.error
         try:

@@ -16,6 +16,7 @@ from sluicegate.web.engine import Engine
 from sluicegate.web.exchange import ERRORS, Exchange
 from sluicegate.web.fastapi.limit import Limit, LookupFailed, text_of
 from sluicegate.web.identity import ScopeKey
+from sluicegate.web.plans import Suspended
 
 logger = logging.getLogger("sluicegate")
 
@@ -151,7 +152,8 @@ class RouteExchange(Exchange):
             self._unresolved = self._unresolved - {limit}
             self.pending += self._ask([part for part in self._last.parts if part.limit is limit], values)
         if self.refusal is not None:
-            await self._charge_all_the_same([])
+            if self.refusal.decision is None:  # not of a plan that is suspended
+                await self._charge_all_the_same([])
         elif self.pending and not self._unresolved:
             await self.decide_pending()
 
@@ -197,6 +199,9 @@ class RouteExchange(Exchange):
                 continue
             except LookupFailed as error:
                 self._do_without(error)
+                continue
+            except Suspended:
+                self.suspend(budget.name)
                 continue
             if one is not None:
                 asked.append(one)

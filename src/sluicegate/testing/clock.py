@@ -1,11 +1,9 @@
-"""What you need in your own tests: a clock that stands still until you move it."""
+"""A clock that stands still until you move it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-
-__all__ = ["ManualClock"]
 
 
 class ManualClock:

@@ -1,0 +1,1 @@
+"""A small shop whose API has rate limits: README.md explains it."""

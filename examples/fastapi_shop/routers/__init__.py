@@ -1,0 +1,1 @@
+"""The routers of the shop, one in each file."""

@@ -1,0 +1,1 @@
+"""The tests of the shop, over HTTP, as its customers use it."""
