@@ -66,6 +66,7 @@ def test_every_option_that_is_named_exists(page: Path):
     commands = (cases_command.main, grade_command.main, judge_command.main)
     known = {name for command in commands for each in command.params for name in each.opts}
     assert "--strict" in known
+    known |= {"--lift", "--limit"}  # of `sluicegate bans`; argparse has no public list of them
     # A page on proxies names options of the server, by their first word here.
     known |= {
         name[: name.index("-", 2)]
