@@ -120,7 +120,7 @@ class LimitsInTest:
             policy: The policy that must have denied it, by the name in its fields; None for any.
 
         Raises:
-            AssertionError: It is not. The message says what came.
+            AssertionError: It is not. The message shows its status and fields.
             TypeError: An argument is invalid.
         """
         __tracebackhide__ = True
@@ -135,7 +135,7 @@ class LimitsInTest:
             policy: The policy; None for the first in the field, the one that denies first.
 
         Raises:
-            AssertionError: Another number remains, or the field is missing. The message says what came.
+            AssertionError: Another number remains, or the field is missing. The message shows the field.
             TypeError: An argument is invalid.
         """
         __tracebackhide__ = True

@@ -1,7 +1,7 @@
 """Bans at work: an app's denials are counted, and a key that was denied too often is banned by one of its instances.
 
-To ban a key is to block its counters: the limit's own, so that it is denied, and those of the ban (see `ban`), so that
-one under way is told from a new one: while it lasts nobody can take the unit of *ban*.
+To ban a key is to block its counters: the limit's own, so that its requests are denied, and those of the ban (see
+`ban`). An instance that is then denied the unit of *ban* knows that the key is banned already, and for how long.
 """
 
 from __future__ import annotations

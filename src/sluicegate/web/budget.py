@@ -82,8 +82,8 @@ class Budget:
         is_shared: Whether other places use it, too: then it is charged in the last step.
         terms: What the limit says.
         settles: Whether a charge may change once it was made.
-        stands: Whether its policies are known, and what they charge is charged at once and for good: nobody waits,
-            nothing settles it, and nothing is lent.
+        stands: Whether its policies are known, and their charges are final once made: without waits, settling or
+            leases.
     """
 
     name: str

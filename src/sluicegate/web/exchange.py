@@ -286,7 +286,7 @@ def _without(decision: Decision, cost: Cost) -> Decision:
 
 
 def _stand(asked: Sequence[Asked]) -> bool:
-    """Return whether what is asked is charged at once and for good: nobody waits, settles it, or is lent anything."""
+    """Return whether all charges are final once made: without waits, settling or leases."""
     for each in asked:
         budget = each.budget
         if not budget.stands and (budget.settles or budget.terms.wait or any(policy.lends for policy in each.policies)):

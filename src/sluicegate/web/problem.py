@@ -43,33 +43,24 @@ class Problem:
 def quota_exceeded(decision: Decision) -> Problem:
     """Return the problem of a denied decision: which policies denied it, and when it could be allowed."""
     never = "It costs more than is ever allowed at once" if decision.limit else "No request is allowed"
-    return Problem(
-        status=429,
-        title="Quota Exceeded",
-        detail=f"Denied by policy {decision.policy}, whose limit is {decision.limit}. {_advice(decision) or never}.",
-        type=f"{_TYPES}quota-exceeded",
-        members={"violated-policies": _violated(decision)},
-    )
+    detail = f"Denied by policy {decision.policy}, whose limit is {decision.limit}. {_advice(decision) or never}."
+    return _denial(decision, "Quota Exceeded", "quota-exceeded", detail)
 
 
 def abnormal_usage_detected(decision: Decision) -> Problem:
     """Return the problem of a request whose key is banned: which policies deny it, and until when."""
-    return Problem(
-        status=429,
-        title="Abnormal Usage Detected",
-        detail=f"Too many requests were denied, so none is allowed for a while. {_advice(decision) or ''}.",
-        type=f"{_TYPES}abnormal-usage-detected",
-        members={"violated-policies": _violated(decision)},
-    )
+    detail = f"Too many requests were denied, so none is allowed for a while. {_advice(decision) or 'Try again later'}."
+    return _denial(decision, "Abnormal Usage Detected", "abnormal-usage-detected", detail)
+
+
+def _denial(decision: Decision, title: str, name: str, detail: str) -> Problem:
+    violated = [part.policy for part in decision.decisions if not part.allowed]
+    return Problem(429, title, detail, f"{_TYPES}{name}", {"violated-policies": violated})
 
 
 def _advice(decision: Decision) -> str | None:
     wait = retry_after(decision)
     return None if wait is None else f"Try again in {wait} s"
-
-
-def _violated(decision: Decision) -> list[str]:
-    return [part.policy for part in decision.decisions if not part.allowed]
 
 
 def temporary_reduced_capacity() -> Problem:
