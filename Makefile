@@ -38,15 +38,16 @@ test-on/%:
 	@SLUICEGATE_TEST_ONE_SERVER=1 .venv-$(notdir $*)/bin/pytest -q -p no:cacheprovider \
 	  --ignore=tests/proof --ignore=tests/tools --ignore=tests/service --ignore=tests/faults/test_refusals.py
 
-# The fast tests of the web layer on the oldest FastAPI and Starlette, in a venv of their own. Of anyio they use what is
-# deprecated by now.
+# The fast tests of the web layer and of the pytest plugin on the oldest FastAPI, Starlette and pytest, in a venv of their
+# own. Of anyio they use what is deprecated by now.
 .PHONY: test-web-on-oldest-fastapi
 test-web-on-oldest-fastapi:
-	@echo "web tests on the oldest FastAPI and Starlette"
+	@echo "web tests on the oldest FastAPI, Starlette and pytest"
 	@test -d .venv-oldest-fastapi || $(PYTHON) -m venv .venv-oldest-fastapi
 	@.venv-oldest-fastapi/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -r requirements.txt -r requirements-oldest.txt
-	@SLUICEGATE_TEST_ONE_SERVER=1 .venv-oldest-fastapi/bin/pytest -q -p no:cacheprovider -W ignore::DeprecationWarning tests/web
+	@SLUICEGATE_TEST_ONE_SERVER=1 .venv-oldest-fastapi/bin/pytest -q -p no:cacheprovider -W ignore::DeprecationWarning \
+	  tests/web tests/testing
 
 ## lint: format, lint and strict types
 lint: .venv/.installed-dev
@@ -111,8 +112,11 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
+# The two lines of fastapi-limiter have one name: the older one, which tests compare as well, gets a folder of its own.
 .venv/.installed-dev: requirements-dev.txt .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .venv/fastapi-limiter-0.1 fastapi-limiter==0.1.6
 	touch $@
 
 # The peers require an older redis-py than Sluicegate, so they have a venv of their own.
