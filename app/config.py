@@ -24,6 +24,7 @@ MAX_UNITS = 10**11  # what a policy takes
 MAX_WINDOW_SECONDS = 10 * 366 * 24 * 3600
 
 MAX_DEADLINE_SECONDS = 3600
+MAX_DRAIN_SECONDS = 3600
 
 _LONGEST_SHOWN = 120
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
@@ -65,8 +66,21 @@ class Settings(BaseSettings):
     rate_limit_deadline_seconds: float = Field(
         default=0.1, gt=0, le=MAX_DEADLINE_SECONDS, description="a number of seconds above 0, at most 3600"
     )
+    drain_delay_seconds: float = Field(
+        default=0, ge=0, le=MAX_DRAIN_SECONDS, description="a number of seconds from 0 to 3600"
+    )
+    drain_grace_seconds: float = Field(
+        default=5, ge=0, le=MAX_DRAIN_SECONDS, description="a number of seconds from 0 to 3600"
+    )
 
-    @field_validator("rate_limit_requests", "rate_limit_window_seconds", "rate_limit_deadline_seconds", mode="before")
+    @field_validator(
+        "rate_limit_requests",
+        "rate_limit_window_seconds",
+        "rate_limit_deadline_seconds",
+        "drain_delay_seconds",
+        "drain_grace_seconds",
+        mode="before",
+    )
     @classmethod
     def _no_bool(cls, value: object) -> object:
         if isinstance(value, bool):
@@ -147,7 +161,7 @@ def load() -> Settings:
         raise SystemExit(CANNOT_START) from None  # a traceback would show passwords
 
 
-_LIKE_ONE = re.compile("RATE_?LIMIT", re.IGNORECASE)
+_LIKE_ONE = re.compile("RATE_?LIMIT|DRAIN_", re.IGNORECASE)
 
 
 def strangers(names: Iterable[str]) -> list[str]:

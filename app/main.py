@@ -14,16 +14,16 @@ from urllib.parse import parse_qs
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 import sluicegate
 from app.config import ENDPOINTS, Settings, load
+from app.drain import Drain, draining
+from app.refusals import refusal
 from app.start import log_settings, show_warnings
 from app.watch import Watch
 from sluicegate import Decision, StoreError, open_async_store
-from sluicegate.web import problem
 from sluicegate.web.fastapi import RateLimits, openapi
 from sluicegate.web.problem import Problem
 
@@ -87,7 +87,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Sluicegate", version=sluicegate.__version__, lifespan=lifespan)
     app.add_exception_handler(RequestValidationError, _bad_user_id)
-    app.state.limits, app.state.limited, app.state.store = limits, limited, store
+    drain = Drain()
+    app.state.limits, app.state.limited, app.state.store, app.state.drain = limits, limited, store, drain
 
     @app.get("/ping", dependencies=limited("/ping"), responses=LIMITED)
     async def ping(decision: Annotated[Decision, Depends(limits.decision)]) -> Pong:
@@ -104,6 +105,8 @@ def create_app(settings: Settings) -> FastAPI:
     @limits.exempt
     async def readyz() -> Any:
         """Report whether requests can be decided: by the store, which takes writes, or as is set for its outages."""
+        if drain.has_begun:
+            return draining()
         try:
             return await watch.check()
         except StoreError as error:
@@ -144,25 +147,21 @@ def _limited(limits: RateLimits, settings: Settings) -> Callable[[str], list[Any
 
 def _bad_user_id(_: Request, _error: Exception) -> Response:
     expected = f"Expected user_id once, as 1 to {LONGEST_USER_ID} characters of UTF-8: ?user_id=alice"
-    return _refusal(Problem(422, "Unprocessable Content", expected))
+    return refusal(Problem(422, "Unprocessable Content", expected))
 
 
 def _not_ready(settings: Settings, error: StoreError) -> Response:
     store, why = settings.rate_limit_backend, error.reason
     detail = f"The {store} store does not take writes: {why}. The log of the service says more."
     members = {"store": store, "reason": why}
-    return _refusal(Problem(503, "Service Unavailable", detail, members=members), {"Retry-After": "1"})
-
-
-def _refusal(why: Problem, fields: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(
-        why.document(), why.status, {"Cache-Control": "no-store", **(fields or {})}, media_type=problem.MEDIA_TYPE
-    )
+    return refusal(Problem(503, "Service Unavailable", detail, members=members), {"Retry-After": "1"})
 
 
 # For the OpenAPI document.
 
-NOT_READY = openapi.described("The store does not take writes; `reason` says why.", "Retry-After")
+NOT_READY = openapi.described(
+    "The store does not take writes, or the instance is shutting down; `reason` says which.", "Retry-After"
+)
 
 LIMITED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Allowed.", "headers": openapi.fields("RateLimit-Policy", "RateLimit")},

@@ -120,3 +120,16 @@ def serving(
     finally:
         process.terminate()
         process.wait(60)  # uvicorn looks after a worker that has just been killed or started first
+
+
+@contextmanager
+def serving_with_more(directory: Path, **settings: str) -> Iterator[Service]:
+    """Run the service with the endpoints of service_with_more.py; `/slow` waits for a file ``go`` in the directory."""
+    program = Path(__file__).with_name("service_with_more.py")
+    command = [sys.executable, str(program), "--port", "0", str(directory / "go")]
+    with serving(directory, command, PYTHONPATH=str(ROOT), **settings) as service:
+        try:
+            yield service
+        except BaseException:
+            service.process.kill()  # the test that failed may have set it up to drain for an hour
+            raise

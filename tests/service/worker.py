@@ -1,7 +1,8 @@
 """A process of a fleet: it asks the library over Redis in a hurry, and prints what it was answered.
 
 Its task is its one argument, in JSON: ``url``, ``prefix``, ``limit``, ``window``, ``keys``, ``threads``, ``seconds``.
-Once it is ready it prints what its wall clock reads, begins when a line comes in, and ends with its records.
+Once it is ready it prints what its wall clock reads. For each line that comes in it asks for so many seconds, and
+prints its records in one line.
 """
 
 from __future__ import annotations
@@ -54,5 +55,6 @@ if __name__ == "__main__":
         its_limiter = Limiter(policy, store=store, on_outage="raise", deadline=30)  # each answer is the store's
         its_limiter.peek("connect")
         print(json.dumps(time.time()), flush=True)
-        sys.stdin.readline()
-        json.dump(hammer(its_limiter, task["keys"], task["seconds"], task["threads"]), sys.stdout)
+        for _ in sys.stdin:
+            records = hammer(its_limiter, task["keys"], task["seconds"], task["threads"])
+            print(json.dumps(records), flush=True)
