@@ -356,7 +356,8 @@ def test_a_banned_key_that_floods_costs_a_call_a_second(server: servers.Server, 
         for _ in range(20):
             await instance.ask(50)
         seconds = asyncio.get_running_loop().time() - began
-        assert calls(server) - before <= 1 + seconds
+        # Two more if a request that was on its way when the key was banned is counted as a denial.
+        assert calls(server) - before <= 3 + seconds
 
     asyncio.run(on_instances(server, prefix, ("5/hour", 600), 1, run))
 

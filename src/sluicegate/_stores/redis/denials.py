@@ -7,10 +7,13 @@ server decided. So for a request of one unit it is never too short, and too long
 units some may have come back, and others may have taken them: then the wait is the shortest possible.) Long keys are
 not remembered, so the memory is bounded in bytes, too.
 
+When the time is over, the first request that asks goes to the server, and a flood that comes meanwhile is still denied
+from memory: until its reply, for a tenth of the time at most, and never beyond the wait.
+
 Giving units back ends it. This process does so inside `forgetting`: no denial that was sent before is returned after.
 Changes elsewhere (another process, lost data, a step of the server's clock, a token bucket that is also used with a
-higher limit and so drains faster) are seen late, by the time for which denials are remembered. That can deny for too
-long, and never allow too much.
+higher limit and so drains faster) are seen late, by the time for which denials are remembered, and by that tenth. That
+can deny for too long, and never allow too much.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sluicegate._core.decision import NEVER, Verdict
 from sluicegate._core.keys import CounterKey, memory_key
@@ -70,7 +73,10 @@ def _name(request: Charges) -> _Name:
 
 @dataclass(frozen=True, slots=True)
 class _Denial:
-    """One answer that was denied, with monotonic times. While it has the request, no other policy can have its ids."""
+    """One answer that was denied, with monotonic times. While it has the request, no other policy can have its ids.
+
+    From ``until_ns`` on one request asks anew, and it is over at ``last_ns`` at the latest.
+    """
 
     request: Charges
     answer: list[Verdict]
@@ -78,6 +84,8 @@ class _Denial:
     sent_ns: int
     replied_ns: int
     until_ns: int
+    last_ns: int
+    is_asked_anew: bool = False
 
     @property
     def is_void(self) -> bool:
@@ -108,40 +116,67 @@ class Denials:
         self._ttl_ns = round(ttl * 1e9)
         self._void_until_ns = 0
         self.kept: OrderedDict[_Name, _Denial] = OrderedDict()
+        self._asked_anew: set[_Name] = set()
 
     def clear(self) -> None:
         """Forget all denials, also those whose replies are still to come: the store has lost its counters."""
         self._void_until_ns = time.monotonic_ns()
         self.kept.clear()
+        self._asked_anew.clear()
 
     def find(self, request: Charges) -> Remembered | None:
-        """Return the answer to a request that is remembered to be denied."""
+        """Return the answer to a request that is remembered to be denied.
+
+        None if it is to ask the server: until that has answered, the others get what is remembered.
+        """
+        name = _name(request)
+        denial = self._valid(name)
+        if denial is not None:
+            return self._again(denial)
+        denial = self.kept.get(name)
+        if denial is not None:  # its time is over, and it is this request that asks anew
+            self.kept[name] = replace(denial, until_ns=denial.last_ns, is_asked_anew=True)
+            self._asked_anew.add(name)
+        return None
+
+    def find_new(self, request: Charges) -> Remembered | None:
+        """Return the answer to a request that has waited to be sent, if another was denied the same meanwhile."""
         denial = self._valid(_name(request))
-        if denial is None:
-            return None
+        return None if denial is None or denial.is_asked_anew else self._again(denial)
+
+    def _again(self, denial: _Denial) -> Remembered:
+        self.given += 1
         passed_us = (time.monotonic_ns() - denial.replied_ns) // 1000
         return Remembered([_aged(verdict, passed_us) for verdict in denial.answer])
 
     def has(self, policy: Policy, key: object, cost: object) -> bool:
-        """Tell whether a request of one charge is remembered to be denied, without making its answer.
+        """Tell whether a request of one charge is remembered to be denied, and count it, without making its answer.
 
         The key and the cost need not have been checked. Invalid ones are never remembered.
         """
         # 1.0 and True equal 1, and a subclass of str may equal anything.
         if type(key) is not str or type(cost) is not int:
             return False
-        return self._valid(((id(policy), key, cost),)) is not None
+        if self._valid(((id(policy), key, cost),)) is None:
+            return False
+        self.given += 1
+        return True
 
     def _valid(self, name: _Name) -> _Denial | None:
-        """Return the denial of this name and count it, unless it is void or its time is over: then drop it."""
+        """Return the denial of this name, unless its time is over; drop it if it is void or not even to be renewed."""
         denial = self.kept.get(name)
         if denial is None:
             return None
-        if time.monotonic_ns() >= denial.until_ns or denial.is_void:
-            self.kept.pop(name, None)
-            return None
-        self.given += 1
-        return denial
+        now_ns = time.monotonic_ns()
+        if now_ns < denial.until_ns and not denial.is_void:
+            return denial
+        if now_ns >= denial.last_ns or denial.is_void:
+            self._drop(name)
+        return None
+
+    def _drop(self, name: _Name) -> None:
+        self.kept.pop(name, None)
+        self._asked_anew.discard(name)
 
     def learn(self, requests: Sequence[Charges], answers: Sequence[Answer | ClockMismatch], sent_ns: int) -> None:
         """Remember the denials among the answers to requests that were sent at ``sent_ns``, by the monotonic clock."""
@@ -150,6 +185,8 @@ class Denials:
         replied_ns = time.monotonic_ns()
         for request, answer in zip(requests, answers, strict=True):
             if type(answer) is list:
+                if self._asked_anew and (name := _name(request)) in self._asked_anew:
+                    self._drop(name)
                 for verdict in answer:
                     if not verdict.allowed:
                         self._keep(request, answer, sent_ns, replied_ns)
@@ -166,12 +203,13 @@ class Denials:
             return
         slots = [_slot(request[n].policy, request[n].key) for n in denied]
         # The shortest wait: after it, part of the answer would differ.
-        until_ns = sent_ns + min(min(waits_us) * 1000, self._ttl_ns)
+        wait_ns = min(waits_us) * 1000
+        until_ns, last_ns = (sent_ns + min(wait_ns, ttl_ns) for ttl_ns in (self._ttl_ns, self._ttl_ns * 11 // 10))
         name = _name(request)
-        self.kept.pop(name, None)
-        self.kept[name] = _Denial(request, answer, slots, sent_ns, replied_ns, until_ns)
+        self._drop(name)
+        self.kept[name] = _Denial(request, answer, slots, sent_ns, replied_ns, until_ns, last_ns)
         if len(self.kept) > MAX_DENIALS:
-            self.kept.popitem(last=False)
+            self._asked_anew.discard(self.kept.popitem(last=False)[0])
 
 
 def _aged(verdict: Verdict, passed_us: int) -> Verdict:
