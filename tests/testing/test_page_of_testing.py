@@ -15,7 +15,8 @@ from sluicegate.web.fastapi import RateLimits
 
 pytest_plugins = ["pytester"]
 
-PAGE = (Path(__file__).parents[2] / "docs/how-to/test-your-limits.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/how-to/test-your-limits.md").read_text()
 
 
 def test_the_tests_of_the_page_pass(pytester: pytest.Pytester):
@@ -26,6 +27,12 @@ def test_the_tests_of_the_page_pass(pytester: pytest.Pytester):
     result = pytester.runpytest_inprocess(*options)
     result.assert_outcomes(passed=len(re.findall(r"^(?:async )?def test_", tests, re.MULTILINE)))
     assert result.parseoutcomes()["passed"] == 5
+
+
+def test_the_oldest_pytest_that_is_tested_is_the_one_that_the_page_names():
+    tested = re.search(r"^pytest==(\d+\.\d+)\.", Path(ROOT, "requirements-oldest.txt").read_text(), re.MULTILINE)
+    assert tested is not None
+    assert f"pytest, {tested[1]} or newer" in PAGE
 
 
 def client_of(on_outage: Any) -> TestClient:

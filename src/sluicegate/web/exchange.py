@@ -154,8 +154,7 @@ class Exchange:
         held, self.held = self.held, []
         for reservation, asked in held:
             self._show_given_back(reservation.decision, asked)
-            reservation.cancel()
-            self._engine.later(reservation.__aexit__(None, None, None))
+            self._give_back(reservation)
 
     def _show_given_back(self, decision: Decision, asked: Sequence[Asked]) -> None:
         """Let the fields say what remains once a charge has been given back."""
@@ -175,8 +174,7 @@ class Exchange:
             decision = await limiter.take(key, cost)
         else:
             reservation = limiter.reserve(key, cost, wait=seconds > 0, timeout=seconds or None)
-            entering = reservation.__aenter__()
-            await (while_connected(entering, self.inlet.closed) if seconds and self.inlet else entering)
+            await self._enter(reservation, waits=seconds > 0)
             decision = reservation.decision
             if decision.allowed:
                 self.held.append((reservation, asked))
@@ -184,6 +182,28 @@ class Exchange:
         if on_decision is not None:
             self._engine.note(decision, began_at)
         return decision
+
+    async def _enter(self, reservation: AsyncReservation, *, waits: bool) -> None:
+        """Enter a reservation, which may wait for its turn. If that is cut short, nothing stays taken."""
+        if not waits or self.inlet is None:
+            await reservation.__aenter__()
+            return
+        entering = asyncio.ensure_future(reservation.__aenter__())
+        try:
+            await while_connected(entering, self.inlet.closed)
+        except BaseException:
+            # Its turn may have come in the moment in which its client left, or the request was cancelled.
+            entering.add_done_callback(self._give_back_if_entered)
+            raise
+
+    def _give_back_if_entered(self, entering: asyncio.Future[AsyncReservation]) -> None:
+        if not entering.cancelled() and entering.exception() is None:
+            self._give_back(entering.result())
+
+    def _give_back(self, reservation: AsyncReservation) -> None:
+        """Give back what a reservation has taken; no answer waits for that."""
+        reservation.cancel()
+        self._engine.later(reservation.__aexit__(None, None, None))
 
     @property
     def may_wait(self) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from sluicegate._core.errors import InvalidPolicy, short_repr
@@ -25,33 +24,30 @@ def turn_of(asked: Sequence[Asked]) -> tuple[float, int | None]:
     return min(each.wait for each in terms), min(each.waiting for each in terms)
 
 
-async def while_connected(work: Coroutine[Any, Any, _Result], closed: Callable[[], Awaitable[None]]) -> _Result:
-    """Return what something comes to, for as long as the client is there.
+async def while_connected(working: asyncio.Future[_Result], closed: Callable[[], Awaitable[None]]) -> _Result:
+    """Return what a task comes to, for as long as the client is there.
 
     Args:
-        work: What to do. It is cancelled if the client leaves, or this is cancelled.
+        working: The task. It is cancelled if the client leaves, or if this is cancelled. It may have been done all the
+            same, in that very moment; then it is the caller who undoes it.
         closed: Returns once the client has gone.
 
     Raises:
         ClientLeft: The client has gone.
     """
-    working, listening = asyncio.ensure_future(work), asyncio.ensure_future(closed())
+    listening = asyncio.ensure_future(closed())
+    tasks = working, listening
     try:
-        await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if listening.done():
+            listening.result()  # raises what receiving raised
             raise ClientLeft
         return working.result()
     finally:
-        for task in (working, listening):
-            await _ended(task)
-
-
-async def _ended(task: asyncio.Future[Any]) -> None:
-    """Cancel a task, and wait until it has left whatever it was in."""
-    if not task.done():
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        # Until both have left whatever they were in: nobody else may receive meanwhile.
+        await asyncio.wait(tasks)
 
 
 def checked_wait(wait: Any) -> float:
