@@ -114,6 +114,7 @@ SUBJECTS = (
     "other",
     "carol",
     "alice",
+    "testclient",
     "bob",
     "acme",
     "mallory",

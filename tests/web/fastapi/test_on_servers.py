@@ -295,9 +295,9 @@ def test_a_middleware_closes_its_store_when_the_app_stops(own_server: servers.Se
     app = FastAPI()
     app.get("/x")(ok)
     if kind == "Middleware":
-        app.add_middleware(RateLimits("9/minute", store=own_server.url).Middleware)
+        app.add_middleware(RateLimits("9/minute", store=own_server.url, deadline=30).Middleware)
     else:
-        app.add_middleware(RateLimitMiddleware, limit="9/minute", store=own_server.url)
+        app.add_middleware(RateLimitMiddleware, limit="9/minute", store=own_server.url, deadline=30)
     before = len(own_server.client.client_list())
     with TestClient(app) as client:
         assert client.get("/x").status_code == 200

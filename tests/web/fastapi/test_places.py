@@ -86,6 +86,17 @@ def test_each_makes_a_limit_of_a_router_count_for_every_route_by_itself(serve: S
     assert statuses(serve(app), "/v1/a", "/v1/b", "/v2/a", "/v2/b", "/v1/a", "/v2/b") == [200] * 4 + [429] * 2
 
 
+def test_a_name_of_a_limit_for_each_route_stands_in_front_of_the_name_of_the_route(serve: Serve):
+    limits = RateLimits()
+    by_default = limits.limit("9/minute", each=True, name="by-default")
+    app = FastAPI(lifespan=limits.lifespan, dependencies=[Depends(by_default)])
+    app.get("/a", dependencies=[Depends(limits.limit("5/minute"))])(ok)
+    app.get("/b")(ok)
+    client = serve(app)
+    assert remaining(client.get("/a")) == {"get-a": 4, "by-default.get-a": 8}
+    assert remaining(client.get("/b")) == {"by-default.get-b": 8}
+
+
 def test_the_same_limit_object_in_two_places_is_two_budgets(serve: Serve):
     limits = RateLimits()
     app, once = app_with(limits), limits.limit("1/minute")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
+import httpx2
 import pytest
 from asking import remaining, statuses
-from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
 import servers
-from sluicegate import AsyncRedisStore, Concurrency, SluicegateWarning
+from sluicegate import AsyncRedisStore, Concurrency, Decision, SluicegateWarning
 from sluicegate.web.fastapi import RateLimits
 
 ALICE = {"headers": {"x-user": "alice"}}
@@ -68,6 +69,125 @@ def test_the_first_request_can_be_denied_with_fields():
     denied = TestClient(app).get("/x")
     assert (denied.status_code, denied.headers["content-type"]) == (429, "application/problem+json")
     assert remaining(denied) == {"get-x": 1}
+
+
+FIELDS = ("ratelimit-policy", "ratelimit", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+
+
+@pytest.mark.parametrize("has_middleware", [False, True])
+def test_two_limits_of_the_first_request_are_decided_once_and_each_field_is_sent_once(has_middleware: bool):
+    decisions: list[Decision] = []
+    limits = RateLimits(
+        "9/minute", fields=("RateLimit", "X-RateLimit"), on_decision=lambda decision, _: decisions.append(decision)
+    )
+
+    async def own(response: Response) -> None:
+        response.headers["x-own"] = "own"
+
+    app = FastAPI(dependencies=[Depends(own), Depends(limits)])
+    app.get("/x", dependencies=[Depends(limits.limit("5/minute"))])(ok)
+    if has_middleware:
+        app.add_middleware(limits.Middleware)
+    client = TestClient(app)
+    for number in (1, 2):
+        response = client.get("/x", headers={"origin": "https://a.example"})
+        assert remaining(response) == {"get-x": 5 - number, "default": 9 - number}
+        names = [name for name, _ in response.headers.multi_items()]
+        assert [names.count(name) for name in (*FIELDS, "access-control-expose-headers", "x-own")] == [1] * 7
+        assert len(decisions) == number
+
+
+def test_fields_of_the_first_request_are_those_of_its_last_decision():
+    limits = RateLimits("9/minute")
+    app = FastAPI(dependencies=[Depends(limits)])
+
+    async def replaced() -> None: ...
+
+    # A dependency in the place of another is not found with the app's routes, so its limit is decided by itself.
+    async def instead(_: Any = Depends(limits.limit("5/minute", name="instead"))) -> None: ...
+
+    app.get("/x", dependencies=[Depends(replaced)])(ok)
+    app.dependency_overrides[replaced] = instead
+    assert remaining(TestClient(app).get("/x")) == {"instead": 4, "default": 8}
+
+
+class Upload:
+    """A body of JSON whose end is sent when it may be."""
+
+    def __init__(self) -> None:
+        self.is_read = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'{"a":'
+        self.is_read.set()  # the app has read the first part, and wants more
+        await self.may_end.wait()
+        yield b"1}"
+
+
+def posted(client: httpx2.AsyncClient, path: str, upload: Upload) -> asyncio.Task[httpx2.Response]:
+    return asyncio.create_task(client.post(path, content=upload, headers={"content-type": "application/json"}))
+
+
+def asked(app: FastAPI) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a")
+
+
+async def body_of(body: dict[str, int]) -> str:
+    return "ok"
+
+
+def test_requests_that_are_under_way_when_the_limits_are_found_are_limited():
+    limits = RateLimits()
+    app = FastAPI()
+    app.get("/x", dependencies=[Depends(limits.limit("9/minute"))])(ok)
+    app.post("/upload", dependencies=[Depends(limits.limit("2/minute"))])(body_of)
+    uploads = [Upload() for _ in range(4)]
+
+    async def run() -> None:
+        async with asked(app) as client:
+            tasks = [posted(client, "/upload", upload) for upload in uploads]
+            for upload in uploads:
+                await upload.is_read.wait()
+            assert remaining(await client.get("/x")) == {"get-x": 8}  # the first to reach a limit
+            app.get("/later")(ok)  # the limits are found anew
+            assert remaining(await client.get("/x")) == {"get-x": 7}
+            for upload in uploads:
+                upload.may_end.set()
+            assert sorted([(await task).status_code for task in tasks]) == [200, 200, 429, 429]
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_requests_that_come_first_at_the_same_time_share_a_budget():
+    app = app_with(RateLimits("2/minute"))
+
+    async def run() -> None:
+        async with asked(app) as client:
+            answers = await asyncio.gather(*[client.get("/x") for _ in range(4)])
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429]
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_request_to_a_mounted_app_that_is_under_way_leaves_the_limits_of_the_outer_one_as_they_were():
+    limits = RateLimits("9/minute")
+    outer, inner = (FastAPI(dependencies=[Depends(limits)]) for _ in range(2))
+    outer.get("/x", dependencies=[Depends(limits.limit("5/minute"))])(ok)
+    inner.post("/x")(body_of)
+    outer.mount("/inner", inner)
+    upload = Upload()
+
+    async def run() -> None:
+        async with asked(outer) as client:
+            task = posted(client, "/inner/x", upload)
+            await upload.is_read.wait()
+            assert remaining(await client.get("/x")) == {"get-x": 4, "default": 8}
+            upload.may_end.set()
+            assert remaining(await task) == {"default": 7}
+            assert remaining(await client.get("/x")) == {"get-x": 3, "default": 6}
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_the_middleware_alone_has_fields_on_the_first_response_and_does_not_warn():

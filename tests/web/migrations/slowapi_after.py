@@ -8,7 +8,7 @@ from fastapi.responses import PlainTextResponse
 from sluicegate.web.fastapi import RateLimits
 
 limits = RateLimits(fields=("RateLimit", "X-RateLimit"))
-by_default = limits.limit("30/minute", each=True)
+by_default = limits.limit("30/minute", each=True, name="default")
 app = FastAPI(lifespan=limits.lifespan, dependencies=[Depends(by_default)])
 
 

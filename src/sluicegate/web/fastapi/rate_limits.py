@@ -162,7 +162,8 @@ class RateLimits(Usable):
             charge_when: A function of the response (its ``status_code`` and ``headers``) that tells whether the charge
                 stands. It is charged first, so that parallel requests cannot slip through, and given back after.
             actual: A function of the response that returns the units which it took, in place of ``cost``.
-            name: The name in response fields and of the counters. By default it is made from the place.
+            name: The name in response fields and of the counters. By default it is made from the place. With ``each``
+                the name of the route follows, as in ``by-default.get-search``.
             message: The ``detail`` of its denials.
             each: On a router or the app, count for each route by itself.
             ban: Shut a key out that was denied too often: ``("20/hour", 3600)`` for an hour after 20 denials within

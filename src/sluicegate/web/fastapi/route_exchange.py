@@ -82,15 +82,17 @@ class RouteExchange(Exchange):
 
     Attributes:
         steps: The limits of its route; None until that is known.
+        added: The fields that its response has already, where no gate adds them.
     """
 
-    __slots__ = ("_key", "_last", "_names", "_overrides", "_unknown", "_unresolved", "steps")
+    __slots__ = ("_key", "_last", "_names", "_overrides", "_unknown", "_unresolved", "added", "steps")
 
     def __init__(self, engine: Engine, scope: Scope, key: str) -> None:
         super().__init__(engine, scope)
         self._key = key
         scope[key] = self
         self.steps: Steps | None = None
+        self.added: list[tuple[bytes, bytes]] = []
         self._last = NOTHING
         self._unknown: tuple[Limit, ...] = ()
         self._unresolved: AbstractSet[Limit] = NOTHING.dependent

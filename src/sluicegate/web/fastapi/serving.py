@@ -12,7 +12,6 @@ from sluicegate._core.codes import warn
 from sluicegate._core.errors import InvalidPolicy
 from sluicegate.web.answers import App, Receive, Refusal, Scope, Send
 from sluicegate.web.engine import Engine
-from sluicegate.web.exchange import with_fields
 from sluicegate.web.fastapi.denied import Denied
 from sluicegate.web.fastapi.limit import Limit
 from sluicegate.web.fastapi.reservation import Reservation
@@ -41,6 +40,7 @@ class Serving:
         self._engine = engine
         self._key = key = f"sluicegate.{id(owner)}"
         self._served: Any = None  # the app whose lifespan runs
+        self._is_late = False  # whether requests had come before the limits were found
         self._default: Part | None = None
         if owner.default is not None and owner.default_budget is not None:
             self._default = Part(owner.default, owner.default_budget)
@@ -62,6 +62,7 @@ class Serving:
                 "an app once at a time"
             )
         self._uninstall(app)
+        self._is_late = False
         table = Table(self._owner, app)
         table.check()
         self._install(app, table)
@@ -74,13 +75,15 @@ class Serving:
 
     def table_of(self, app: Any) -> Table:
         """Return the limits of an app, which need not have started."""
-        return self.table if self.table is not None and self.table.is_of(app) else Table(self._owner, app)
+        return self.table if self.table is not None and self.table.app is app else Table(self._owner, app)
 
     def _install(self, app: Any, table: Table | None) -> Table:
         if self.table is not None:
             self.table.unhook()
         self.table = table = table or Table(self._owner, app)
         table.hook()
+        if not self._is_late:
+            table.leave_out()
         stack = getattr(app, "middleware_stack", None)
         if stack is None and hasattr(app, "build_middleware_stack"):  # no request has come yet
             stack = app.build_middleware_stack()
@@ -88,6 +91,11 @@ class Serving:
             app.middleware_stack = Gate(stack, self._open, owner=self)
         table.log()
         return table
+
+    def _install_late(self, app: Any) -> Table:
+        """Find the limits of an app that serves requests already. These are past its routes' first steps."""
+        self._is_late = True
+        return self._install(app, None)
 
     def _uninstall(self, app: Any) -> None:
         if self.table is not None:
@@ -153,7 +161,7 @@ class Serving:
         exchange: RouteExchange | None = scope.get(self._key)
         if exchange is None:
             exchange = self._open_unguarded(scope)
-        table = self.table or self._install(scope["app"], None)
+        table = self.table or self._install_late(scope["app"])
         if exchange.steps is None:
             await exchange.begin(table.steps_of(scope), is_entry=False)
         assert exchange.steps is not None  # noqa: S101 - it has begun
@@ -164,7 +172,7 @@ class Serving:
         if exchange.refusal is not None:
             raise self._denied(scope, exchange.refusal)
         if not exchange.is_guarded:
-            _add_fields(response, exchange)
+            _set_fields(response, exchange)
         return Reservation(exchange, limit) if limit.terms.reserves else exchange.decision
 
     def _open_unguarded(self, scope: Scope) -> RouteExchange:
@@ -175,7 +183,7 @@ class Serving:
                 "without a lifespan, the first request is limited only once FastAPI solves the limit: its body is read "
                 "by then, and only 200 and 429 have fields; write FastAPI(lifespan=limits.lifespan)",
             )
-            self._install(scope["app"], None)
+            self._install_late(scope["app"])
         exchange = RouteExchange(self._engine, scope, self._key)
         stack = scope.get("fastapi_inner_astack")
         if stack is not None:
@@ -198,11 +206,11 @@ class Serving:
         return app if exchange.is_guarded else _with_fields_of(exchange, app)
 
 
-def _add_fields(response: Response, exchange: RouteExchange) -> None:
-    """Add the fields to the response that FastAPI will make, as no gate will."""
-    message: dict[str, Any] = {"headers": response.headers.raw}
-    with_fields(message, exchange.fields())
-    response.headers.raw[:] = message["headers"]
+def _set_fields(response: Response, exchange: RouteExchange) -> None:
+    """Set the fields of the response that FastAPI will make, as no gate adds them. Each limit of a route does so."""
+    before, exchange.added = exchange.added, exchange.fields()
+    kept = [each for each in response.headers.raw if each not in before]
+    response.headers.raw[:] = [*kept, *exchange.added]
 
 
 def _with_fields_of(exchange: RouteExchange, app: App) -> App:

@@ -117,7 +117,7 @@ class Table:
 
     def is_of(self, app: Any) -> bool:
         """Return whether this is the table of an app, or of one that it is mounted in."""
-        return app is self._app or any(getattr(site.route, "app", None) is app for site in self._sites)
+        return any(router is app.router for router in self._routers)
 
     def is_stale(self) -> bool:
         """Return whether the app has more routes by now than when they were found."""
@@ -140,7 +140,7 @@ class Table:
         place = Place("route", path_of(scope), (scope.get("method", "WS"),))
         known = self._budgets.get((limit, place))
         if known is None:
-            known = self._budgets[limit, place] = budget_of(limit, self._free_name(limit.name or place.slug))
+            known = self._budgets[limit, place] = budget_of(limit, self._free_name(_name_at(limit, place)))
         return Part(limit, known)
 
     def _free_name(self, wanted: str) -> str:
@@ -155,6 +155,9 @@ class Table:
             if (steps.whole.parts or (self._covers and site.kind != "mount")) and site.route not in self._hooked:
                 _hook(site.route, self, self._owner, is_mount=site.kind == "mount")
                 self._hooked.append(site.route)
+
+    def leave_out(self) -> None:
+        """Let FastAPI solve no limit that the first step decides. A request that is past that step would be free."""
         for site in self._sites:
             if site.dependant is not None:
                 self._left_out.append((site.dependant, site.leave_out(self._is_decided_at_entry)))
@@ -284,7 +287,7 @@ class Table:
             if pair == default and self._owner.default_budget is not None:
                 budget, name = self._owner.default_budget, DEFAULT
             else:
-                name = fitted(limit.name or place.slug)
+                name = fitted(_name_at(limit, place))
                 if name in taken:
                     name = self._other_name(name, pair, taken)
                 budget = budget_of(limit, name)
@@ -329,6 +332,13 @@ def _place(limit: Limit, at: Place, site: Site, owner: RateLimits) -> Place:
     if limit is owner.default and (at.kind == "app" or owner.has_middleware):
         return _APP
     return site.place if limit.each else at
+
+
+def _name_at(limit: Limit, place: Place) -> str:
+    """Return the name of a limit at a place: its own; with that of the place, if it counts for each by itself."""
+    if limit.name is None:
+        return place.slug
+    return f"{limit.name}.{place.slug}" if limit.each else limit.name
 
 
 def budget_of(limit: Limit, name: str) -> Budget:
