@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 import servers
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+PATIENT = os.pathsep.join(filter(None, [str(Path(__file__).parent / "patient"), os.environ.get("PYTHONPATH")]))
+"""Let a program wait long for its server, on a machine that may be busy. Its worker processes, too."""
 
 ENDS_WITH = {
     "background_jobs": r"24 jobs wrote 120 rows, with at most [1-4] jobs at once\n(?:.*\n.*killed worker.*: True\n)?",
@@ -32,7 +36,7 @@ def test_an_example_runs_by_itself(example: str):
 @pytest.mark.mostly_waits
 @pytest.mark.parametrize("example", ENDS_WITH)
 def test_an_example_runs_on_a_server(server: servers.Server, example: str):
-    run(example, server.url)
+    run(example, server.url, PYTHONPATH=PATIENT)
 
 
 @pytest.mark.parametrize("example", ENDS_WITH)
@@ -54,18 +58,19 @@ def test_an_example_that_cannot_go_on_without_its_server_says_so(example: str):
     assert "Traceback" not in done.stderr
 
 
-def start(example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def start(example: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, EXAMPLES / f"{example}.py", *arguments],
         capture_output=True,
         text=True,
+        env=os.environ | environment,
         timeout=120,
         check=False,
     )
 
 
-def run(example: str, *arguments: str) -> None:
-    done = start(example, *arguments)
+def run(example: str, *arguments: str, **environment: str) -> None:
+    done = start(example, *arguments, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(rf"(?:.*\n)*?{ENDS_WITH[example]}", done.stdout), done.stdout
 

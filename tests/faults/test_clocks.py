@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +13,7 @@ import pytest
 
 import servers
 from service import worker
+from service.fleet import Worker, judge, until_proven
 from sluicegate import Decision, Limiter, RedisStore, SlidingWindow
 from sluicegate._stores.redis.stored_keys import stored_key
 from sluicegate.proof.faketime import SteppedServer, off_by, stepped_server, why_not
@@ -81,39 +78,33 @@ class Client:
 def test_a_clients_clock_an_hour_off_has_no_effect(server: servers.Server, prefix: str):
     if why_not():
         pytest.skip(why_not())
-    keys, seconds = ["a", "b", "c"], 3
     task = {"url": server.url, "prefix": prefix, "limit": LIMIT, "window": WINDOW}
-    task |= {"keys": keys, "threads": 1, "seconds": seconds}
-    command = [sys.executable, worker.__file__, json.dumps(task)]
+    task |= {"keys": ["a", "b", "c"], "threads": 1, "seconds": 3}
     clocks = {"true": {}, "an hour ahead": off_by(3600), "an hour behind": off_by(-3600)}
     with ExitStack() as stack:
-        workers = {
-            clock: stack.enter_context(
-                subprocess.Popen(
-                    command, env={**os.environ, **faked}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
-            )
-            for clock, faked in clocks.items()
-        }
-        offsets = {clock: json.loads(each.stdout.readline()) - time.time() for clock, each in workers.items()}
+        workers = {clock: stack.enter_context(Worker(task, **faked)) for clock, faked in clocks.items()}
+        offsets = {clock: each.reads() - time.time() for clock, each in workers.items()}
         assert offsets == pytest.approx({"true": 0, "an hour ahead": 3600, "an hour behind": -3600}, abs=30)
         began = time.monotonic()
-        for each in workers.values():
-            each.stdin.write("go\n")
-            each.stdin.flush()
-        seen = {clock: [Record(*fields) for fields in json.load(each.stdout)] for clock, each in workers.items()}
 
-    records = [record for one in seen.values() for record in one]
-    report("a client an hour ahead, one an hour behind, one true", records)
+        def play(*_: int) -> list[tuple[str, Record]]:
+            for each in workers.values():
+                each.begin()
+            return [(clock, record) for clock, each in workers.items() for record in each.records()]
+
+        def judged(seen: list[tuple[str, Record]]) -> list[str]:
+            outcomes = {(clock, record.allowed) for clock, record in seen}
+            missing = [
+                f"{outcome} for the clock {clock}"
+                for clock in clocks
+                for outcome in (True, False)
+                if (clock, outcome) not in outcomes
+            ]
+            return missing + judge([record for _, record in seen], LIMIT, WINDOW, of="three clocks")
+
+        seen = until_proven(play, judged)
     # They recorded by a clock that was true.
-    assert all(began <= record.start <= record.end <= time.monotonic() for record in records)
-    for one in seen.values():
-        assert {record.allowed for record in one} == {True, False}
-    assert over(records, LIMIT, WINDOW)[:3] == []
-    assert unjustified(records, LIMIT, WINDOW)[:3] == []
-    assert full(records) == LIMIT
-    allowed = Counter(record.key for record in records if record.allowed)
-    assert all(seconds * LIMIT <= allowed[key] <= (seconds + 1) * LIMIT for key in keys)
+    assert all(began <= record.start <= record.end <= time.monotonic() for _, record in seen)
 
 
 # A step of the server's clock, back

@@ -163,11 +163,12 @@ def judge(records: Sequence[Record], limit: int, window: float, *, of: str) -> l
     A unit too many shows in a window that was full beyond doubt. A unit too few shows in a denial that is only just
     right: with all that may have been in its window, that was full and not more.
     """
-    assert over(records, limit, window)[:3] == []
-    assert unjustified(records, limit, window)[:3] == []
+    too_many, too_few = over(records, limit, window)[:3], unjustified(records, limit, window)[:3]
+    assert not too_many, f"{of}: too many were allowed: {too_many}"
+    assert not too_few, f"{of}: denied with room: {too_few}"
     allowed = Counter(record.key for record in records if record.allowed)
     seconds = max(record.end for record in records) - min(record.start for record in records)
-    assert max(allowed.values()) <= limit * (seconds // window + 1)
+    assert max(allowed.values()) <= limit * (seconds // window + 1), f"{of}: too many in {seconds} s: {allowed}"
     fullest = max((span.units for span in spans(records, window)), default=0)
     just_right = sum(each.record.allowed is False and each.at_most == limit for each in owed(records, limit, window))
     print(
