@@ -124,9 +124,13 @@ def _both(
 
 
 ADAPTERS = {
+    "drogue": "drogue_adapter.py",
+    "halt-rate": "halt_rate_adapter.py",
     "limits": "limits_adapter.py",
     "pyrate-limiter": "pyrate_limiter_adapter.py",
+    "redlimit": "redlimit_adapter.py",
     "throttled-py": "throttled_adapter.py",
+    "traffik": "traffik_adapter.py",
 }
 SLOWAPI, FASTAPI_LIMITER = "slowapi_service:app", "fastapi_limiter_service:app"
 IN_MEMORY = {"PEER_LIMIT": "{limit}", "PEER_WINDOW": "{window}"}
@@ -173,6 +177,43 @@ FADED = Meant(
     "are evenly spread, and is wrong if they are not. It errs in both directions.",
     (*_EDGES, "correctness/rate", "correctness/denied/free"),
 )
+_ESTIMATED = (
+    *_EDGES,
+    "correctness/cost/model",
+    "correctness/cost/random",
+    "correctness/denied/free",
+    "correctness/keys/sprayed",
+    "correctness/rate",
+    "concurrency/wait/timeout",
+    "honesty/peek/true",
+    "honesty/remaining/true",
+)
+"""The cases that fail if the count of the window is estimated."""
+
+_MISCOUNT = rf"{_OVER}|was denied|would be denied|to remain"
+
+ESTIMATE = Meant(
+    'Its documentation (concepts/algorithms): "Estimates the count in the current window by combining the previous and '
+    'current window counts with a weighted formula". It errs in both directions.',
+    _ESTIMATED,
+    _MISCOUNT,
+)
+ASSUMES = Meant(
+    'Its README calls it approximate: "it assumes the previous window\'s traffic was evenly spread". It errs in both '
+    "directions.",
+    _ESTIMATED,
+    _MISCOUNT,
+)
+HINT = Meant(
+    'Its source says of `retry_after`: "A hint, not a promise".',
+    ("honesty/wait",),
+    "reported wait",
+)
+SUB_WINDOWS = Meant(
+    'Its release notes (0.5.0) call fewer sub-windows a "coarser approximation". Here each is a tenth of the window.',
+    (*_EDGES, "correctness/cost/model", "correctness/cost/random", "honesty/remaining/true"),
+    rf"{_OVER}|to remain",
+)
 BUCKET = Meant(
     "A bucket allows its burst and the units that come back meanwhile: more than N in a window is by design.",
     _EDGES,
@@ -207,6 +248,14 @@ TIMER = (
 LRU = "Holds 1024 keys by default, and drops the one that was unused for longest."
 
 PEERS = (
+    *_both(
+        "drogue",
+        "sliding_window",
+        "sliding window counter, asyncio",
+        "Promises no exact window, and counts by the host's monotonic clock.",
+        ESTIMATE,
+        redis='For one host only: see its README, under "Known Limitations".',
+    ),
     Peer(
         "fastapi-limiter-readme",
         "fastapi-limiter",
@@ -233,6 +282,23 @@ PEERS = (
         FASTAPI_LIMITER,
         "The same, with redis-py's asynchronous client.",
         settings=ON_REDIS,
+    ),
+    Peer(
+        "halt-rate-sliding-window-memory",
+        "halt-rate",
+        "sliding window of ten sub-windows",
+        "memory",
+        f"{ADAPTERS['halt-rate']}:sliding_window_memory",
+        "Promises no exact window. Ten is its default. It gets the state and sets it in two steps, without a lock.",
+        (SUB_WINDOWS,),
+    ),
+    Peer(
+        "halt-rate-sliding-window-redis",
+        "halt-rate",
+        "sliding window log",
+        "redis",
+        f"{ADAPTERS['halt-rate']}:sliding_window_redis",
+        "It counts by the server's clock. By default it allows every request while Redis is down (`fail_mode`).",
     ),
     Peer(
         "sluicegate-memory",
@@ -328,6 +394,15 @@ PEERS = (
         redis="It counts by the client's clock.",
     ),
     Peer(
+        "redlimit-sliding-window-redis",
+        "redlimit",
+        "sliding window counter, asyncio",
+        "redis",
+        f"{ADAPTERS['redlimit']}:sliding_window_redis",
+        "Promises no exact window, and counts by the server's clock. It has no store in memory.",
+        (ASSUMES, HINT),
+    ),
+    Peer(
         "slowapi-memory",
         "slowapi",
         "fixed window (default), of limits",
@@ -374,6 +449,14 @@ PEERS = (
         redis="It counts by the client's clock.",
     ),
     *_both("throttled-py", "gcra", "GCRA", "Promises no exact window.", BUCKET, memory=LRU),
+    *_both(
+        "traffik",
+        "sliding_window_log",
+        "sliding window log, asyncio",
+        'Promises an exact window: "Always enforces exact rate in any time window" (its docstring).',
+        redis="It counts by the client's clock, under a lock on Redis. By default the lock never expires; its "
+        "documentation says to set `lock_ttl`.",
+    ),
 )
 
 
