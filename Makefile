@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 # Many tests mostly wait, so a few run at once; but only one if they all use the server of SLUICEGATE_TEST_REDIS_URL.
 WORKERS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,3)
-WORKERS_OF_LONG_TESTS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,2)
+WORKERS_OF_LONG_TESTS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,3)
 
 # Two targets at once, each printing its output in one piece at its end; in turn with a make that cannot do that.
 SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))

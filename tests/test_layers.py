@@ -29,8 +29,11 @@ ROOMS |= {
 ROOMS["_cli"].add("__version__")
 
 # And in the proof kit each room may import those that stand before it.
-BASE = "text rubric requirement history stalls waits growth facts target servers proxy faketime verdict judge"
-REST = "worker child replies workers environment case cases report grading"
+BASE = (
+    "text rubric requirement history stalls waits growth facts "
+    "limiters guard worker target servers served proxy faketime verdict judge"
+)
+REST = "child replies workers environment case cases hangs report grading"
 KIT_ROOMS = [*BASE.split(), *REST.split()]
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from xdist.scheduler import LoadScopeScheduling
 
-# More gradings at once than their own files start, and the machine would be what is measured. One browser is enough,
-# and so is one image.
+# More gradings at once than these files start, and the machine would be what is measured. One browser is enough, and so
+# is one image.
 _TOGETHER = {
     "tests/proof/test_grading_sluicegate.py": "gradings",
-    "tests/proof/test_seeded_faults.py": "gradings",
+    "tests/proof/test_seeded_faults.py": "seeded",
     "tests/proof/test_stalled_servers.py": "gradings",
     "tests/proof/report/test_page_in_browser.py": "browser",
     "tests/service/test_image.py": "image",

@@ -6,7 +6,7 @@
     .venv/bin/python tools/soak.py --stall --busy 2 --runs 20 --only sluicegate_targets.py:redis
 
 With ``--stall`` every server is suspended again and again for a random time, so that undecided cases are to be expected
-and count for nothing; only correct limiters on Redis are graded, as a stall may hide a fault.
+and count for nothing; only correct limiters are graded, as a stall may hide a fault.
 
 Exit code 1 if a correct limiter failed a case, if a seeded fault failed a case it does not explain, or was not caught.
 """
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from proof import sluicegate_targets, targets  # noqa: E402
-from proof.seeded.table import CORRECT, SEEDED_FAULTS, SeededFault  # noqa: E402
+from proof.seeded.table import CORRECT, SEEDED_FAULTS, UNUSUAL, SeededFault  # noqa: E402
 from proof.stalling import stalls  # noqa: E402
 from sluicegate.proof.case import Case  # noqa: E402
 from sluicegate.proof.environment import GradeSettings  # noqa: E402
@@ -57,7 +57,7 @@ def main(
     *, runs: int, busy: int, stall: bool, seed: int | None, seeded: bool, only: str, cases: tuple[str, ...]
 ) -> None:
     own = OWN_STALLED if stall else OWN
-    correct = [name for name in CORRECT + own if only in name and (not stall or "redis" in name)]
+    correct = [name for name in [*CORRECT, *UNUSUAL, *own] if only in name]
     faults = [each for each in SEEDED_FAULTS if seeded and not stall and only in each.target]
     shown = {CaseVerdict.FAILED} if stall else {CaseVerdict.FAILED, CaseVerdict.UNDECIDED}
     wrong = 0

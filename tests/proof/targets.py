@@ -21,6 +21,9 @@ def seeded(name: str, limit: int, window: float) -> Iterator[Target]:
     if ":" in name:
         yield parse(f"{SEEDED / name}")
         return
+    if "redis" in name:  # the kit starts it, with a server of its own
+        yield served(name)
+        return
     port = servers.free_port()
     command = [sys.executable, str(SEEDED / name), str(port), str(limit), str(window)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -29,6 +32,12 @@ def seeded(name: str, limit: int, window: float) -> Iterator[Target]:
             yield service(f"http://127.0.0.1:{port}/ping?user_id={{key}}")
         finally:
             process.kill()
+
+
+def served(name: str, placeholders: str = "{port} {limit} {window} {redis}") -> Target:
+    """Return a service from the folder ``seeded`` that the kit starts."""
+    command = f"exec {sys.executable} {SEEDED / name} {placeholders}"
+    return service("http://127.0.0.1:{port}/ping?user_id={key}", serve=command)
 
 
 def written(folder: Path, source: str, name: str = "Limiter") -> Target:

@@ -31,10 +31,15 @@ _RECORDS = st.builds(
 )
 
 
-@given(records=st.lists(_RECORDS, max_size=20), limit=st.integers(1, 10**11), window=st.floats(1e-6, 1e8))
-def test_a_saved_history_is_loaded_unchanged(tmp_path_factory, records: list[Record], limit: int, window: float):
+@given(
+    records=st.lists(_RECORDS, max_size=20),
+    limit=st.integers(1, 10**11),
+    window=st.floats(1e-6, 1e8),
+    remote=st.booleans(),
+)
+def test_a_saved_history_is_loaded_unchanged(tmp_path_factory, records, limit: int, window: float, *, remote: bool):
     path = tmp_path_factory.mktemp("history") / "a.jsonl"
-    history = History(limit, window, records, {"target": "a\nb", "case": "\ud800"})
+    history = History(limit, window, records, {"target": "a\nb", "case": "\ud800"}, remote)
     history.save(path)
     assert History.load(path) == history
 
@@ -48,6 +53,12 @@ def load(tmp_path: Path, *lines: str) -> History:
 def test_optional_fields_have_defaults_and_blank_lines_are_ignored(tmp_path: Path):
     assert load(tmp_path, HEAD, "", LINE, "  ").records == [Record(1.0, 1.5, "a", 1, True)]
     assert load(tmp_path, HEAD, LINE.replace("true", "null")).records[0].allowed is None
+
+
+@pytest.mark.parametrize(("field", "remote"), [("", False), ("true", True), ("false", False), ("1", False)])
+def test_answers_count_as_those_of_a_store_only_if_the_first_line_says_so(tmp_path: Path, field: str, *, remote: bool):
+    head = HEAD.replace("}", f', "remote": {field}}}') if field else HEAD
+    assert load(tmp_path, head, LINE).remote is remote
 
 
 @pytest.mark.parametrize(

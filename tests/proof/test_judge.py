@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.proof.history import History, Record
-from sluicegate.proof.judge import Span, judge, never_over, never_under, over, owed, spans, unjustified
+from sluicegate.proof.judge import (
+    Span,
+    judge,
+    never_over,
+    never_over_in_spans,
+    never_under,
+    over,
+    owed,
+    spans,
+    unjustified,
+)
 from sluicegate.proof.verdict import CaseVerdict
 
 
@@ -155,6 +165,12 @@ def test_a_denial_with_room_fails_and_says_how_much_room_there_was():
     assert "was denied a cost of 2 though its window held at most 1 of 4 units" in finding.says
 
 
+@pytest.mark.parametrize(("took", "says"), [(0.0004, "0.4 ms"), (0.0123, "12.3 ms"), (1.25, "1.25 s")])
+def test_a_denial_with_room_says_how_long_its_answer_took(took: float, says: str):
+    finding = never_under(History(3, 60, [at(0), at(5, allowed=False, took=took)]))
+    assert f"held at most 1 of 3 units; the answer took {says}. " in finding.says
+
+
 def test_a_history_too_short_to_show_a_fault_is_undecided():
     few = judge(history_of([at(0)], 2))
     assert [finding.verdict for finding in few] == [CaseVerdict.UNDECIDED, CaseVerdict.UNDECIDED]
@@ -163,6 +179,34 @@ def test_a_history_too_short_to_show_a_fault_is_undecided():
 
 def test_a_span_is_written_with_enough_digits_to_differ_from_the_window():
     assert "within 0.99999 s, less than the window of 1 s" in never_over(history_of([at(0), at(0.99999)], 1)).says
+
+
+# Several windows
+
+
+def test_a_grant_that_came_late_is_seen_in_two_windows_and_not_in_one():
+    waited = [at(0, took=0.1), at(0, took=1.05), at(0, took=1.9)]
+    history = history_of(waited, 1)
+    assert never_over_in_spans(history, 1).verdict is CaseVerdict.PASSED
+    finding = never_over_in_spans(history, 2)
+    assert finding.verdict is CaseVerdict.FAILED
+    assert "3 units were allowed to 'a' within 1.9 s, less than the window of 2 s; the limit is 2" in finding.says
+    assert (finding.history, finding.at) == (history, waited[2])
+
+
+def test_a_fault_in_one_window_is_found_in_that_window():
+    finding = never_over_in_spans(history_of([at(0), at(0.1), at(0.2), at(0.5)], 1), 3)
+    assert "4 units were allowed to 'a' within 0.5 s, less than the window of 1 s; the limit is 1" in finding.says
+
+
+def test_so_many_windows_may_hold_as_many_times_the_limit():
+    in_turn = [at(n // 2) for n in range(8)]
+    for windows in (1, 2, 3, 4):
+        assert never_over_in_spans(history_of(in_turn, 2), windows).verdict is CaseVerdict.PASSED
+    # One more while three windows have not passed: the last window alone holds no more than 2.
+    one_more = [at(0, took=0.01), *(at(0, took=took) for took in (1.01, 1.5, 2.01, 2.02, 2.5, 2.99))]
+    assert never_over_in_spans(history_of(one_more, 2), 2).verdict is not CaseVerdict.FAILED
+    assert never_over_in_spans(history_of(one_more, 2), 3).verdict is CaseVerdict.FAILED
 
 
 # Against brute force, on a coarse grid so that edges meet
@@ -246,6 +290,7 @@ def test_an_exact_limiter_never_fails_whatever_the_delays(traffic, limit: int, w
     records = limited(traffic, limit, window)
     assert over(records, limit, window) == []
     assert unjustified(records, limit, window) == []
+    assert never_over_in_spans(History(limit, window, records), 4).verdict is not CaseVerdict.FAILED
 
 
 @given(st.integers(1, 8), st.integers(2, 12), st.integers(0, 30))

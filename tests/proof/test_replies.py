@@ -96,3 +96,31 @@ def test_a_reply_with_an_invalid_field_is_rejected(change: dict[str, object]):
 def test_a_line_that_does_not_answer_the_command_is_rejected(line: bytes):
     with pytest.raises(replies.InvalidReply):
         replies.reply(line, 2)
+
+
+def test_the_seconds_of_each_call_are_read_as_far_as_calls_were_made():
+    assert replies.each({"seconds": [0.5, 0.0]}, 3) == [0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    "seconds", [None, [], [0.5] * 4, [-0.5], [float("nan")], [float("inf")], [1], ["0.5"]], ids=str
+)
+def test_seconds_that_no_calls_can_have_taken_are_rejected(seconds: object):
+    with pytest.raises(replies.InvalidReply):
+        replies.each({"seconds": seconds}, 3)
+
+
+_ABILITIES = dict.fromkeys(replies.Abilities.__slots__, False)
+
+
+def test_abilities_are_read_by_their_names():
+    found = replies.abilities({"abilities": {**_ABILITIES, "acquire": True, "timeout": True, "reserve": True}})
+    assert found.acquire and found.timeout and found.reserve
+    assert not found.peek_cost
+
+
+@pytest.mark.parametrize("name", replies.Abilities.__slots__)
+def test_abilities_that_do_not_say_yes_or_no_are_rejected(name: str):
+    for flags in ({**_ABILITIES, name: 1}, {key: value for key, value in _ABILITIES.items() if key != name}):
+        with pytest.raises(replies.InvalidReply):
+            replies.abilities({"abilities": flags})

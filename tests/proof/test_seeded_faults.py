@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 
 from proof import targets
 from proof.regrading import regraded, with_verdict
-from proof.seeded.table import CORRECT, SEEDED_FAULTS, SeededFault
+from proof.seeded.table import CORRECT, SEEDED_FAULTS, UNUSUAL, SeededFault
 from sluicegate.proof.cases import cases
 from sluicegate.proof.environment import GradeSettings
 from sluicegate.proof.grading import choose, grade
@@ -21,10 +21,10 @@ KNOWN = {case.id: case for case in cases()}
 
 
 def grade_by_its_case(seeded: SeededFault) -> Finding:
-    """Grade once, or up to three times if calls must overlap, which is a matter of chance on a busy machine."""
+    """Grade, again if need be: calls must overlap, or be answered quickly, and on a busy machine that is chance."""
     settings, case = GradeSettings(seeded.limit, seeded.window, patience=5), choose([seeded.caught_by], strict=True)
     with targets.seeded(seeded.target, seeded.limit, seeded.window) as target:
-        for _ in range(3 if seeded.caught_by.startswith("concurrency/") else 1):
+        for _ in range(3):
             (result,) = grade(target, settings, case).results
             if result.finding.verdict is CaseVerdict.FAILED:
                 break
@@ -32,13 +32,14 @@ def grade_by_its_case(seeded: SeededFault) -> Finding:
 
 
 def is_alone(seeded: SeededFault) -> bool:
-    return KNOWN[seeded.caught_by].alone
+    """Tell whether its case measures time or memory: for all others it is no matter what runs beside them."""
+    return KNOWN[seeded.caught_by].alone and not seeded.caught_by.startswith("concurrency/")
 
 
 @pytest.fixture(scope="session")
 def side_by_side() -> Iterator[dict[str, Future[Finding]]]:
     """The findings of cases that may run side by side, as in a grading."""
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         yield {each.target: pool.submit(grade_by_its_case, each) for each in SEEDED_FAULTS if not is_alone(each)}
         pool.shutdown(cancel_futures=True)
 
@@ -70,9 +71,33 @@ def findings() -> Iterator[dict[str, Future[dict[str, Finding]]]]:
 @pytest.mark.parametrize("name", CORRECT)
 def test_a_correct_limiter_passes_every_case(name: str, findings: dict[str, Future[dict[str, Finding]]]):
     found = findings[name].result()
-    assert not with_verdict(CaseVerdict.FAILED, found)
-    assert not with_verdict(CaseVerdict.UNDECIDED, found)
+    # A recommendation, which a wait that sleeps and tries again does not keep.
+    assert with_verdict(CaseVerdict.FAILED, found).keys() <= {"concurrency/wait/order"}
+    assert with_verdict(CaseVerdict.UNDECIDED, found).keys() <= {"concurrency/wait/order"}
     assert len(with_verdict(CaseVerdict.PASSED, found)) > 12
+
+
+def grade_by_cases(name: str, beginnings: Sequence[str]) -> dict[str, Finding]:
+    with targets.seeded(name, 5, 1.0) as target:
+        again = partial(grade, target, GradeSettings())
+        return regraded(again(choose(beginnings, strict=True)), again)
+
+
+@pytest.fixture(scope="session")
+def findings_of_unusual() -> Iterator[dict[str, Future[dict[str, Finding]]]]:
+    with ThreadPoolExecutor(3) as pool:
+        yield {name: pool.submit(grade_by_cases, name, by) for name, by in UNUSUAL.items()}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_a_correct_limiter_of_unusual_design_is_not_accused(
+    name: str, findings_of_unusual: dict[str, Future[dict[str, Finding]]]
+):
+    found = findings_of_unusual[name].result()
+    assert not with_verdict(CaseVerdict.FAILED, found)
+    assert with_verdict(CaseVerdict.PASSED, found)
 
 
 def test_nearly_every_case_has_a_seeded_fault():
@@ -80,7 +105,6 @@ def test_nearly_every_case_has_a_seeded_fault():
     # Other cases catch the faults that these would catch; those on a manual clock do so before their real-time twins.
     assert without <= {
         "correctness/window/random",
-        "correctness/window/model",
         "correctness/rate/steady",
         "concurrency/processes/fleet",
         "resilience/clock/server-forward",

@@ -11,7 +11,7 @@ from sluicegate.proof.cases.evidence import answers_exact, limit_not_exceeded, u
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.judge import never_over, never_under
 from sluicegate.proof.replies import CallError
-from sluicegate.proof.stalls import Times, excused, times
+from sluicegate.proof.stalls import Times, excused, quick, times
 from sluicegate.proof.verdict import CaseVerdict, Finding
 from sluicegate.proof.workers import ScenarioResult
 
@@ -24,8 +24,8 @@ def calls(*answers: tuple[float, bool | None, float], cost: int = 1) -> list[Rec
     return [Record(start, start + took, "a", cost, allowed) for start, allowed, took in answers]
 
 
-def history(records: list[Record], limit: int = 5) -> History:
-    return History(limit, 60.0, records)
+def history(records: list[Record], limit: int = 5, *, remote: bool = False) -> History:
+    return History(limit, 60.0, records, remote=remote)
 
 
 ALLOWED = [(n / 100, True, QUICK) for n in range(3)]
@@ -39,7 +39,7 @@ def test_a_denial_after_a_time_out_is_undecided_and_the_finding_says_what_stalle
     finding = never_under(history(calls(*ALLOWED, (1.0, False, TIMED_OUT))))
     assert finding.verdict is UNDECIDED
     assert finding.says.endswith(
-        "But 1 answer took longer than 50 ms, the slowest 0.30 s: the target or its store was stalled"
+        "But 1 answer took longer than 30 ms, the slowest 0.30 s: the target or its store was stalled"
     )
 
 
@@ -65,6 +65,30 @@ def test_a_limiter_that_is_always_slow_is_not_excused_by_it():
 def test_too_many_allowed_fail_however_slow_they_were():
     records = calls(*((float(n), True, QUICK) for n in range(3)), *((n + 3.0, True, 2.0) for n in range(3)))
     assert never_over(history(records)).verdict is FAILED
+
+
+def test_one_too_many_that_was_slow_to_be_allowed_proves_nothing_if_a_store_may_not_have_been_asked():
+    records = calls(*((float(n), True, QUICK) for n in range(5)), (5.0, True, TIMED_OUT))
+    assert never_over(history(records)).verdict is FAILED
+    finding = never_over(history(records, remote=True))
+    assert finding.verdict is UNDECIDED
+    assert "6 units were allowed to 'a'" in finding.says
+    assert finding.says.endswith(
+        "the limit is 5. But 1 answer took longer than 30 ms, the slowest 0.30 s: the target or its store was stalled"
+    )
+
+
+def test_too_many_fail_on_a_store_if_enough_of_them_were_quick_or_all_are_slow_all_the_time():
+    stalled = (6.0, True, TIMED_OUT)
+    quick_ones = [(float(n), True, QUICK) for n in range(6)]
+    assert never_over(history(calls(*quick_ones, stalled), remote=True)).verdict is FAILED
+    always_slow = [(float(n), True, TIMED_OUT) for n in range(10)]
+    assert never_over(history(calls(*always_slow), limit=9, remote=True)).verdict is FAILED
+
+
+def test_quick_leaves_out_only_what_was_slow_to_be_allowed():
+    kept = calls((0.0, True, QUICK), (1.0, True, 0.029), (2.0, False, TIMED_OUT), (3.0, None, TIMED_OUT))
+    assert quick([*kept, *calls((4.0, True, 0.04), (5.0, True, TIMED_OUT))]) == kept
 
 
 def test_too_many_allowed_fail_even_if_slow_calls_raised():
@@ -113,9 +137,9 @@ def test_a_failure_while_the_machine_paused_is_undecided():
 
 
 def test_the_answers_that_were_allowed_show_what_is_slow():
-    assert Times([], [9.0]).slow_from == 0.05
-    assert Times([0.001] * 9, [9.0]).slow_from == 0.05
-    assert Times([0.4] * 9, []).slow_from == 0.05  # a stall may have delayed all of them
+    assert Times([], [9.0]).slow_from == 0.03
+    assert Times([0.001] * 9, [9.0]).slow_from == 0.03
+    assert Times([0.4] * 9, []).slow_from == 0.03  # a stall may have delayed all of them
     assert Times([0.001, 0.001, *[0.1] * 18], []).slow_from == 3 * 0.1
     assert not Times([0.1] * 10, [0.1]).stall
 

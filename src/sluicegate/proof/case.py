@@ -70,7 +70,9 @@ def case(
     assert id_ not in _cases, id_
 
     def register(run: Callable[[Environment], Finding]) -> Callable[[Environment], Finding]:
-        _cases[id_] = Case(id_, sentence, line, run, frozenset(requires), should, alone, timed)
+        # A target lends permits or limits a rate: what does not require the one requires the other.
+        kind = frozenset() if Requirement.LEASES in requires else frozenset((Requirement.RATE,))
+        _cases[id_] = Case(id_, sentence, line, run, kind.union(requires), should, alone, timed)
         return run
 
     return register

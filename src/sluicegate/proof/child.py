@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
+from sluicegate.proof import guard
 from sluicegate.proof.worker import PIPES_CLOSED
 
 FLOOD = 10_000_000
@@ -68,6 +69,8 @@ class Child:
             finally:
                 os.close(theirs_in)
                 os.close(theirs_out)
+            guard.watch(self._process.pid, home)
+            stack.callback(guard.release, self._process.pid)
             self._left = stack.pop_all()
         os.set_blocking(self._commands, False)
         self._reader = threading.Thread(target=self._drain, daemon=True)

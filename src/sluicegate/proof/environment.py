@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from sluicegate.proof.faketime import SteppedServer, stepped_server
 from sluicegate.proof.history import History
 from sluicegate.proof.proxy import Proxy
 from sluicegate.proof.requirement import Requirement
+from sluicegate.proof.served import Served
 from sluicegate.proof.target import Target
 from sluicegate.proof.workers import Abilities, Client, ScenarioResult, Worker, call, keep_calling
 
@@ -32,6 +34,7 @@ class GradeSettings:
         python: The interpreter that runs the target.
         memory: MiB that each of its processes may use.
         patience: Seconds a command may take beyond its known duration before the target is reported as hanging.
+        slack: The most seconds of their own that a scenario's calls may take: less for a target that has hung.
         server: The kind of server to start, ``valkey`` or ``redis``; None for whichever is installed.
         save: The folder to save histories in; None to save none.
     """
@@ -42,6 +45,7 @@ class GradeSettings:
     python: str = sys.executable
     memory: int = 1024
     patience: float = 20.0
+    slack: float = math.inf
     server: str | None = None
     save: Path | None = None
 
@@ -93,6 +97,7 @@ class Environment:
         for stale in settings.save.glob(f"{self._file}.*.jsonl") if settings.save else ():  # from an earlier run
             stale.unlink()
         self._server: servers.Server | None = None
+        self._served: dict[tuple[int, int, float], Served] = {}
         self._stack = ExitStack()
 
     @property
@@ -133,35 +138,55 @@ class Environment:
         window: float | None = None,
         clock: str = "real",
         wall: float = 0.0,
+        monotonic: float = 0.0,
         redis_url: str | None = None,
         trace: bool = False,
         patience: float | None = None,
     ) -> Worker:
         """Start a worker and load the target in it. Arguments left out come from the settings of the grading.
 
+        If the kit starts the service, the worker calls an instance of its own, or the only one if they do not share a
+        store. A service whose limit and window the kit cannot choose has its own.
+
         Raises:
             TargetFailed: The target could not be loaded.
+            DidNotStart: The service did not start.
         """
+        limit, window = limit or self.limit, window or self.window
+        if self.survey.abilities.takes_redis and redis_url is None:
+            redis_url = self.server.url
         worker = self._stack.enter_context(
             Worker(
-                self.target,
+                self._instance(limit, window, redis_url) if self.target.serve else self.target,
                 python=self._settings.python,
                 memory=self._settings.memory,
                 patience=patience or self._settings.patience,
+                slack=self._settings.slack,
             )
         )
-        if self.survey.abilities.takes_redis and redis_url is None:
-            redis_url = self.server.url
         worker.load(
-            limit or self.limit,
-            window or self.window,
+            limit,
+            window,
             redis_url=redis_url,
             clock=clock,
             wall=wall,
+            monotonic=monotonic,
             trace=trace,
             asynchronous=self.survey.abilities.asynchronous,
         )
         return worker
+
+    def _instance(self, limit: int, window: float, redis_url: str | None) -> Target:
+        what = (limit, window) if self.target.takes_limit else (0, 0.0)
+        which = (len(self._served) if self.target.takes_redis else 0, *what)
+        if which not in self._served:
+            self._served[which] = self._stack.enter_context(Served(self.target, limit, window, redis_url))
+        return self._served[which].target
+
+    @property
+    def service_output(self) -> str:
+        """The last of what the services that the kit has started for this case printed."""
+        return "".join(each.output for each in self._served.values())
 
     def busy_client(self, keys: Sequence[str], lasts: float) -> Client:
         """Return a client that fills each key and then keeps calling for all of them, for ``lasts`` seconds."""
@@ -178,7 +203,8 @@ class Environment:
         """
         records = sorted((record for each in results for record in each.records), key=lambda record: record.start)
         about = {"target": self.target.name, "case": self._case}
-        history = History(limit or self.limit, window or self.window, records, about)
+        remote = self.survey.abilities.takes_redis or self.target.is_service
+        history = History(limit or self.limit, window or self.window, records, about, remote)
         self._histories += 1
         if self._settings.save is not None and save:
             history.save(self._settings.save / f"{self._file}.{self._histories}.jsonl")

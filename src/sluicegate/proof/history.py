@@ -9,7 +9,8 @@ The first line holds the limit and the window; each further line is one request 
 ``start`` and ``end`` are seconds on one clock that never steps, the same for all lines, read just before the request
 was sent and just after its answer arrived. ``allowed`` is null if no answer arrived: the request may have been counted
 or not. ``cost`` (default 1), ``retry_after`` and ``remaining`` (default null) may be left out. The lines may be in any
-order.
+order. The first line may have ``"remote": true`` if the answers came from a store or a service, which may stall: a
+request that was slow to be allowed is then no evidence of too many.
 """
 
 from __future__ import annotations
@@ -75,12 +76,14 @@ class History:
         window: Seconds, above 0.
         records: The answers, in any order.
         about: Further information: the target, the case.
+        remote: Whether the answers came from a store or a service, which may stall; ``stalls`` says what that excuses.
     """
 
     limit: int
     window: float
     records: list[Record]
     about: Mapping[str, str] = field(default_factory=dict)
+    remote: bool = False
 
     def save(self, path: Path) -> None:
         """Write the history to a file, replacing an existing one."""
@@ -90,6 +93,7 @@ class History:
                 "limit": self.limit,
                 "window": self.window,
                 "about": dict(self.about),
+                "remote": self.remote,
             }
             print(json.dumps(head), file=file)
             file.writelines(_line(record) for record in self.records)
@@ -119,7 +123,9 @@ class History:
             raise InvalidHistory(number, '"window", seconds above 0', window)
         about = head.get("about")
         texts = {str(name): str(text) for name, text in about.items()} if isinstance(about, dict) else {}
-        return cls(limit, window, [_record(number, fields) for number, fields in lines], texts)
+        return cls(
+            limit, window, [_record(number, fields) for number, fields in lines], texts, head.get("remote") is True
+        )
 
 
 def _line(record: Record) -> str:

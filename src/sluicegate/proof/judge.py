@@ -13,12 +13,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
 
 from sluicegate.proof.history import History, Record
-from sluicegate.proof.stalls import excused, times
+from sluicegate.proof.stalls import excused, quick, times
 from sluicegate.proof.verdict import CaseVerdict, Finding
 
 
@@ -128,9 +129,21 @@ def judge(history: History) -> Judgement:
 def never_over(history: History) -> Finding:
     """Find out whether more than the limit was allowed in any window.
 
-    It passes only if some window was certainly full: one more unit in it would have been seen.
+    It passes only if some window was certainly full: one more unit in it would have been seen. It fails only if some
+    window held too much, and still does without the answers that a stall of the store explains.
     """
-    limit, window, records = history.limit, history.window, history.records
+    over = _never_over(history, history.records)
+    if over.verdict is not CaseVerdict.FAILED or not history.remote:
+        return over
+    certain = _never_over(history, quick(history.records))
+    if certain.verdict is CaseVerdict.FAILED:
+        return certain
+    says = f"{over.says}. But {times(history.records).stall_of_any}"
+    return replace(over, verdict=CaseVerdict.UNDECIDED, says=says)
+
+
+def _never_over(history: History, records: Sequence[Record]) -> Finding:
+    limit, window = history.limit, history.window
     found = spans(records, window)
     if not found:
         return Finding(CaseVerdict.UNDECIDED, "no request was allowed, so the limit was never reached", history)
@@ -153,6 +166,22 @@ def never_over(history: History) -> Finding:
     return Finding(CaseVerdict.UNDECIDED, says, history, last)
 
 
+def never_over_in_spans(history: History, most: int) -> Finding:
+    """Do the same for spans of up to ``most`` windows: k windows hold at most k times the limit.
+
+    For answers that came late, as those to callers that wait: a unit may have been taken long before its caller was
+    told, so that less than a window shows little, and several of them show more.
+    """
+    first = never_over(history)
+    for windows in range(2, most + 1):
+        if first.verdict is CaseVerdict.FAILED:
+            break
+        longer = never_over(replace(history, limit=windows * history.limit, window=windows * history.window))
+        if longer.verdict is CaseVerdict.FAILED:
+            return replace(longer, history=history)
+    return first
+
+
 def never_under(history: History) -> Finding:
     """Find out whether a request was denied although there was room for it.
 
@@ -169,7 +198,8 @@ def never_under(history: History) -> Finding:
         worst = min(shown, key=lambda each: each.at_most)
         says = (
             f"{_shown(worst.record.key)} was denied {_cost(worst.record)}though its window held at most "
-            f"{worst.at_most} of {limit} units; {len(shown)} of {len(denials)} denials were unjustified"
+            f"{worst.at_most} of {limit} units; the answer took {_short(worst.record.end - worst.record.start)}. "
+            f"{len(shown)} of {len(denials)} denials were unjustified"
         )
         if certain:
             return Finding(CaseVerdict.FAILED, says, history, worst.record)
@@ -183,6 +213,10 @@ def never_under(history: History) -> Finding:
         history,
         max(denials, key=lambda each: each.record.end).record,
     )
+
+
+def _short(took: float) -> str:
+    return f"{took * 1000:.1f} ms" if took < 1 else f"{took:.2f} s"
 
 
 def _cost(record: Record) -> str:

@@ -46,9 +46,9 @@ class ScenarioResult:
     """The answers to a scenario.
 
     Attributes:
-        records: Every answer except those of ``peek``, in order for each client. ``allowed`` is None if the call
-            raised, or if ``wait`` did not say whether it took a unit.
-        peeks: The answers of ``peek``.
+        records: Every answer except those of ``peek`` and ``retry_after``, in order for each client. ``allowed`` is
+            None if the call raised, or if ``wait`` did not say whether it took a unit.
+        peeks: The answers of ``peek`` and of ``retry_after``.
         errors: The exceptions that calls raised; the records of those calls have no answer.
         unexpected: Answers of ``allow`` that were not a bool and numbers that ``wait`` returned, with their counts.
         discarded: How long the calls took whose records were discarded.
@@ -83,17 +83,24 @@ class Abilities:
         takes_redis: Whether its third argument is a Redis URL.
         asynchronous: Whether its methods must be awaited.
         cost: Whether ``allow`` takes a cost; ``take_cost``: whether ``take`` does.
-        take, peek, wait, retry_after: Whether it has the method.
+            ``peek_cost``: whether ``peek`` does.
+        timeout: Whether ``wait`` takes a timeout.
+        acquire: Whether it has that method and no ``allow``: it lends permits.
+        take, peek, wait, retry_after, reserve: Whether it has the method.
     """
 
     takes_redis: bool
     asynchronous: bool
+    acquire: bool
     take: bool
     peek: bool
     wait: bool
     retry_after: bool
+    reserve: bool
     cost: bool
     take_cost: bool
+    peek_cost: bool
+    timeout: bool
 
 
 def one_line(text: str) -> str:
@@ -165,6 +172,14 @@ def rounds(fields: Mapping[str, Any], number: int) -> list[float]:
     if not 1 <= len(means) <= number:
         raise InvalidReply
     return means
+
+
+def each(fields: Mapping[str, Any], number: int) -> list[float]:
+    """Return the seconds of each call: at least one, at most ``number``."""
+    found = [_span(took) for took in _list(fields, "seconds")]
+    if not 1 <= len(found) <= number:
+        raise InvalidReply
+    return found
 
 
 def count(fields: Mapping[str, Any], of: str) -> int:

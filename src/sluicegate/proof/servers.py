@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sluicegate.proof import guard
+
 if TYPE_CHECKING:
     import redis
 
@@ -80,6 +82,7 @@ class Server:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        guard.release(self.process.pid)
 
     def launch(self) -> None:
         """Start or restart the process on the same port; return once it answers. Raises `NoServer` if it does not."""
@@ -87,6 +90,7 @@ class Server:
             self.process = subprocess.Popen(  # noqa: S603 - a server program found on this machine
                 self._command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **self._environment}
             )
+        guard.watch(self.process.pid, self.directory)
         if not self._answers():
             raise NoServer(f"{self.kind} did not start: {' '.join(self._command)}")
 

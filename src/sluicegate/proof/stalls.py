@@ -1,17 +1,18 @@
 """Stalls: answers that took far longer than the target usually takes, and the verdicts that they leave open.
 
-A limiter that gets no answer from its store denies or raises when its time is up: it fails closed. That denial was not
-decided by the limit, and the store may still count the request when it runs again. So an answer proves nothing against
-a limiter if
+A limiter that gets no answer from its store denies, allows or raises when its time is up: it fails closed, or open.
+That was not decided by the limit, and the store may still count the request when it runs again. So an answer proves
+nothing against a limiter if it is slow: it took longer than 30 ms, and three times as long as the quickest tenth of the
+answers that were allowed, which show how long a decision takes while all is well. What that leaves open differs:
 
-- it is not "allowed": a limiter that allows too much is over its limit, however slow it was; and
-- it is slow: it took longer than 50 ms, and three times as long as the quickest tenth of the answers that were allowed,
-  which show how long a decision takes while all is well; or it was given within a second of such an answer, for which a
-  circuit breaker may have been open.
+- An answer that is not "allowed" proves nothing, either, if it was given within a second of such a slow one: a circuit
+  breaker may have been open.
+- An answer that is "allowed" proves nothing only if it was slow itself, and only if the target asks a store. In one
+  process nothing but the limiter decides, and a thread that was held up for long is where a race shows.
 
 The comparison with the target's own answers is there so that nothing is excused by being slow all the time. It is with
 the quickest of them, as a stall may delay most. If fewer than ten were allowed, a stall may have delayed all of them:
-there is nothing to compare with, and 50 ms counts.
+there is nothing to compare with, and 30 ms counts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import NamedTuple
 
 from sluicegate.proof.history import Record
 
-_LEAST = 0.05  # seconds: a machine with other work to do delays any answer for so long
+_LEAST = 0.03  # seconds: a machine with other work to do delays any answer for so long
 _TIMES = 3
 _ENOUGH = 10  # answers
 _BREAKER = 1.0  # seconds for which a circuit breaker may stay open
@@ -49,9 +50,16 @@ class Times(NamedTuple):
     @property
     def stall(self) -> str:
         """One line with what was seen, if any answer that was not "allowed" was slow; else empty."""
+        return self._stall if any(took > self.slow_from for took in self.others) else ""
+
+    @property
+    def stall_of_any(self) -> str:
+        """The same, if any answer was slow."""
+        return self._stall if any(took > self.slow_from for took in (*self.allowed, *self.others)) else ""
+
+    @property
+    def _stall(self) -> str:
         slow_from = self.slow_from
-        if not any(took > slow_from for took in self.others):
-            return ""
         slow = [took for took in (*self.allowed, *self.others) if took > slow_from]
         answers = "1 answer" if len(slow) == 1 else f"{len(slow)} answers"
         return (
@@ -83,3 +91,9 @@ def excused(records: Sequence[Record]) -> list[Record]:
         return not record.allowed and record.start <= until[bisect_right(starts, record.start)]
 
     return [record._replace(allowed=None, end=math.inf) if stalled(record) else record for record in records]
+
+
+def quick(records: Sequence[Record]) -> list[Record]:
+    """Return the records without those that were slow to be allowed, for which a store may not have been asked."""
+    slow_from = times(records).slow_from
+    return [record for record in records if not record.allowed or record.end - record.start <= slow_from]

@@ -8,6 +8,7 @@ can do whatever the user who runs the kit can do.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -30,6 +31,7 @@ __all__ = [
     "ScenarioResult",
     "Step",
     "TargetFailed",
+    "TargetHung",
     "Worker",
     "call",
     "call_each",
@@ -55,6 +57,10 @@ class TargetFailed(Exception):
         self.output = output
 
 
+class TargetHung(TargetFailed):
+    """A call of the target did not return."""
+
+
 class NoInterpreter(TargetFailed):
     """The Python that should run the target could not be started; the target itself was not tried."""
 
@@ -68,6 +74,7 @@ class Step(NamedTuple):
     pause: float
     verb: str
     cost: int
+    timeout: float | None
     keys: Sequence[str]
 
 
@@ -75,19 +82,30 @@ Client = Sequence[Step]
 """The steps of one client, done one after the other in its own thread or task."""
 
 
-def call(at: float, key: str, times: int = 1, *, cost: int = 1, pause: float = 0.0, verb: str = "allow") -> Step:
-    """Call ``times`` times for one key, starting ``at`` seconds into the scenario."""
-    return Step(at, None, times, pause, verb, cost, (key,))
+def call(
+    at: float,
+    key: str,
+    times: int = 1,
+    *,
+    cost: int = 1,
+    pause: float = 0.0,
+    verb: str = "allow",
+    timeout: float | None = None,
+) -> Step:
+    """Call ``times`` times for one key, starting ``at`` seconds into the scenario; ``timeout`` is for ``wait``."""
+    return Step(at, None, times, pause, verb, cost, timeout, (key,))
 
 
-def call_each(at: float, keys: Sequence[str], times: int | None = None, *, pause: float = 0.0) -> Step:
+def call_each(
+    at: float, keys: Sequence[str], times: int | None = None, *, pause: float = 0.0, verb: str = "allow"
+) -> Step:
     """Call for one key after the other, once each or ``times`` times in all, starting ``at`` seconds in."""
-    return Step(at, None, len(keys) if times is None else times, pause, "allow", 1, keys)
+    return Step(at, None, len(keys) if times is None else times, pause, verb, 1, None, keys)
 
 
 def keep_calling(at: float, until: float, *keys: str, pause: float, verb: str = "allow") -> Step:
     """Call for one key after the other from ``at`` until ``until``, ``pause`` seconds apart."""
-    return Step(at, until, sys.maxsize, pause, verb, 1, keys)
+    return Step(at, until, sys.maxsize, pause, verb, 1, None, keys)
 
 
 class Worker:
@@ -100,6 +118,7 @@ class Worker:
         patience: Seconds a command may take beyond its known duration before the target is reported as hanging. After
             half of them no further calls are made, so that a slow target is cut short: only a single call that takes
             as long as the other half counts as a hang.
+        slack: The most seconds that a scenario may take beyond the last time named in a step, whatever it asks for.
 
     Attributes:
         version: The version of the interpreter, once the target is loaded.
@@ -109,9 +128,15 @@ class Worker:
     """
 
     def __init__(
-        self, target: Target, *, python: str = sys.executable, memory: int = 1024, patience: float = 20
+        self,
+        target: Target,
+        *,
+        python: str = sys.executable,
+        memory: int = 1024,
+        patience: float = 20,
+        slack: float = math.inf,
     ) -> None:
-        self.version = ""
+        self.version, self._slack = "", slack
         self._target, self._python, self._memory, self._patience = target, python, memory, patience
         self._number, self._lasts, self._manual = 0, 0.0, False
         try:
@@ -127,6 +152,7 @@ class Worker:
         redis_url: str | None = None,
         clock: str = "real",
         wall: float = 0.0,
+        monotonic: float = 0.0,
         trace: bool = False,
         asynchronous: bool = False,
     ) -> Abilities:
@@ -138,6 +164,7 @@ class Worker:
             redis_url: Passed to a target that takes one; without it such a target is inspected, not constructed.
             clock: ``real``; ``manual``, which only `advance` moves; or ``wall``, whose wall clock `set_wall` steps.
             wall: Seconds by which its wall clock is off.
+            monotonic: Seconds by which its monotonic clocks are off.
             trace: Whether to trace its memory, which makes it slow.
             asynchronous: True if an earlier scenario found that its methods must be awaited, whatever they look like.
 
@@ -152,8 +179,9 @@ class Worker:
             limit=limit,
             window=window,
             redis_url=redis_url,
-            clock="wall" if wall and clock == "real" else clock,
+            clock="wall" if (wall or monotonic) and clock == "real" else clock,
             wall=wall,
+            monotonic=monotonic,
             memory=self._memory,
             trace=trace,
             asynchronous=asynchronous,
@@ -193,7 +221,7 @@ class Worker:
         keep: bool = True,
     ) -> None:
         """Start a scenario without waiting for it, so that several workers run at once; then call `result`."""
-        start_at = start_at or soon()
+        start_at, lasts = start_at or soon(), min(lasts, self._slack)
         ends = max((step.until or step.at for client in clients for step in client), default=0.0)
         # With a manual clock no one waits.
         whole = lasts if self._manual else max(0.0, start_at - time.monotonic()) + ends + lasts
@@ -214,6 +242,26 @@ class Worker:
         reply = self._do("time_calls", keys=keys, times=times, rounds=rounds, within=self._patience / 3)
         with self._failures_as_target_failed():
             return replies.rounds(reply, rounds)
+
+    def time_each(self, keys: Sequence[str], times: int, pause: float = 0.0) -> list[float]:
+        """Return the processor seconds of each of ``times`` calls in its thread, ``pause`` seconds apart.
+
+        A target that is too slow for all of them makes fewer.
+        """
+        # With a manual clock no one waits.
+        lasts = 0.0 if self._manual else times * pause
+        self._send("time_each", lasts, keys=keys, times=times, pause=pause, within=lasts + self._patience / 2)
+        reply = self._receive()
+        with self._failures_as_target_failed():
+            return replies.each(reply, times)
+
+    def beside(self, limit: int, window: float) -> None:
+        """Construct another limiter in the same process; it gets the calls from now on. Only for targets in memory."""
+        self._do("beside", limit=limit, window=window)
+
+    def turn(self) -> None:
+        """Let the next of the limiters get the calls."""
+        self._do("turn")
 
     def advance(self, seconds: float) -> None:
         """Advance the manual clock."""
@@ -295,7 +343,7 @@ class Worker:
         except ChildHung as hung:
             where = _where_it_hangs(self._child.output, self._target)
             hint = " (allow() must answer at once, not wait)" if where.startswith(" in allow()") else ""
-            raise TargetFailed(f"the target hung{where}{str(hung).removeprefix('hung')}{hint}", self.output) from None
+            raise TargetHung(f"the target hung{where}{str(hung).removeprefix('hung')}{hint}", self.output) from None
         except ChildFailed as down:
             raise TargetFailed(f"the target {down}", self.output) from None
         except replies.InvalidReply:

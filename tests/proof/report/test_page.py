@@ -142,3 +142,21 @@ def test_every_text_colour_is_readable_on_its_background(theme: int):
     for ink, ground in pairs:
         dark, light = sorted((luminance(found[ink]), luminance(found[ground])))
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+
+
+def test_a_failed_case_lists_its_last_requests_with_the_shown_one_marked():
+    (row,) = re.findall(r'<tr class="shown">(.*?)</tr>', part_of("correctness-denial-room"))
+    assert re.findall(r">([^<>]+)</td>", row) == ["last", "1 ms", "1", "denied"]
+    assert "The last requests of this key" not in part_of("correctness-limit-most")
+
+
+def part_of(id_: str) -> str:
+    return page(demo_report.demo()).partition(f'id="{id_}"')[2].partition("</details>")[0]
+
+
+def test_questions_about_failed_cases_come_first_and_lead_to_them():
+    html = page(replace(demo_report.demo(), questions=True))
+    asked = html.partition('id="line-performance"')[2].partition("Questions to ask")[2].partition("</ul>")[0]
+    first, *others = re.findall(r"<li>(.*?)</li>", asked)
+    assert first.startswith("N is 100 000.") and 'href="#performance-time-limit"' in first
+    assert others[-1] == "A million users come once each. What is in memory an hour later?"

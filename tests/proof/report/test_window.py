@@ -76,6 +76,38 @@ def test_a_burst_in_a_long_window_is_drawn_as_close_as_it_was():
     assert found.end - found.begin == pytest.approx(0.009, rel=0.2)
 
 
+def test_a_span_much_shorter_than_its_window_fills_the_drawing_whatever_was_before():
+    burst = [record(2.0 + 0.001 * n) for n in range(10)]
+    found = drawn([record(0.9), record(0.95, False), *burst, record(2.1, False)], burst[-1])
+    assert (found.last - found.first) / (found.end - found.begin) > 0.6
+    assert found.left_out == 3
+
+
+def test_a_window_before_a_denial_fills_the_drawing():
+    found = drawn([record(0.5 * n) for n in range(20)], record(8.2, False))
+    assert (found.last - found.first) / (found.end - found.begin) > 0.6
+
+
+def steady(took: float) -> list[Record]:
+    """Return a full key: each unit leaves as the next one comes, somewhere in the middle of its call."""
+    return [Record(0.5 * n - took / 2, 0.5 * n + took / 2, "a", 1, True) for n in range(12)]
+
+
+@pytest.mark.parametrize("took", [0.0, 0.002, 0.01])
+def test_a_unit_that_leaves_as_another_comes_makes_neither_a_spike_nor_a_gap(took: float):
+    full = steady(took)
+    denial = Record(4.7, 4.7 + took, "a", 1, False)
+    assert {units for _, units in drawn([*full, denial], denial).held} == {2}
+    assert {units for _, units in drawn(full, full[-2]).held} == {2}
+
+
+def test_a_unit_that_comes_while_the_other_is_certainly_there_is_a_spike_all_the_same():
+    early = [*steady(0.002)[:9], Record(4.45, 4.452, "a", 1, True)]
+    assert max(units for _, units in drawn(early, early[-1]).held) == 3
+    denial = Record(4.46, 4.462, "a", 1, False)
+    assert max(units for _, units in drawn([*early, denial], denial).held) == 3
+
+
 def test_a_span_slightly_shorter_than_the_window_does_not_read_as_the_window():
     assert drawn([record(0.0), record(0.99996)], record(0.99996)).says[0].startswith("0.99996 s")
 

@@ -1,7 +1,8 @@
 """The limiters that the kit is tested on: with one classic fault each, correct, or hostile to the process they run in.
 
 A target is ``file.py:Name`` in this folder. A file without a name is a service, started as
-``python file.py PORT LIMIT WINDOW_SECONDS``; it prints "ready", and serves ``/ping?user_id=alice``.
+``python file.py PORT LIMIT WINDOW_SECONDS``; it prints "ready", and serves ``/ping?user_id=alice``. One on Redis takes
+a URL as well, and the kit starts it.
 """
 
 from __future__ import annotations
@@ -135,10 +136,197 @@ SEEDED_FAULTS = [
     SeededFault("wait_remembered.py:WaitRemembered", "honesty/wait/not-too-long"),
     SeededFault("remaining_before.py:RemainingBefore", "honesty/remaining/true"),
     SeededFault("peek_charges.py:PeekCharges", "honesty/peek/free"),
+    # After a fault
+    *(
+        SeededFault(f"after_fault.py:{name}", f"resilience/{case}", also=("resilience", "concurrency"))
+        for name, case in (
+            ("OpenForEver", "outage/thawed"),
+            ("LocalForEver", "restart/limits"),
+            ("ProbeLost", "restart/limits"),
+            ("WatchDies", "outage/thawed"),
+            ("FallbackProlonged", "restart/limits"),
+            ("ScriptLost", "restart/limits"),
+            ("SocketLost", "outage/thawed"),
+        )
+    ),
+    *(
+        SeededFault(f"kept_connection.py:{name}", "resilience/outage/thawed", also=("resilience",))
+        for name in (
+            "SocketKept",
+            "SentAgain",
+            "DriverConnectionKept",
+            "StreamKept",
+            "GoesBackToPool",
+            "LeavesItsReply",
+        )
+    ),
+    # Where windows end
+    *(
+        SeededFault(f"window_end_races.py:{name}", "concurrency/threads/window-end", also=("concurrency",))
+        for name in ("TrimsOutsideLock", "PurgesUserInUse", "LockGoesWithUser", "SweepThread", "ReplacesOldest")
+    ),
+    # Clocks of hosts
+    *(
+        SeededFault(f"monotonic_clock.py:{name}", "resilience/clock/clients", also=("resilience/clock", "concurrency"))
+        for name in ("MonotonicScores", "PerfCounterList", "EpochAtStart", "LoopTime", "SharedDenial")
+    ),
+    # Lengths of windows
+    *(
+        SeededFault(f"ttl_fractions.py:{name}", case, also=("correctness", "resilience", "concurrency"))
+        for name, case in (
+            ("AtLeastASecond", "correctness/window/odd"),
+            ("Rounded", "correctness/window/odd"),
+            ("RoundedUp", "correctness/window/odd"),
+            ("FreedTooEarly", "correctness/window/odd"),
+            ("SecondsOfTimedelta", "correctness/window/days"),
+            ("Milliseconds32", "correctness/window/days"),
+            ("WholeMinutes", "resilience/ttl/long"),
+        )
+    ),
+    # Costs that come back
+    *(
+        SeededFault(f"costs_come_back.py:{name}", f"correctness/cost/{case}", also=("correctness/cost",))
+        for name, case in (
+            ("OneEntryForCost", "counted"),
+            ("OneUnitComesBack", "model"),
+            ("EntryForEachUnit", "model"),
+            ("NewestComesBack", "model"),
+            ("AllComeBack", "model"),
+            ("SameMember", "random"),
+            ("CountsWhatLeaves", "random"),
+            ("TwoAtATime", "random"),
+        )
+    ),
+    # Punishments and numbers
+    *(
+        SeededFault(f"long_bans.py:{name}", case, also=("correctness", "performance", "honesty"))
+        for name, case in (
+            ("Float32", "correctness/window/model"),
+            ("CostInByte", "correctness/cost/counted"),
+            ("CountInByte", "correctness/limit/large"),
+            ("ZeroWaitForNever", "honesty/wait/never"),
+            ("NegativeWaitForNever", "honesty/wait/never"),
+            ("LockedOut", "correctness/denied/free"),
+            ("DenialsCount", "correctness/denied/free"),
+            ("BanDoubles", "correctness/denied/free"),
+        )
+    ),
+    # Waiting
+    *(
+        SeededFault(f"waits_wrong.py:{name}", f"concurrency/wait/{case}", strict=strict, also=("concurrency/wait",))
+        for name, case, strict in (
+            ("WaitTakesNothing", "takes", False),
+            ("WaitAllGo", "limit", False),
+            ("WaitDatedByCall", "limit", False),
+            ("WaitWholeWindow", "soon", False),
+            ("AsyncWaitAllGo", "limit", False),
+            ("RedisWaitAllGo", "limit", False),
+            ("WaitTimeoutLate", "timeout", False),
+            ("WaitTimeoutTakes", "timeout", False),
+            ("AsyncWaitTakesForGone", "timeout", False),
+            ("RedisWaitTimeoutTakes", "timeout", False),
+            ("WaitNewestFirst", "order", True),
+            ("WaitNeverReturns", "never", True),
+        )
+    ),
+    # Peeks
+    *(
+        SeededFault(f"peek_wrong.py:{name}", case, also=("honesty",))
+        for name, case in (
+            ("PeekNeverTrims", "honesty/peek/true"),
+            ("PeekAllowsFull", "honesty/peek/true"),
+            ("PeekIgnoresCost", "honesty/peek/true"),
+            ("PeekBelowZero", "honesty/peek/true"),
+            ("PeekRemembers", "honesty/peek/true"),
+            ("RedisPeekCountsExpired", "honesty/peek/true"),
+            ("PeekStoresUsers", "performance/memory/idle-keys"),
+            ("RedisPeekRenews", "resilience/ttl/peeked"),
+            ("RetryAfterWindowEnd", "honesty/wait/asked"),
+        )
+    ),
+    # Keys that fall together
+    *(
+        SeededFault(f"keys_together.py:{name}", f"correctness/{case}", also=("correctness/keys",))
+        for name, case in (
+            ("KeySpacesRemoved", "keys/apart"),
+            ("KeyNumber", "keys/apart"),
+            ("KeyFloat", "keys/apart"),
+            ("KeyCut250", "keys/apart"),
+            ("KeyCaseFolded", "keys/apart"),
+            ("KeyComposed", "keys/apart"),
+            ("KeyCompatible", "keys/apart"),
+            ("KeyDecoded", "keys/apart"),
+            ("KeyAscii", "keys/apart"),
+            ("RedisCompanionKey", "keys/apart"),
+            ("RedisKeyHashTag", "keys/apart"),
+            ("KeyHash16", "keys/many"),
+            ("KeySlots", "keys/many"),
+            ("LogsOfTheClass", "limiters/apart"),
+        )
+    ),
+    # Stores that are full
+    *(
+        SeededFault(
+            f"bounded_frees.py:{name}", f"correctness/{case}", also=("correctness", "concurrency", "performance")
+        )
+        for name, case in (
+            ("LruCacheOfLogs", "keys/sprayed"),
+            ("ClearsWhenFull", "keys/sprayed"),
+            ("EvictsSample", "keys/sprayed"),
+            ("RotatesTooSoon", "edge/before"),
+            ("FreesByFirstSeen", "window/late-burst"),
+            ("RedisMostUsers", "keys/sprayed"),
+        )
+    ),
+    SeededFault("bounded_frees.py:FreesByWallClock", "resilience/clock/wall", strict=True),
+    # Calls that are slow now and then
+    *(
+        SeededFault(f"slow_sometimes.py:{name}", f"performance/time/{case}", also=("performance",))
+        for name, case in (
+            ("SweepsEveryThousand", "worst"),
+            ("SweepsEachSecond", "worst"),
+            ("CollectsGarbage", "worst"),
+            ("RedisKeysScan", "worst"),
+            ("SortsOnExpiry", "expiry"),
+            ("RedisRebuilds", "expiry"),
+            ("PopsFront", "ends"),
+            ("RedisRemovesOneByOne", "ends"),
+        )
+    ),
+    SeededFault("slow_sometimes.py:RedisUnpacks", "correctness/window/ends", also=("correctness", "performance")),
+    # Settling
+    *(
+        SeededFault(f"settle_wrong.py:{name}", f"correctness/settle/{case}", also=("correctness/settle",))
+        for name, case in (
+            ("SettleGivesNothing", "gives-back"),
+            ("SettleTwice", "once"),
+            ("SettleMoreFree", "above"),
+            ("SettleAfterWindow", "late"),
+            ("CancelLeavesCharge", "late"),
+            ("CancelPopsNewest", "own"),
+            ("CancelDenied", "cancelled"),
+            ("SettledNow", "moment"),
+        )
+    ),
+    # Leases
+    *(
+        SeededFault(f"leases_wrong.py:{name}", f"concurrency/lease/{case}", also=("concurrency/lease",))
+        for name, case in (
+            ("ReleaseTwice", "limit"),
+            ("LeaseNeverEnds", "ends"),
+            ("RedisOneTtlForAll", "ends"),
+            ("RenewAdds", "renewed"),
+            ("ReleaseAfterEnd", "late"),
+            ("RenewRevives", "late"),
+            ("CountsThenLends", "threads"),
+        )
+    ),
     # Services
     SeededFault("http_fixed_window.py", "correctness/window/any-phase", also=(*_OVER, "honesty/wait")),
     SeededFault("http_no_retry_after.py", "honesty/wait/header"),
     SeededFault("http_retry_after_cut.py", "honesty/wait/enough", also=("honesty/wait/header",)),
+    SeededFault("http_redis_open.py", "resilience/restart/limits", also=("resilience",)),
+    SeededFault("http_redis_no_timeout.py", "resilience/outage/paused", also=("resilience",)),
 ]
 
 CORRECT = [
@@ -148,7 +336,34 @@ CORRECT = [
     "correct_redis.py:SlidingWindow",
     "correct_redis_async.py:SlidingWindow",
     "http_correct.py",
+    "http_redis.py",
 ]
+
+UNUSUAL = {
+    "correct_chunks.py:SlidingWindow": ("performance/time",),
+    "correct_cost_strict.py:SlidingWindow": ("correctness/cost",),
+    "correct_deadline.py:Deadline": ("resilience/clock/clients",),
+    "correct_denial_cache.py:DenialCache": ("correctness/denied", "honesty/wait"),
+    "correct_fails_closed.py:FailsClosed": ("correctness/limit", "resilience/outage"),
+    "correct_file_lock.py:FileWindow": ("correctness/limiters", "performance/memory"),
+    "correct_full_denies.py:SlidingWindow": ("correctness/keys",),
+    "correct_key_digest.py:SlidingWindow": ("correctness/keys",),
+    "correct_key_refuses.py:SlidingWindow": ("correctness/keys",),
+    "correct_late_replies.py:LateReplies": ("resilience/outage/thawed",),
+    "correct_leases_heap.py:Leases": ("concurrency/lease",),
+    "correct_local_fallback.py:LocalFallback": ("resilience/restart", "resilience/outage"),
+    "correct_own_client.py:OwnClient": ("resilience/outage/thawed",),
+    "correct_peek_snapshot.py:SlidingWindow": ("honesty",),
+    "correct_ring.py:RingWindow": ("concurrency/threads",),
+    "correct_runs.py:RunWindow": ("correctness/cost",),
+    "correct_settle_numbers.py:SlidingWindow": ("correctness/settle",),
+    "correct_sqlite.py:SqliteWindow": ("correctness/limiters", "performance/time/keys"),
+    "correct_stream.py:StreamWindow": ("correctness/window/odd", "resilience/ttl"),
+    "correct_wait_futures.py:SlidingWindow": ("concurrency/wait",),
+    "correct_wait_rounded.py:SlidingWindow": ("honesty/wait",),
+    "correct_wait_tickets.py:SlidingWindow": ("concurrency/wait",),
+}
+"""Correct limiters of a design that a careless case would accuse, and the beginnings of the ids of these cases."""
 
 HOSTILE = [
     "hostile_import_hangs.py:SlidingWindow",

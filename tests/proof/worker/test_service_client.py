@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import re
 import socket
 import threading
 import time
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -50,7 +53,7 @@ class Scripted:
     def _answer(self, connection: socket.socket) -> None:
         while self._answers:
             request = b""
-            while not request.endswith(b"\r\n\r\n"):
+            while not _is_whole(request):
                 read = connection.recv(65536)
                 if not read:
                     return
@@ -67,6 +70,12 @@ class Scripted:
         self._socket.close()
 
 
+def _is_whole(request: bytes) -> bool:
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
+
+
 CLOSE = b"<close>"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 DENIED = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %b\r\nContent-Length: 0\r\n\r\n"
@@ -75,7 +84,7 @@ DENIED = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %b\r\nContent-Length: 
 @contextmanager
 def _served(*answers: bytes) -> Iterator[tuple[Scripted, service.Service]]:
     scripted = Scripted(*answers)
-    client = service.Service(scripted.url)
+    client = service.Service({"url": scripted.url})
     try:
         yield scripted, client
     finally:
@@ -106,9 +115,47 @@ def test_a_key_is_escaped_and_sent_in_its_place():
     [("?user={key}", b"/?user=%7Ba%7D"), ("/a b/{key}/é?x=1%20#top", b"/a%20b/%7Ba%7D/%C3%A9?x=1%20")],
 )
 def test_a_url_is_escaped_as_a_service_expects_it(rest: str, sent: bytes):
-    with _served(OK) as (scripted, _), contextlib.closing(service.Service(_root(scripted) + rest)) as client:
+    with _served(OK) as (scripted, _), contextlib.closing(service.Service({"url": _root(scripted) + rest})) as client:
         client.allow("{a}")
     assert scripted.requests[0].split()[1] == sent
+
+
+STRANGE = (
+    *("a", "A", "a b", " a", "a ", "a;b", "a,b", 'a"b', "a\\b", "a%3Bb", "a\r\nX: 1", "a&b=c", "{key}", "\u00e9"),
+    *("e\u0301", "\0", "\U0001f600"),
+)
+
+
+def _requested(**request: object) -> list[bytes]:
+    """Return the requests that were sent for each of the strange keys."""
+    with (
+        _served(*[OK] * len(STRANGE)) as (scripted, _),
+        contextlib.closing(service.Service({"url": _root(scripted), **request})) as client,
+    ):
+        assert all(client.allow(key) for key in STRANGE)
+    return scripted.requests
+
+
+def test_a_key_in_a_header_is_one_value_and_no_two_keys_are_the_same():
+    requests = _requested(headers=[["X-User", "id={key}"], ["user-agent", "mine"]])
+    values = [re.search(rb"\r\nX-User: id=(\S+)\r\n", request)[1] for request in requests]
+    assert len(set(values)) == len(STRANGE)
+    assert not any(set(value) & set(b'",;\\ ') for value in values)
+    assert all(request.count(b"\r\n") == requests[0].count(b"\r\n") for request in requests)
+    assert requests[0].startswith(b"GET / HTTP/1.1\r\n") and b"sluicegate-grade" not in requests[0]
+
+
+def test_a_key_in_a_body_is_a_string_of_json_unless_the_body_is_of_another_type():
+    requests = _requested(body='{"user": "{key}", "n": 1}')
+    assert all(
+        request.startswith(b"POST / ") and b"Content-Type: application/json\r\n" in request for request in requests
+    )
+    assert [json.loads(request.partition(b"\r\n\r\n")[2]) for request in requests] == [
+        {"user": key, "n": 1} for key in STRANGE
+    ]
+    form = _requested(method="PUT", body="u={key}&n=1", headers=[["content-type", "application/x-www-form-urlencoded"]])
+    assert form[0].startswith(b"PUT / ") and b"json" not in form[0]
+    assert [parse_qs(request.partition(b"\r\n\r\n")[2].decode())["u"] for request in form] == [[key] for key in STRANGE]
 
 
 @pytest.mark.parametrize("status", [b"302 Found", b"301 Moved Permanently", b"404 Not Found", b"500 Oops", b"204 None"])
@@ -152,7 +199,7 @@ def test_only_the_beginning_of_an_endless_body_is_read():
 def test_every_call_to_a_service_that_is_down_is_an_error():
     with socket.socket() as bound:  # but does not listen
         bound.bind(("127.0.0.1", 0))
-        client = service.Service(f"http://127.0.0.1:{bound.getsockname()[1]}/{{key}}")
+        client = service.Service({"url": f"http://127.0.0.1:{bound.getsockname()[1]}/{{key}}"})
         for _ in range(2):
             with pytest.raises(ConnectionRefusedError, match=r"^nothing listens at 127\.0\.0\.1:\d+$"):
                 client.take("a")

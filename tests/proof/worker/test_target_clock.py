@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_another_thread_sleeps_until_the_manual_clock_has_been_advanced_so_far(t
             time.sleep(0.1)  # lets the janitor run as far as it can
             [text] = worker.run([call(0, "a", 2)]).unexpected
             swept, now = text.removeprefix("str ").strip("'").split()
-            seen.append((int(swept), float(now) - 1_000_000))
+            seen.append((int(swept), float(now) - 10_000_000))
             worker.advance(9)
     assert seen == [(0, 0.0), (0, 9.0), (1, 18.0)]
 
@@ -97,6 +98,38 @@ def test_a_wall_clock_is_off_and_can_be_stepped_while_the_monotonic_one_runs_on(
             for reading in (wall, wall_ns / 1e9, moment):
                 assert reading == pytest.approx(time.time() + off, abs=5)
             assert monotonic == pytest.approx(time.monotonic(), abs=5)
+
+
+def test_monotonic_clocks_that_are_off_run_on_and_tasks_sleep_by_them(tmp_path: Path):
+    target = written(
+        tmp_path,
+        """
+        import asyncio, time
+        class Limiter:
+            def __init__(self, limit, window): ...
+            async def allow(self, user_id):
+                loop = asyncio.get_running_loop()
+                began = loop.time()
+                time.sleep(0.02)
+                await asyncio.sleep(0.02)
+                slept = loop.time() - began
+                try:
+                    await asyncio.wait_for(asyncio.sleep(3600), 0.01)
+                except TimeoutError:
+                    read = [time.monotonic(), time.perf_counter(), time.monotonic_ns() / 1e9, loop.time(), time.time()]
+                    return f"{0.04 <= slept < 3600} {read}"
+        """,
+    )
+    with Worker(target, patience=10) as worker:
+        worker.load(3, 1.0, monotonic=-7200.0)
+        result = worker.run([call(0, "a")])
+    [text] = result.unexpected
+    slept, _, read = text.removeprefix("str ").strip("'").partition(" ")
+    *monotonic, wall = json.loads(read)
+    assert slept == "True"
+    assert monotonic == [pytest.approx(time.monotonic() - 7200, abs=5)] * 4
+    assert wall == pytest.approx(time.time(), abs=5)
+    assert result.records[0].end == pytest.approx(time.monotonic(), abs=5)
 
 
 def test_a_datetime_made_before_the_clocks_were_replaced_is_still_an_instance(tmp_path: Path):

@@ -1,13 +1,38 @@
-"""All cases, one file a section."""
+"""All cases: a file a topic, and five sections."""
 
 from sluicegate.proof.case import Case, registered
-from sluicegate.proof.cases import concurrency, correctness, honesty, performance, resilience
+from sluicegate.proof.cases import (
+    concurrency,
+    correctness,
+    costs,
+    honesty,
+    keys,
+    leases,
+    performance,
+    remaining,
+    resilience,
+    settling,
+    waiting,
+)
 
-# Importing a section registers its cases. Reports keep this order.
-_SECTIONS = (correctness, concurrency, performance, resilience, honesty)
+# Importing a topic registers its cases. Reports keep this order within a section.
+_TOPICS = (
+    correctness,
+    keys,
+    costs,
+    settling,
+    concurrency,
+    waiting,
+    leases,
+    performance,
+    resilience,
+    honesty,
+    remaining,
+)
+_SECTIONS = ("correctness", "concurrency", "performance", "resilience", "honesty")
 
 
 def cases() -> list[Case]:
     """Return all cases by section, in the order of their files."""
-    order = [section.__name__.rpartition(".")[2] for section in _SECTIONS]
-    return sorted(registered(), key=lambda each: order.index(each.section))
+    topics = [topic.__name__ for topic in _TOPICS]
+    return sorted(registered(), key=lambda each: (_SECTIONS.index(each.section), topics.index(each.run.__module__)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import failure_if_raised, limit_kept, twice, undecided_if_cut, unless_paused
+from sluicegate.proof.cases.evidence import failure_if_raised, limit_kept, undecided_if_cut, worst
 from sluicegate.proof.environment import Environment
 from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.rubric import RubricLine
 from sluicegate.proof.verdict import CaseVerdict, Finding
-from sluicegate.proof.workers import Client, ScenarioResult, Worker, call, soon
+from sluicegate.proof.workers import Client, ScenarioResult, Worker, call, keep_calling, soon
 
 _LONG = 60.0
 _GAP = 0.02  # seconds between two keys: in memory all clients are done with one before the next begins
@@ -83,6 +83,44 @@ def interleaved(env: Environment) -> Finding:
 
 
 @case(
+    "concurrency/threads/window-end",
+    "The limit holds when threads call just as units leave the window.",
+    RubricLine.CONCURRENCY,
+    Requirement.SYNC,
+    Requirement.PROCESS,
+    alone=True,
+)
+def window_end(env: Environment) -> Finding:
+    findings = []
+    for limit, window, clients in (
+        (1, 0.05, _when_all_have_left(env, limit=1, window=0.05)),
+        (5, 0.1, _as_one_leaves(env, limit=5, window=0.1)),
+        (5, 0.25, _as_one_leaves(env, limit=5, window=0.25)),
+    ):
+        with env.worker(limit=limit, window=window) as worker:
+            result = worker.run(*clients, preempt=Requirement.FILE in env.survey.met, lasts=3)
+        findings.append(limit_kept(env.history(result, limit=limit, window=window), result))
+    return worst(*findings)
+
+
+_THREADS = 8
+
+
+def _when_all_have_left(env: Environment, *, limit: int, window: float) -> list[Client]:
+    """Return clients that all call at once for keys that were left alone for longer than a window, and between."""
+    keys, times = env.keys(2), limit // _THREADS + 2
+    rounds = int(1.5 / (0.4 * window))
+    return [[call(n * 0.4 * window, keys[n % 2], times) for n in range(rounds)] for _ in range(_THREADS)]
+
+
+def _as_one_leaves(env: Environment, *, limit: int, window: float) -> list[Client]:
+    """Return clients that call without a pause for a key whose units were taken, and so leave, one by one."""
+    key = env.key()
+    first = call(0, key, limit, pause=window / limit)
+    return [[first], *([keep_calling(0.9 * window, 1.5, key, pause=0.0005)] for _ in range(_THREADS))]
+
+
+@case(
     "concurrency/tasks/one-key",
     "However many tasks call at once, a key is allowed N requests, and not one more.",
     RubricLine.CONCURRENCY,
@@ -128,6 +166,7 @@ def fleet(env: Environment) -> Finding:
     "While the store is slow to answer for one key, calls for other keys do not wait.",
     RubricLine.CONCURRENCY,
     Requirement.REDIS,
+    Requirement.CONSTRUCTOR,
     alone=True,
     timed=True,
 )
@@ -176,6 +215,7 @@ def _took(result: ScenarioResult) -> float:
     RubricLine.CONCURRENCY,
     Requirement.REDIS,
     Requirement.ASYNC,
+    Requirement.CONSTRUCTOR,
     alone=True,
     timed=True,
 )
@@ -200,42 +240,3 @@ def loop_is_free(env: Environment) -> Finding:
         or undecided_if_cut(*results)
         or Finding(verdict, says, figures={"stalled_seconds": loop_blocked})
     )
-
-
-@case(
-    "concurrency/wait/apart",
-    "A caller that waits for one key does not hold up calls for another.",
-    RubricLine.CONCURRENCY,
-    Requirement.WAIT,
-    Requirement.CONSTRUCTOR,
-    alone=True,
-    timed=True,
-)
-def waits_apart(env: Environment) -> Finding:
-    return twice(lambda: _waits_apart(env))
-
-
-def _waits_apart(env: Environment) -> Finding:
-    limit, window = 2, 2.0
-    waiting, other = env.keys(2)
-    worker = env.worker(limit=limit, window=window)
-    result = worker.run(
-        [call(0, waiting, limit), call(0.1, waiting, verb="wait")],
-        [call(0.3, other, limit)],
-        lasts=window,
-    )
-    failure = failure_if_raised(result)
-    if failure:
-        return failure
-    waits = [record for record in result.records if record.key == waiting][-1]
-    beside = [record for record in result.records if record.key == other]
-    slowest = max(beside, key=lambda record: record.end - record.start)
-    took, waited = slowest.end - slowest.start, waits.end - waits.start
-    says = f"while one caller waited {waited:.2f} s for its key, a call for another key took {took:.4f} s"
-    if waits.end < slowest.start + 0.2:
-        says = f"wait() returned after {waited:.2f} s, too early to hold up another call"
-        return Finding(CaseVerdict.UNDECIDED, says)
-    held_up = slowest.end > waits.end - 0.1
-    verdict = CaseVerdict.FAILED if held_up else CaseVerdict.PASSED if took < window / 4 else CaseVerdict.UNDECIDED
-    finding = Finding(verdict, says, env.history(result, limit=limit, window=window), slowest)
-    return unless_paused(finding, result, for_=window / 4)

@@ -1,14 +1,13 @@
-"""Cases on honesty: the waits and the remaining units that a limiter reports are true."""
+"""Cases on honesty: the waits that a limiter reports are true."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import answers_exact, failure_if_raised
+from sluicegate.proof.cases.evidence import failure_if_raised
 from sluicegate.proof.environment import Environment
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.requirement import Requirement
@@ -95,8 +94,7 @@ def not_too_long(env: Environment) -> Finding:
     history, result, reported = _collect_waits(env)
     if not reported:
         return _without_waits(result)
-    # Retry-After holds whole seconds, or a date, which has whole seconds as well.
-    resolution = 1.0 if Requirement.HTTP in env.survey.met or _whole(wait.seconds for wait in reported) else 0.001
+    resolution = _resolution([wait.seconds for wait in reported], http=Requirement.HTTP in env.survey.met)
 
     def too_long(reported: Sequence[Wait]) -> Finding | None:
         for wait in reported:
@@ -123,8 +121,21 @@ def not_too_long(env: Environment) -> Finding:
     return Finding(CaseVerdict.PASSED, f"{len(reported)} waits, none too long", history, reported[-1].record)
 
 
-def _whole(waits: Iterable[float]) -> bool:
-    return all(wait == int(wait) for wait in waits if math.isfinite(wait))
+def _resolution(waits: Sequence[float], *, http: bool) -> float:
+    """Return the unit in seconds that the waits are rounded to: a second, a tenth, or a millisecond for any other.
+
+    A date in Retry-After has whole seconds, and so has the date of the response that it is compared with: each may be
+    cut, so together they are off by up to two seconds.
+    """
+    if _multiples_of(1.0, waits):
+        return 2.0 if http else 1.0
+    if http:
+        return 2.0
+    return 0.1 if _multiples_of(0.1, waits) else 0.001
+
+
+def _multiples_of(unit: float, waits: Sequence[float]) -> bool:
+    return all(abs(wait / unit - round(wait / unit)) < 1e-6 for wait in waits if math.isfinite(wait))
 
 
 @case(
@@ -136,11 +147,27 @@ def _whole(waits: Iterable[float]) -> bool:
     Requirement.CONSTRUCTOR,
 )
 def exact_wait(env: Environment) -> Finding:
+    return _exact(env, "take")
+
+
+@case(
+    "honesty/wait/asked",
+    "The wait that retry_after() tells when it is asked is exact, too.",
+    RubricLine.CORRECTNESS,
+    Requirement.RETRY_AFTER,
+    Requirement.MANUAL_CLOCK,
+    Requirement.CONSTRUCTOR,
+)
+def asked_wait(env: Environment) -> Finding:
+    return _exact(env, "retry_after")
+
+
+def _exact(env: Environment, verb: str) -> Finding:
     worker = env.worker(limit=3, window=8.0, clock="manual")
     # At 7.875 s the three keys have different waits, none of them whole seconds.
     keys = dict(zip(env.keys(3), (0.0, 2.125, 5.0), strict=True))
     fill = [call(begin + at, key) for key, begin in keys.items() for at in (0.0, 1.5, 2.25)]
-    return _check_ends_of_waits(env, worker, fill, [call(7.875, key, verb="take") for key in keys])
+    return _check_ends_of_waits(env, worker, fill, [call(7.875, key, verb=verb) for key in keys])
 
 
 @case(
@@ -163,18 +190,19 @@ def _check_ends_of_waits(env: Environment, worker: Worker, fill: Sequence[Step],
     """Get denials with their waits, and call again just before each wait ends, and when it ends."""
     first = worker.run(sorted([*fill, *takes], key=lambda step: step.at))
     history = env.history(first, limit=4, window=8.0)
-    denials = {record.key: record for record in history.records[-len(takes) :]}
+    asked = first.peeks if takes[0].verb == "retry_after" else history.records[-len(takes) :]
+    denials = {record.key: record for record in asked}
     failure = failure_if_raised(first)
     if failure:
         return failure
     for denial in denials.values():
-        if denial.allowed is not False:
+        if denial.allowed:
             return Finding(CaseVerdict.UNDECIDED, "nothing was denied", history, denial)
         if denial.retry_after is None or math.isinf(denial.retry_after):
-            return Finding(CaseVerdict.FAILED, "a denial reported no wait, or an infinite one", history, denial)
+            return Finding(CaseVerdict.FAILED, "a full key had no wait, or an infinite one", history)
     waits = {key: record.retry_after or 0.0 for key, record in denials.items()}
-    # If whole seconds are reported, call a whole second before the end.
-    instant = 1.0 if _whole(waits.values()) else 1e-6
+    # If the waits are rounded, call that much before the end.
+    instant = next((unit for unit in (1.0, 0.1) if _multiples_of(unit, list(waits.values()))), 1e-6)
     calls = [(wait - early, take) for take in takes for wait in [waits[take.keys[0]]] for early in (instant, 0.0)]
     steps = [call(max(0.0, at), take.keys[0], cost=take.cost) for at, take in sorted(calls, key=lambda each: each[0])]
     again = worker.run(steps)
@@ -187,12 +215,16 @@ def _check_ends_of_waits(env: Environment, worker: Worker, fill: Sequence[Step],
             says = (
                 f"the reported wait{cost} was {waits[key]:.9g} s, but {instant:g} s before its end the call was allowed"
             )
-            return Finding(CaseVerdict.FAILED, says, history, denials[key])
+            return Finding(CaseVerdict.FAILED, says, history, _drawn(history, denials[key]))
         if not at_the_end.allowed:
             says = f"the reported wait{cost} was {waits[key]:.9g} s, but at its end the call was denied"
-            return Finding(CaseVerdict.FAILED, says, history, denials[key])
+            return Finding(CaseVerdict.FAILED, says, history, _drawn(history, denials[key]))
     says = f"{len(waits)} waits, each denied {instant:g} s before its end and allowed at its end"
     return failure_if_raised(again) or Finding(CaseVerdict.PASSED, says, history, history.records[-1])
+
+
+def _drawn(history: History, record: Record) -> Record | None:
+    return record if record in history.records else None
 
 
 @case("honesty/wait/header", "A 429 says in Retry-After how long to wait.", RubricLine.CORRECTNESS, Requirement.HTTP)
@@ -213,34 +245,22 @@ def header(env: Environment) -> Finding:
     return Finding(CaseVerdict.PASSED, says, history, denied[-1])
 
 
-# Remaining units
-
-
 @case(
-    "honesty/remaining/true",
-    "The reported remaining units are exactly those that could still be taken.",
+    "honesty/wait/never",
+    "A request that can never be allowed is not told to come back at once.",
     RubricLine.CORRECTNESS,
-    Requirement.REPORTS_REMAINING,
+    Requirement.REPORTS_WAIT,
+    Requirement.TAKE_COST,
     Requirement.CONSTRUCTOR,
 )
-def remaining(env: Environment) -> Finding:
-    result = env.worker(window=_LONG).run([call(0, env.key(), env.limit + 2, verb="take")])
-    history = env.history(result, window=_LONG)
-    certain = takewhile(lambda record: record.allowed is not None, excused(history.records))
-    for number, record in enumerate(certain, 1):
-        left = max(0, env.limit - number)
-        if record.remaining is not None and record.remaining != left:
-            says = f"after {number} requests the reported remaining units were {record.remaining}; expected {left}"
-            return Finding(CaseVerdict.FAILED, says, history, record)
-    return failure_if_raised(result) or answers_exact(
-        history, result, denied=2, says=f"from {env.limit - 1} down to 0, and never below"
-    )
-
-
-@case("honesty/peek/free", "peek() takes nothing.", RubricLine.CORRECTNESS, Requirement.PEEK, Requirement.CONSTRUCTOR)
-def peek(env: Environment) -> Finding:
-    key, limit = env.key(), env.limit
-    looks = call(0, key, limit + 2, verb="peek")
-    result = env.worker(window=_LONG).run([looks, call(0, key, limit), looks, call(0, key)])
-    says = f"after {limit + 2} peeks the whole limit was left, and after as many more nothing was given back"
-    return answers_exact(env.history(result, window=_LONG), result, denied=1, says=says)
+def never(env: Environment) -> Finding:
+    limit, key = 5, env.key()
+    result = env.worker(limit=limit, window=_LONG).run([call(0, key, cost=cost, verb="take") for cost in (6, 100)])
+    history = env.history(result, limit=limit, window=_LONG)
+    denied = [record for record in history.records if record.allowed is False]
+    at_once = [record for record in denied if record.retry_after is not None and record.retry_after <= 0]
+    if at_once:
+        says = f"a cost of {at_once[0].cost} of {limit} was denied with a wait of {at_once[0].retry_after:g} s"
+        return Finding(CaseVerdict.FAILED, f"{says}; expected none, or an infinite one", history, at_once[0])
+    says = f"costs of 6 and 100 of {limit} were not told to come back at once"
+    return Finding(CaseVerdict.PASSED, says, history)

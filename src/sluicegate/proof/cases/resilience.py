@@ -23,10 +23,11 @@ from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.rubric import RubricLine
 from sluicegate.proof.stalls import excused
 from sluicegate.proof.verdict import CaseVerdict, Finding
-from sluicegate.proof.workers import ScenarioResult, Worker, call, keep_calling, soon
+from sluicegate.proof.workers import Client, ScenarioResult, Step, Worker, call, call_each, keep_calling, soon
 
 _LONG = 60.0
 _HOUR = 3600.0
+_DAY = 86400.0
 _YEAR = 365 * 86400.0
 
 
@@ -55,6 +56,7 @@ def ttl_is_set(env: Environment) -> Finding:
     "Keys on Redis outlive their window: no request is forgotten early.",
     RubricLine.RESILIENCE,
     Requirement.REDIS,
+    Requirement.CONSTRUCTOR,
 )
 def ttl_is_long_enough(env: Environment) -> Finding:
     limit, findings = 4, []
@@ -70,6 +72,50 @@ def ttl_is_long_enough(env: Environment) -> Finding:
     return worst(*findings)
 
 
+@case(
+    "resilience/ttl/long",
+    "With a window of a minute and a half, of days or of a month, no request is forgotten while nobody calls.",
+    RubricLine.RESILIENCE,
+    Requirement.REDIS,
+    Requirement.FAKETIME,
+    Requirement.CONSTRUCTOR,
+)
+def ttl_of_long_windows(env: Environment) -> Finding:
+    server, limit, findings = env.stepped(), 3, []
+    for window in (90.0, 2 * _DAY, 30 * _DAY):
+        key = env.key()
+        results = [env.worker(limit=limit, window=window).run([call(0, key, limit)])]
+        server.step(server.off_by() + 0.75 * window)
+        # Another process, as the first may remember that it was denied.
+        results.append(env.worker(limit=limit, window=window).run([call(0, key, 3)]))
+        history = env.history(*results, limit=limit, window=window, save=False)
+        says = f"after three quarters of {window:g} s all requests still counted"
+        findings.append(answers_exact(history, *results, denied=3, says=says))
+    return worst(*findings)
+
+
+@case(
+    "resilience/ttl/peeked",
+    "Peeking at a key does not keep it on Redis.",
+    RubricLine.RESILIENCE,
+    Requirement.REDIS,
+    Requirement.PEEK,
+    Requirement.CONSTRUCTOR,
+)
+def ttl_after_peeks(env: Environment) -> Finding:
+    window, key = 1.0, env.key()
+    worker, client = env.worker(limit=4, window=window), env.server.client
+    result = worker.run([call(0, key, 2), keep_calling(0.2, 4.5 * window, key, pause=0.2, verb="peek")])
+    raised = failure_if_raised(result)
+    if raised:
+        return raised
+    left = [bytes(name) for name in client.scan_iter() if key.encode() in bytes(name)]
+    says = f"{4.5 - 1:g} windows after its last request had left the window"
+    if left:
+        return Finding(CaseVerdict.FAILED, f"{_shown(left[0])} was still on the server {says}: peeks had kept it")
+    return Finding(CaseVerdict.PASSED, f"nothing of the key was on the server {says}, though it was peeked at")
+
+
 def _shown(key: bytes) -> str:
     text = key.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
@@ -83,6 +129,7 @@ def _shown(key: bytes) -> str:
     "After SCRIPT FLUSH, decisions go on and no counted request is lost.",
     RubricLine.RESILIENCE,
     Requirement.REDIS,
+    Requirement.CONSTRUCTOR,
 )
 def script_flush(env: Environment) -> Finding:
     worker, key = env.worker(window=_LONG, limit=4), env.key()
@@ -103,12 +150,13 @@ def script_flush(env: Environment) -> Finding:
     timed=True,
 )
 def restart(env: Environment) -> Finding:
-    worker, key, within = env.worker(window=_LONG, limit=1000), env.key(), 2.0
-    before = worker.run([call(0, key, 3)])
+    worker, keys, within = env.worker(window=_LONG, limit=1000), env.keys(50), 2.0
+    # Each key is used once or twice: the kit cannot raise the limit of every service.
+    before = worker.run([call_each(0, keys, 3)])
     env.server.kill()
-    while_down = worker.run([call(0, key, 8)], lasts=20)
+    while_down = worker.run([call_each(0, keys, 8)], lasts=20)
     env.server.launch()
-    after = worker.run([keep_calling(0, within, key, pause=0.05), call(within, key, 5)], lasts=10)
+    after = worker.run([keep_calling(0, within, *keys, pause=0.05), call_each(within, env.keys(5))], lasts=10)
     history = env.history(before, while_down, after, limit=1000, window=_LONG, save=False)
     last = after.records[-5:]
     if all(record.allowed for record in last):
@@ -120,6 +168,88 @@ def restart(env: Environment) -> Finding:
     allowed = [record for record in after.records if record.allowed]
     # If it had recovered, a stall of its last calls may have kept it from showing that.
     return unless_stalled(finding, ScenarioResult([*allowed, *last])) if allowed else finding
+
+
+@case(
+    "resilience/restart/limits",
+    "After Redis restarts the limit holds again within two seconds, for all processes together.",
+    RubricLine.RESILIENCE,
+    Requirement.REDIS,
+    timed=True,
+)
+def restart_limits(env: Environment) -> Finding:
+    return _after(env, [(0.5, env.server.kill), (2.0, env.server.launch)], keeps=False)
+
+
+@case(
+    "resilience/outage/thawed",
+    "After Redis was frozen, every answer is that of its own request again: full keys are denied, fresh ones allowed.",
+    RubricLine.RESILIENCE,
+    Requirement.REDIS,
+    timed=True,
+)
+def thawed(env: Environment) -> Finding:
+    freeze, thaw = env.server.freeze, env.server.thaw
+    # Two short ones, at whose end a call may still wait; and one that outlasts what callers do about it.
+    short = [(0.5, freeze), (0.65, thaw), (0.9, freeze), (1.15, thaw)]
+    return _after(env, [*short, (1.4, freeze), (2.9, thaw)], keeps=True)
+
+
+_RECOVERS = 2.0
+"""Seconds after an outage until the limit holds again."""
+
+
+def _after(env: Environment, outage: list[tuple[float, Callable[[], None]]], *, keeps: bool) -> Finding:
+    """Let two processes call before, during and after an outage; then see that they share the limit of fresh keys.
+
+    Args:
+        env: The environment.
+        outage: What happens to the server, and when, in seconds.
+        keeps: Whether it keeps its data, so that a key that was full before is still.
+    """
+    limit, window = (3, _LONG) if Requirement.CONSTRUCTOR in env.survey.met else (env.limit, env.window)
+    judged_at = outage[-1][0] + _RECOVERS
+    full = [env.key()] if keeps and window > 2 * judged_at else []
+    ask_full = [call(judged_at, key) for key in full]
+    # The same callers all the time, as each may have a connection of its own: four in each process, with four keys.
+    fresh = [env.keys(4) for _ in range(4)]
+    fill: list[Client] = [
+        [
+            *([call(0, key, limit) for key in full] if n == 0 else []),
+            *_calling_on(env, judged_at),
+            *(step for key in keys for step in (call(judged_at + 0.1, key, limit + 1), *ask_full)),
+        ]
+        for n, keys in enumerate(fresh)
+    ]
+    later = judged_at + min(1.0, 0.4 * window)
+    again: list[Client] = [
+        [*_calling_on(env, judged_at), *(step for key in keys for step in (call(later, key), *ask_full))]
+        for keys in fresh
+    ]
+    workers, start_at = [env.worker(limit=limit, window=window) for _ in range(2)], soon()
+    for worker, clients in zip(workers, (fill, again), strict=True):
+        worker.start(*clients, start_at=start_at, lasts=8 * env.deadline + 10)
+    for at, happens in outage:
+        time.sleep(max(0.0, start_at + at - time.monotonic()))
+        happens()
+    results = [worker.result() for worker in workers]
+    return _shared_again(env, results, {*full, *(key for keys in fresh for key in keys)}, limit, window)
+
+
+def _calling_on(env: Environment, until: float) -> list[Step]:
+    return [call_each(0, env.keys(3)), keep_calling(0.3, until, *env.keys(50), pause=0.03)]
+
+
+def _shared_again(
+    env: Environment, results: list[ScenarioResult], keys: set[str], limit: int, window: float
+) -> Finding:
+    """Judge the keys that were not used during the outage."""
+    judged = [ScenarioResult([record for record in each.records if record.key in keys]) for each in results]
+    if any(record.allowed is None for each in judged for record in each.records):
+        return failure_if_raised(*results) or Finding(CaseVerdict.UNDECIDED, "some calls were not answered")
+    history = env.history(*judged, limit=limit, window=window, save=False)
+    says = f"fresh keys were allowed {limit} by two processes together, and no key more than that"
+    return answers_exact(history, *judged, denied=2 * 16, says=says)
 
 
 # Outages
@@ -186,6 +316,7 @@ def _took(record: Record) -> float:
     "A call whose reply is lost is charged at most once.",
     RubricLine.RESILIENCE,
     Requirement.REDIS,
+    Requirement.CONSTRUCTOR,
     should=True,
 )
 def reply_lost(env: Environment) -> Finding:
@@ -221,14 +352,16 @@ def _without_denials(result: ScenarioResult) -> ScenarioResult:
 
 @case(
     "resilience/clock/clients",
-    "Processes whose clocks differ by an hour share one limit.",
+    "Processes whose clocks differ by an hour share one limit; so do those whose monotonic clocks began elsewhere.",
     RubricLine.RESILIENCE,
     Requirement.REDIS,
+    Requirement.PROCESS,
     alone=True,
 )
 def clients_apart(env: Environment) -> Finding:
     keys, window = env.keys(3), env.window
-    workers = [env.worker(wall=wall) for wall in (0.0, _HOUR, -_HOUR)]
+    off = ((0.0, 0.0), (_HOUR, 2 * _HOUR), (-_HOUR, 5 * _HOUR))
+    workers = [env.worker(wall=wall, monotonic=monotonic) for wall, monotonic in off]
     start_at = soon()
     for worker in workers:
         worker.start(env.busy_client(keys, 2.3 * window), start_at=start_at)
@@ -282,6 +415,7 @@ def _stepped(env: Environment, by: float) -> tuple[History, ScenarioResult]:
     RubricLine.RESILIENCE,
     Requirement.REDIS,
     Requirement.FAKETIME,
+    Requirement.CONSTRUCTOR,
 )
 def server_back(env: Environment) -> Finding:
     history, result = _stepped(env, -0.9 * max(env.window, 1.0))
@@ -294,6 +428,7 @@ def server_back(env: Environment) -> Finding:
     RubricLine.RESILIENCE,
     Requirement.REDIS,
     Requirement.FAKETIME,
+    Requirement.CONSTRUCTOR,
 )
 def server_forward(env: Environment) -> Finding:
     history, result = _stepped(env, 30.0)
@@ -311,6 +446,7 @@ def server_forward(env: Environment) -> Finding:
     RubricLine.RESILIENCE,
     Requirement.REDIS,
     Requirement.FAKETIME,
+    Requirement.CONSTRUCTOR,
     should=True,
 )
 def server_glitch(env: Environment) -> Finding:

@@ -60,6 +60,11 @@ class Report:
         return Counter(result.finding.verdict for result in self.results)
 
     @property
+    def failed(self) -> list[str]:
+        """The ids of the cases that failed, in order."""
+        return [result.case.id for result in self.results if result.finding.verdict is CaseVerdict.FAILED]
+
+    @property
     def tried(self) -> int:
         """The number of cases that were not skipped."""
         return len(self.results) - self.counts[CaseVerdict.SKIPPED]

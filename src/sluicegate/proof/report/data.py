@@ -12,7 +12,8 @@ not included: they are histories, each saved to its own file.
     exit_code         0 all passed, 1 one failed, 3 none failed but some are undecided or none passed
     says              a summary in one line
     counts            the number of cases for each verdict: passed, failed, undecided, skipped
-    rubric            by line: its verdict (null if no case was run), its counts, the questions to ask
+    rubric            by line: its verdict (null if no case was run), its counts, the questions to ask,
+                      those about failed cases first
     facts             counts of the target's file, or null; names as in `sluicegate.proof.facts.Facts`
     results           one for each case, in order:
         id, sentence, line   as in `sluicegate.proof.case.Case`
@@ -36,7 +37,7 @@ from sluicegate.proof.case import Case
 from sluicegate.proof.growth import Growth
 from sluicegate.proof.report import CaseResult, Report
 from sluicegate.proof.report.summary import one_line_summary, summaries
-from sluicegate.proof.rubric import QUESTIONS
+from sluicegate.proof.rubric import QUESTIONS, ordered
 from sluicegate.proof.verdict import CaseVerdict
 
 VERSION = 1
@@ -48,7 +49,7 @@ def as_data(report: Report) -> dict[str, object]:
         summary.line.value: {
             "verdict": summary.verdict and summary.verdict.value,
             "counts": _counts(summary.counts),
-            "questions": list(QUESTIONS[summary.line]),
+            "questions": [each.text for each, _ in ordered(QUESTIONS[summary.line], report.failed)],
         }
         for summary in summaries(report)
     }

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sluicegate.proof.report import CaseResult, Report, curve, timeline
+from sluicegate.proof.report.requests import last_requests
 from sluicegate.proof.report.summary import (
     BY_SEVERITY,
     JUDGED_BY_PEOPLE,
@@ -27,7 +28,7 @@ from sluicegate.proof.report.summary import (
     summaries,
 )
 from sluicegate.proof.report.window import Window, worst
-from sluicegate.proof.rubric import DESCRIPTIONS, QUESTIONS, RubricLine
+from sluicegate.proof.rubric import DESCRIPTIONS, QUESTIONS, RubricLine, ordered
 from sluicegate.proof.text import counted, last_lines, number, plain, seconds
 from sluicegate.proof.verdict import CaseVerdict
 
@@ -74,7 +75,9 @@ def _environment() -> Environment:
         "DESCRIPTIONS": DESCRIPTIONS,
         "QUESTIONS": QUESTIONS,
         "by_reason": by_reason,
+        "ordered": ordered,
         "last_lines": last_lines,
+        "last_requests": last_requests,
         "window_of": _window_of,
         "timeline": timeline,
         "curve": curve,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -52,3 +53,9 @@ def without_overlaps(labels: Iterable[Label]) -> list[Label]:
         if all(right + 2 < other.ends[0] or left - 2 > other.ends[1] for other in kept):
             kept.append(label)
     return kept
+
+
+def round_up(value: float) -> float:
+    """Return the next 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from itertools import groupby
 
 from rich import box
@@ -12,8 +14,9 @@ from rich.text import Text
 
 from sluicegate.proof.facts import Facts
 from sluicegate.proof.report import CaseResult, Report
-from sluicegate.proof.report.summary import SYMBOLS, Summary, by_reason, one_line_summary, summaries
-from sluicegate.proof.rubric import QUESTIONS
+from sluicegate.proof.report.requests import Row, last_requests
+from sluicegate.proof.report.summary import BY_SEVERITY, SYMBOLS, Summary, by_reason, one_line_summary, summaries
+from sluicegate.proof.rubric import QUESTIONS, Question, ordered
 from sluicegate.proof.text import counted, last_lines, number, plain, seconds
 from sluicegate.proof.verdict import CaseVerdict
 
@@ -27,16 +30,24 @@ _STYLES = {
 _ASCII = {CaseVerdict.PASSED: "+", CaseVerdict.FAILED: "x", CaseVerdict.UNDECIDED: "?", CaseVerdict.SKIPPED: "-"}
 
 
-def render(report: Report, console: Console) -> None:
-    """Print the report. The most important parts come last: the rubric and the summary in one line."""
+def render(report: Report, console: Console, *, verbose: bool = False) -> None:
+    """Print the report. The most important parts come last: what failed, the rubric, and the summary in one line.
+
+    Args:
+        report: The report.
+        console: Where to print it.
+        verbose: Whether to print the cases that passed and the ids of those that were skipped, not just their number.
+    """
     ascii_only = console.options.ascii_only
     shown: list[RenderableType] = [_head(report)]
     for section, results in groupby(report.results, key=lambda result: result.case.section):
-        shown += _section(section, tuple(results), ascii_only=ascii_only)
+        shown += _section(section, tuple(results), ascii_only=ascii_only, verbose=verbose)
     if report.facts:
         shown += [_title("the code, measured"), _facts(report.facts)]
     if report.questions:
-        shown += [_title("questions to ask"), _questions()]
+        shown += [_title("questions to ask"), _questions(report)]
+    if report.failed:
+        shown += [_title("what failed"), *_failures(report, ascii_only=ascii_only)]
     shown += [_title("the rubric"), _rubric(summaries(report), ascii_only=ascii_only), Text()]
     shown.append(Text(one_line_summary(report), _STYLES[CaseVerdict.FAILED] if report.exit_code == 1 else "bold"))
     for renderable in shown:
@@ -55,17 +66,23 @@ def _title(text: str) -> Text:
     return Text(f"\n{text}", "bold underline")
 
 
-def _section(name: str, results: tuple[CaseResult, ...], *, ascii_only: bool) -> list[RenderableType]:
-    shown: list[RenderableType] = [_title(name)]
-    run = [result for result in results if result.finding.verdict is not CaseVerdict.SKIPPED]
-    if run:
+def _section(name: str, results: tuple[CaseResult, ...], *, ascii_only: bool, verbose: bool) -> list[RenderableType]:
+    counts = Counter(result.finding.verdict for result in results)
+    title = _title(name)
+    for number_, verdict in enumerate(verdict for verdict in BY_SEVERITY if counts[verdict]):
+        title.append(", " if number_ else "  ", "not bold not underline")
+        title.append(f"{counts[verdict]} {verdict}", f"not bold not underline {_STYLES[verdict]}")
+    shown: list[RenderableType] = [title]
+    collapsed = {CaseVerdict.SKIPPED} if verbose else {CaseVerdict.SKIPPED, CaseVerdict.PASSED}
+    rows = [result for result in results if result.finding.verdict not in collapsed]
+    if rows:
         table = _table("verdict", "case", "time")
-        for result in run:
+        for result in rows:
             took = Text(seconds(result.seconds) + (f"\n{result.runs} runs" if result.runs > 1 else ""), "dim")
             table.add_row(_verdict(result.finding.verdict, ascii_only=ascii_only), _case(result), took)
         shown.append(table)
     for reason, skipped in by_reason(results).items():
-        shown.append(_skipped(reason, skipped, ascii_only=ascii_only))
+        shown.append(_skipped(reason, skipped, ascii_only=ascii_only, verbose=verbose))
     return shown
 
 
@@ -89,15 +106,35 @@ def _case(result: CaseResult) -> Group:
     shown: list[RenderableType] = [Text(plain(result.case.sentence)), Text(result.case.id + marks, "dim")]
     if result.finding.verdict is not CaseVerdict.PASSED:
         shown.append(Padding(Text(plain(result.finding.says), _STYLES[result.finding.verdict]), (1, 0, 0, 0)))
+        shown += [_requests(rows)] if (rows := last_requests(result.finding)) else []
         shown += [Text(f"> {line}", "dim") for line in last_lines(result.finding.output, _OUTPUT_LINES)]
     return Group(*shown)
 
 
-def _skipped(reason: str, results: list[CaseResult], *, ascii_only: bool) -> Padding:
+def _requests(rows: list[Row]) -> Padding:
+    table = Table(box=None, pad_edge=False, header_style="dim", style="dim")
+    for name in ("its last requests", "took", "cost", "answer"):
+        table.add_column(name, justify="left" if name == "answer" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.sent, row.took, row.cost, row.answer, style="not dim" if row.shown else "")
+    return Padding(table, (1, 0, 0, 0))
+
+
+def _failures(report: Report, *, ascii_only: bool) -> Iterator[Group]:
+    symbol = (_ASCII if ascii_only else SYMBOLS)[CaseVerdict.FAILED]
+    for result in report.results:
+        if result.finding.verdict is CaseVerdict.FAILED:
+            text = Text(no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
+            text.append(f"{symbol} {result.case.id}", _STYLES[CaseVerdict.FAILED])
+            yield Group(text.append(f"  {plain(result.finding.says)}"))  # printed alone, a text is wrapped all the same
+
+
+def _skipped(reason: str, results: list[CaseResult], *, ascii_only: bool, verbose: bool) -> Padding:
     text = _verdict(CaseVerdict.SKIPPED, ascii_only=ascii_only)
     text.append(f" {counted(len(results), 'case')}: {plain(reason)}", "not dim")
-    text.append("\n" + " ".join(result.case.id for result in results))
-    return Padding(text, (1, 0, 0, 0))
+    if verbose:
+        text.append("\n" + " ".join(result.case.id for result in results))
+    return Padding(text, (verbose, 0, 0, 0))
 
 
 def _facts(facts: Facts) -> Group:
@@ -114,12 +151,19 @@ def _facts(facts: Facts) -> Group:
     return Group(*(Text(line) for line in said))
 
 
-def _questions() -> Group:
-    shown: list[RenderableType] = []
+def _questions(report: Report) -> Group:
+    about = [each for questions in QUESTIONS.values() for each in ordered(questions, report.failed) if each[1]]
+    shown: list[RenderableType] = [Text("about what failed", "dim")] if about else []
+    for question, ids in about:
+        shown.append(_question(question).append(f"  {' '.join(ids)}", "dim"))
     for line, questions in QUESTIONS.items():
-        shown.append(Text(line.value, "dim"))
-        shown += [Padding(Text(question), (0, 0, 0, 2)) for question in questions]
+        others = [question for question, ids in ordered(questions, report.failed) if not ids]
+        shown += [Text(line.value, "dim"), *map(_question, others)] if others else []
     return Group(*shown)
+
+
+def _question(question: Question) -> Text:
+    return Text(f"  {question.text}")
 
 
 def _rubric(lines: list[Summary], *, ascii_only: bool) -> Table:

@@ -8,7 +8,6 @@ so there are never more ticks than fit side by side.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from sluicegate.proof.history import Record
-from sluicegate.proof.report.marks import LETTER, Axis, Box, Label, without_overlaps
+from sluicegate.proof.report.marks import LETTER, Axis, Box, Label, round_up, without_overlaps
 from sluicegate.proof.report.window import Window
 from sluicegate.proof.text import counted, number, seconds
 
@@ -263,18 +262,12 @@ def _unit_labels(y: Axis, limit: int, most: int, x: float) -> Iterator[Label]:
 def _time_labels(span: float, left: float, right: float, y: float) -> Iterator[Label]:
     """Yield labels at round times, each with a unit."""
     scale, unit = (1.0, "s") if span >= 0.5 else (1e3, "ms") if span >= 5e-4 else (1e6, "µs")
-    step = _round_up(span * scale * 64 / (right - left))
+    step = round_up(span * scale * 64 / (right - left))
     for index in range(int(span * scale / step) + 1):
         text = f"{number(index * step, 6)} {unit}" if index else "0"
         x = left + index * step / (span * scale) * (right - left)
         if x + len(text) * LETTER / 2 <= right + _MARGIN:
             yield Label(x, y, text)
-
-
-def _round_up(value: float) -> float:
-    """Return the next 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9)))
 
 
 def _describes(window: Window) -> str:

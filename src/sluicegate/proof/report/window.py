@@ -6,17 +6,18 @@ that were certainly allowed in the window, before a denial all units that may ha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.judge import spans
 from sluicegate.proof.text import number, seconds, shorter
 
-_BEFORE, _AFTER = 1.15, 0.15  # the parts of a window that are drawn before the record and after it
+_CONTEXT = 0.15  # the part of the highlighted span that is drawn before it and after it
 _MARGIN = 0.04  # the part of the drawing that stays free on either side
 
 
@@ -58,8 +59,16 @@ class Window:
     held: tuple[tuple[float, int], ...]
 
 
+class _Change(NamedTuple):
+    """Units that come or go: when they are counted to, and when they may have done so as well."""
+
+    time: float
+    units: int
+    other: float
+
+
 class _Count(NamedTuple):
-    """The counted units. `Window` describes the fields; ``changes`` are times with the units that come or go."""
+    """The counted units. `Window` describes the fields; ``changes`` are the units that come or go."""
 
     first: float
     last: float
@@ -67,17 +76,18 @@ class _Count(NamedTuple):
     fault: bool
     says: tuple[str, str]
     certain: bool
-    changes: Iterable[tuple[float, int]]
+    changes: Sequence[_Change]
 
 
 def worst(history: History, at: Record | None) -> Window | None:
     """Return the window that ends with ``at``, or the fullest one without it; None if that request had no answer."""
-    at = at or _fullest(history)
+    at = shown_record(history, at)
     if at is None or at.allowed is None:
         return None
     mine = sorted((record for record in history.records if record.key == at.key), key=attrgetter("end"))
     count = _certainly_allowed(history, mine, at) if at.allowed else _at_most_allowed(history, mine, at)
-    earliest, latest = at.end - _BEFORE * history.window, at.end + _AFTER * history.window
+    context = _CONTEXT * (count.last - count.first or history.window)
+    earliest, latest = count.first - context, count.last + context
     drawn = tuple(record for record in mine if record.end >= earliest and record.start <= latest)
     # No wider than the requests: a burst in the first millisecond of a minute would otherwise be a single mark.
     begin = min(count.first, max(earliest, min(record.start for record in drawn)))
@@ -97,8 +107,13 @@ def worst(history: History, at: Record | None) -> Window | None:
         fault=count.fault,
         says=count.says,
         certain=count.certain,
-        held=_held(count.changes, begin - margin, end + margin),
+        held=_held(_at_one_moment(count), begin - margin, end + margin),
     )
+
+
+def shown_record(history: History, at: Record | None) -> Record | None:
+    """Return ``at``, or the last request of the fullest window without it; None if there are no requests."""
+    return at or _fullest(history)
 
 
 def _fullest(history: History) -> Record | None:
@@ -121,7 +136,8 @@ def _certainly_allowed(history: History, mine: Sequence[Record], at: Record) -> 
     )
     # A request that took a whole window is not certainly in any window.
     certain = [record for record in mine if record.allowed and record.end - record.start < window]
-    changes = [(r.end, r.cost) for r in certain] + [(r.start + window, -r.cost) for r in certain]
+    changes = [_Change(r.end, r.cost, r.start) for r in certain]
+    changes += [_Change(r.start + window, -r.cost, r.end + window) for r in certain]
     return _Count(first, at.end, units, units > limit, says, True, changes)
 
 
@@ -136,15 +152,42 @@ def _at_most_allowed(history: History, mine: Sequence[Record], at: Record) -> _C
         f"{what}{', though' if room else ';'} in the {seconds(window)} before",
         f"at most {number(units)} {'was' if units == 1 else 'were'} allowed, limit {number(limit)}",
     )
-    changes = [(r.start, r.cost) for r in possible] + [(r.end + window, -r.cost) for r in possible]
+    changes = [_Change(r.start, r.cost, r.end) for r in possible]
+    changes += [_Change(r.end + window, -r.cost, r.start + window) for r in possible]
     return _Count(before, at.start, units, room, says, False, changes)
 
 
-def _held(changes: Iterable[tuple[float, int]], begin: float, end: float) -> tuple[tuple[float, int], ...]:
+def _at_one_moment(count: _Count) -> list[_Change]:
+    """Return the changes, with units that leave as others come at the moment of the later of the two.
+
+    Taken as they are, the coming ones may seem to meet the leaving ones, or to leave a gap, for about as long as an
+    answer took. Both may have happened at one moment if their intervals overlap.
+    """
+    ordered = sorted(count.changes)
+    moved, waiting = list(ordered), deque[int]()
+    for at, change in enumerate(ordered):
+        if (change.units < 0) is count.certain:  # what is counted first where the intervals overlap
+            waiting.append(at)
+            continue
+        while waiting and not _may_be_together(ordered[waiting[0]], change):
+            waiting.popleft()
+        if waiting and (ordered[waiting[0]].time > count.last or change.time <= count.last):
+            first = waiting.popleft()
+            moved[first] = ordered[first]._replace(time=change.time)
+    return moved
+
+
+def _may_be_together(first: _Change, second: _Change) -> bool:
+    coming = first if first.units > 0 else second
+    # A unit that came slowly may leave long after it is counted to: nothing is drawn for so long that was not so.
+    return second.other <= first.other and second.time - first.time <= 2 * abs(coming.other - coming.time)
+
+
+def _held(changes: Iterable[_Change], begin: float, end: float) -> tuple[tuple[float, int], ...]:
     ordered = sorted(changes)
-    totals = accumulate(change for _, change in ordered)
+    totals = accumulate(change.units for change in ordered)
     # Of several changes at one time only the last total counts: units that leave then never met those that come.
-    at_times = dict(zip(map(itemgetter(0), ordered), totals, strict=True))
+    at_times = dict(zip(map(attrgetter("time"), ordered), totals, strict=True))
     before = [total for time, total in at_times.items() if time <= begin]
     within = ((time, total) for time, total in at_times.items() if begin < time <= end)
     return ((begin, before[-1] if before else 0), *within)

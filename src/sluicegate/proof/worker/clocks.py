@@ -7,14 +7,16 @@ from typing import Self, SupportsIndex
 
 # The worker uses these, whatever the target does to the modules.
 true_monotonic = time.monotonic
+true_monotonic_ns = time.monotonic_ns
 true_perf_ns = time.perf_counter_ns
 true_sleep = time.sleep
+true_thread_ns = time.thread_time_ns
 true_time_ns = time.time_ns
 _DateTime = dt.datetime
 
-# Chosen so that these plus any number of eighths of a second are exact in a float.
+# Chosen so that these plus any number of eighths of a second are exact in a float, and not in one of 32 bits.
 _WALL_START_NS = 1_700_000_000 * 10**9
-_START_NS = 1_000_000 * 10**9
+_START_NS = 10_000_000 * 10**9
 
 
 class TargetClock:
@@ -22,14 +24,15 @@ class TargetClock:
 
     Args:
         manual: Whether all of them stand still until `advance`. A sleep in the thread that made this object advances
-            them; a sleep in any other thread lasts until they have been advanced so far. Without it, only the wall
-            clock differs.
+            them; a sleep in any other thread lasts until they have been advanced so far. Without it, the clocks run.
         wall: Seconds by which the wall clock is off.
+        monotonic: Seconds by which the monotonic clocks are off, which count from a moment of their host's own.
     """
 
-    def __init__(self, *, manual: bool = False, wall: float = 0.0) -> None:
+    def __init__(self, *, manual: bool = False, wall: float = 0.0, monotonic: float = 0.0) -> None:
         self.manual = manual
         self._now_ns = 0
+        self._monotonic_ns = round(monotonic * 1e9)
         self._advancing_thread, self._advanced = threading.get_ident(), threading.Condition()
         self.set_wall(wall)
 
@@ -76,9 +79,10 @@ class TargetClock:
     def install(self) -> None:
         """Replace Python's clocks by these, for every module that is imported from now on."""
         time.time, time.time_ns = self.time, self.time_ns
-        if self.manual:
+        if self.manual or self._monotonic_ns:
             time.monotonic = time.perf_counter = self.monotonic
             time.monotonic_ns = time.perf_counter_ns = self.monotonic_ns
+        if self.manual:
             time.sleep = self.sleep
         dt.datetime = _manual_datetime(self)  # type: ignore[misc]
 
@@ -89,7 +93,7 @@ class TargetClock:
         return self.time_ns() / 1e9
 
     def monotonic_ns(self) -> int:
-        return _START_NS + self._now_ns
+        return _START_NS + self._now_ns if self.manual else true_monotonic_ns() + self._monotonic_ns
 
     def monotonic(self) -> float:
         return self.monotonic_ns() / 1e9

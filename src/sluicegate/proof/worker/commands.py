@@ -17,7 +17,7 @@ from .clocks import TargetClock
 from .descriptions import Unusable, describe_error
 from .heartbeat import Heartbeat
 from .loaded_target import LoadedTarget
-from .measure import time_calls, trace_memory, traced_bytes
+from .measure import time_calls, time_each, trace_memory, traced_bytes
 from .scenario import Scenario
 
 Reply = dict[str, object]
@@ -30,6 +30,7 @@ class Commands:
         self._clock = TargetClock()
         self._heartbeat = Heartbeat()
         self._loaded: LoadedTarget | None = None
+        self._others: list[LoadedTarget] = []
         self._own_threads = threading.active_count()
 
     @property
@@ -46,12 +47,13 @@ class Commands:
         redis_url: str | None,
         clock: str,
         wall: float,
+        monotonic: float,
         memory: int,
         trace: bool,
         asynchronous: bool,
     ) -> Reply:
         limit_memory(memory)
-        self._clock = TargetClock(manual=clock == "manual", wall=wall)
+        self._clock = TargetClock(manual=clock == "manual", wall=wall, monotonic=monotonic)
         if clock != "real":
             self._clock.install()
         self._loaded = LoadedTarget(target, limit, window, redis_url, asynchronous=asynchronous)
@@ -59,11 +61,24 @@ class Commands:
             trace_memory()
         return {"abilities": self._loaded.abilities()}
 
+    def beside(self, *, limit: int, window: float) -> Reply:
+        self._others.append(self._target)
+        self._loaded = self._target.beside(limit, window)
+        return {}
+
+    def turn(self) -> Reply:
+        self._others.append(self._target)
+        self._loaded = self._others.pop(0)
+        return {}
+
     def run(self, **how: Any) -> Reply:
         return Scenario(self._target, self._clock, self._heartbeat, **how).run()
 
     def time_calls(self, *, keys: Sequence[str], times: int, rounds: int, within: float) -> Reply:
         return {"rounds": time_calls(self._target, keys, times, rounds, within)}
+
+    def time_each(self, *, keys: Sequence[str], times: int, pause: float, within: float) -> Reply:
+        return {"seconds": time_each(self._target, self._clock, keys, times, pause, within)}
 
     def advance(self, *, seconds: float) -> Reply:
         self._clock.advance(seconds)

@@ -75,8 +75,8 @@ def parameters(function: object) -> dict[str, inspect.Parameter]:
         return {}
 
 
-def takes_a_key(function: object) -> bool:
-    """Tell whether a function can be called with only a key, as far as Python can tell."""
+def takes(function: object, arguments: int) -> bool:
+    """Tell whether a function can be called with so many arguments, as far as Python can tell."""
     if not callable(function):
         return False
     try:
@@ -84,7 +84,7 @@ def takes_a_key(function: object) -> bool:
     except (TypeError, ValueError):
         return True
     try:
-        signature.bind("key")
+        signature.bind(*range(arguments))
     except TypeError:
         return False
     return True

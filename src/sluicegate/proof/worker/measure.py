@@ -1,13 +1,14 @@
-"""Measure the time of a decision, and the memory that Python's objects hold."""
+"""Measure the time of a decision, the processor time of each of many, and the memory that Python's objects hold."""
 
+import asyncio
 import contextlib
 import gc
 import itertools
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .clocks import true_monotonic, true_perf_ns
+from .clocks import TargetClock, true_monotonic, true_perf_ns, true_thread_ns
 from .loaded_target import LoadedTarget
 
 _Batches = Sequence[Sequence[str]]
@@ -33,7 +34,7 @@ def time_calls(target: LoadedTarget, keys: Sequence[str], times: int, rounds: in
     error: Exception | None = None
     if not target.asynchronous:
         with contextlib.suppress(Exception):  # if it raises always, the rounds show it
-            target.call("allow", keys[0], 1, lambda _: None)
+            target.call("allow", keys[0], 1, None, lambda _: None)
     gc.collect()
     gc.disable()
     try:
@@ -80,6 +81,57 @@ async def _round_async(limiter: Any, batches: _Batches, end_at: float) -> float:
         if true_monotonic() >= end_at:
             break
     return took / calls / 1e9
+
+
+def time_each(
+    target: LoadedTarget, clock: TargetClock, keys: Sequence[str], times: int, pause: float, within: float
+) -> list[float]:
+    """Return the processor seconds that each of ``times`` calls of ``allow`` took in this thread.
+
+    Unlike the time on a clock, these do not grow when the machine has other work to do.
+
+    Args:
+        target: The target.
+        clock: The clock that pauses between the calls: a manual one is advanced.
+        keys: The keys to call for, in turn.
+        times: The most calls.
+        pause: Seconds between two calls.
+        within: Seconds after which no call is made, but at least one is.
+    """
+    end_at = true_monotonic() + within
+    in_order = itertools.islice(itertools.cycle(keys), times)
+    took: list[float] = []
+    gc.collect()
+    gc.disable()
+    try:
+        if target.asynchronous:
+            target.run(_each_async(target.limiter, clock, in_order, pause, end_at, took))
+        else:
+            for key in in_order:
+                began = true_thread_ns()
+                target.limiter.allow(key)
+                took.append((true_thread_ns() - began) / 1e9)
+                if true_monotonic() >= end_at:
+                    break
+                clock.pause(pause)
+    finally:
+        gc.enable()
+    return took
+
+
+async def _each_async(
+    limiter: Any, clock: TargetClock, keys: Iterator[str], pause: float, end_at: float, took: list[float]
+) -> None:
+    for key in keys:
+        began = true_thread_ns()
+        await limiter.allow(key)
+        took.append((true_thread_ns() - began) / 1e9)
+        if true_monotonic() >= end_at:
+            break
+        if clock.manual:
+            clock.advance(pause)
+        else:
+            await asyncio.sleep(pause)
 
 
 def trace_memory() -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from . import MOST
 from .answers import Answer
 from .descriptions import ErrorDescription, describe_error, describe_value
+from .loaded_target import ENDS
 
 _Kind = TypeVar("_Kind")
 _KINDS = 10  # different errors, and different unexpected answers, that are counted apart
@@ -17,7 +18,7 @@ RecordFields = tuple[float, float, str, int, bool | None, float | str | None, in
 
 
 class Recorder:
-    """The records of one client, those of ``peek`` apart, and the errors and unexpected answers it got.
+    """The records of one client, those that took nothing apart, and the errors and unexpected answers that it got.
 
     Args:
         keep: False to discard the records, and keep only how long each call took.
@@ -37,11 +38,13 @@ class Recorder:
         return len(self.records) + len(self.peeks) >= MOST
 
     def record(self, start: float, end: float, verb: str, key: str, cost: int, *, answer: Answer | None) -> None:
-        """Record one answer; None if the call raised."""
+        """Record one answer; None if the call raised. What ends a reservation answers nothing."""
+        if verb in ENDS:
+            return
         if not self._keep:
             (self.allowed_took if answer is not None and answer.allowed else self.others_took).append(end - start)
             return
-        records = self.peeks if verb == "peek" else self.records
+        records = self.peeks if verb in ("peek", "retry_after") else self.records
         if answer is None:
             records.append((start, end, key, cost, None, None, None))
             return

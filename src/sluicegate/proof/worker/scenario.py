@@ -25,6 +25,7 @@ class Step(NamedTuple):
     pause: float
     verb: str
     cost: int
+    timeout: float | None
     keys: Sequence[str]
 
 
@@ -104,7 +105,7 @@ class Scenario:
             for key in self._keys_of(step, recorder):
                 start, answer = self._clock.now(), None
                 try:
-                    answer = self._target.call(step.verb, key, step.cost, recorder.unexpected)
+                    answer = self._target.call(step.verb, key, step.cost, step.timeout, recorder.unexpected)
                 except BaseException as error:  # noqa: BLE001 - a caller would have got it, whatever it is
                     recorder.failed(error)
                 recorder.record(start, self._clock.now(), step.verb, key, step.cost, answer=answer)
@@ -129,7 +130,7 @@ class Scenario:
             for key in self._keys_of(step, recorder):
                 start, answer = self._clock.now(), None
                 try:
-                    answer = await self._target.call_async(step.verb, key, step.cost, recorder.unexpected)
+                    answer = await self._target.call_async(step.verb, key, step.cost, step.timeout, recorder.unexpected)
                 except BaseException as error:  # noqa: BLE001 - as above; only the target can have cancelled it
                     recorder.failed(error)
                 recorder.record(start, self._clock.now(), step.verb, key, step.cost, answer=answer)

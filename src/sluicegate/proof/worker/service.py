@@ -5,16 +5,18 @@ import http.client
 import select
 import ssl
 import threading
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 from .answers import Answer
 from .clocks import true_monotonic, true_time_ns
+from .template import Template
 
 _PATIENCE = 10.0  # seconds to wait for the service at each step
 _IDLE = 1.0  # seconds after which an idle connection is replaced: the service may be closing it at this moment
 _LARGEST_BODY = 1 << 20
-_URL_SAFE = "/?:@!$&'()*+,;=%~{}[]"
 
 
 class UnexpectedStatus(Exception):
@@ -22,16 +24,16 @@ class UnexpectedStatus(Exception):
 
 
 class Service:
-    """A client that sends GET requests. It never sends a request twice, as the first may have been counted.
+    """A client of a service. It never sends a request twice, as the first may have been counted.
 
     Args:
-        url: The URL of the service, http or https, with ``{key}`` in the place of the key.
+        where: The ``url`` of the service, http or https, and what else `Template` reads.
     """
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+    def __init__(self, where: Mapping[str, Any]) -> None:
+        parts = urlsplit(where["url"])
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
-        self._path = quote(f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path, safe=_URL_SAFE)
+        self._template = Template(where)
         self._per_thread = _PerThread()
 
     def allow(self, user_id: str) -> bool:
@@ -47,8 +49,8 @@ class Service:
         """
         connection = self._connection()
         try:
-            path = self._path.replace("{key}", quote(user_id, safe=""))
-            connection.request("GET", path, headers={"User-Agent": "sluicegate-grade"})
+            method, path, headers, body = self._template.request(user_id)
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             response.read(_LARGEST_BODY)
         except BaseException:
