@@ -239,6 +239,7 @@ def test_a_server_that_is_back_is_used_though_an_attempt_to_connect_still_hangs(
     assert len(own.connection_pool._in_use_connections) == 1  # the one that hangs
 
 
+@pytest.mark.slow
 def test_attempts_to_connect_that_hang_are_few(retrying, proxy: Cuts, prefix: str):
     own = retrying(proxy.url)
     store = RedisStore(own, prefix=prefix, timeout=0.05)
@@ -296,6 +297,7 @@ def test_a_pool_that_blocks_when_it_is_exhausted_holds_no_caller_up(server: serv
         pool.disconnect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True], ids=["own-client", "given-client"])
 def test_a_ping_of_the_clients_health_check_holds_no_caller_up(proxy: Cuts, prefix: str, given: bool):
     checked = f"{proxy.url}?health_check_interval=1&socket_timeout=20"

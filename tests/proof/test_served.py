@@ -24,7 +24,7 @@ def target(command: str) -> Target:
 
 def listening(first: str = "") -> str:
     """Return the command of a service that does no more than listen."""
-    code = 'import socket; socket.create_server(("127.0.0.1", {port})).accept(); input()'
+    code = 'import socket; socket.create_server(("127.0.0.1", {port})).accept(); import time; time.sleep(600)'
     return f"{first} exec {sys.executable} -S -c {shlex.quote(code)}"
 
 

@@ -332,6 +332,7 @@ def test_a_cancellation_by_the_target_is_an_error_of_that_call(tmp_path: Path):
     assert [error.type for error in _answers(target).errors] == ["CancelledError"]
 
 
+@pytest.mark.slow
 def test_a_client_stops_at_the_most_records_it_may_keep(tmp_path: Path):
     target = written(tmp_path, _ALWAYS)
     with _worker(target, patience=30) as worker:
@@ -632,6 +633,7 @@ def _open_descriptors() -> int:
 # Pauses and errors
 
 
+@pytest.mark.slow
 def test_a_worker_notes_for_how_long_the_machine_did_not_run_it(tmp_path: Path):
     with _worker(written(tmp_path, _ALWAYS)) as worker:
         worker.load(1, 1.0)
@@ -645,6 +647,7 @@ def test_a_worker_notes_for_how_long_the_machine_did_not_run_it(tmp_path: Path):
         assert worker.result().paused > stopped - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "async "], ids=["threads", "tasks"])
 def test_calls_that_raise_are_timed_whether_their_records_are_kept_or_not(tmp_path: Path, prefix: str):
     target = written(

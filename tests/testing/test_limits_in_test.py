@@ -229,6 +229,7 @@ def test_apps_and_what_they_counted_are_not_kept_alive():
     assert store() is None
 
 
+@pytest.mark.slow
 def test_many_tests_of_one_app_are_not_taken_for_many_limiters():
     app = app_of(RateLimits(store=NOBODY))
     policy = SlidingWindow(2, window=60, name="own")

@@ -191,6 +191,7 @@ def test_invalid_plans_are_refused(given_: Any):
         Plans(given_)
 
 
+@pytest.mark.slow
 def test_ever_new_answers_do_not_fill_the_memory():
     async def take() -> tuple[int, int]:
         own, place = Plans({}), budget("search")

@@ -112,8 +112,8 @@ class _Renewing(ABC, Generic[_Reservation]):
 
     def _failed(self, due: Sequence[tuple[_Reservation, Held]], error: Exception) -> None:
         """Log what a store raises that is not a `StoreError`, and go on: others are to be renewed."""
-        logger.error("the store failed to renew leases", exc_info=error)
         self._not_renewed(due)
+        logger.error("the store failed to renew leases", exc_info=error)
 
     def _lose(self, reservation: _Reservation) -> None:
         self.remove(reservation)

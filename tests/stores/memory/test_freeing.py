@@ -51,6 +51,7 @@ def test_a_key_in_use_is_never_freed(clock: ManualClock):
     assert taken == 100
 
 
+@pytest.mark.slow
 def test_no_call_pauses_to_free_a_hundred_thousand_keys(clock: ManualClock):
     store = MemoryStore(clock=clock)
     limiter = Limiter(SlidingWindow(5, window=60), store=store)
