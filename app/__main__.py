@@ -14,20 +14,23 @@ def main() -> None:
     # When uvicorn has stopped, it raises the signals that it has handled once more, for these handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
+    arguments = _parser().parse_args()  # needs no valid settings
     from app.config import load  # noqa: PLC0415
     from app.drain import DrainingServer  # noqa: PLC0415
     from app.main import app  # noqa: PLC0415
 
-    arguments = _parser().parse_args()
     settings = load()
-    DrainingServer(
+    server = DrainingServer(
         app,
         app.state.drain,
         delay=settings.drain_delay_seconds,
         grace=settings.drain_grace_seconds,
         host=arguments.host,
         port=arguments.port,
-    ).run()
+    )
+    server.run()
+    if not server.started:  # older versions of uvicorn say so only in the log
+        sys.exit(3)
 
 
 def _exit(*_: Any) -> None:

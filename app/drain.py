@@ -3,7 +3,8 @@
 A drain begins with SIGTERM or SIGINT, and has two parts:
 
 1. The delay. `/readyz` is 503 and each response closes its connection, but requests are still taken: a balancer that
-   watches readiness has this time to send them elsewhere. A second signal ends the delay.
+   watches readiness has this time to send them elsewhere. A second SIGTERM ends the delay; a second SIGINT ends
+   everything at once.
 2. The grace. Connections are refused, and the requests in flight have this time to end by themselves.
 
 Then what is left is answered with a 503: a request that waits its turn, or one that hangs. At last the store is closed.
@@ -59,7 +60,8 @@ class Drain:
         self.has_begun = True
         self._ends_at = asyncio.get_running_loop().time() + seconds
         for timeout in self._in_flight:
-            timeout.reschedule(self._ends_at)
+            if not timeout.expired():  # else its request is being answered with a 503
+                timeout.reschedule(self._ends_at)
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """Return ``app`` with the end that a drain puts to its requests."""
@@ -102,7 +104,7 @@ class DrainingServer(uvicorn.Server):
 
     Args:
         app: The ASGI app to serve.
-        drain: What the app asks whether it is draining.
+        drain: The state from which the app knows that it is draining.
         delay: Seconds that requests are still taken for, 0 or more.
         grace: Seconds that requests in flight have after that, 0 or more.
         options: Options of ``uvicorn.Config``, such as ``host``.
@@ -117,7 +119,7 @@ class DrainingServer(uvicorn.Server):
         self._is_hurried = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop because of a signal; a second one ends the delay."""
+        """Stop because of a signal; a second SIGTERM ends the delay, and a second SIGINT everything."""
         self._is_hurried = self.should_exit
         super().handle_exit(sig, frame)
 
@@ -129,8 +131,9 @@ class DrainingServer(uvicorn.Server):
         clock = asyncio.get_running_loop().time
         closes_at = clock() + self._delay
         self._drain.begin(self._delay + self._grace)
-        while not self._is_hurried and clock() < closes_at:  # noqa: ASYNC110 - a signal handler wakes no event loop
+        while not self._is_hurried and clock() < closes_at:
             await asyncio.sleep(_TICK)
+            await self.on_tick(0)  # which sets the date of responses; the loop that does it has ended
         if self._is_hurried:
             self._drain.begin(self._grace)
         await super().shutdown(sockets)

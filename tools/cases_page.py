@@ -155,7 +155,7 @@ DOES = {
         "With T = 90 s, 2 and 30 days, fills a key, steps the server's clock on by three quarters of T, and calls "
         "from another process."
     ),
-    "resilience/ttl/peeked": "Calls twice for a key, and peeks at it every 0.2 T for three windows more.",
+    "resilience/ttl/peeked": "Peeks at one of two keys until the other is gone from the server, and for a window more.",
     "resilience/script/flush": "Runs SCRIPT FLUSH with half the limit taken, and calls again.",
     "resilience/restart/recovers": "Kills Redis, calls, restarts it, and calls for two more seconds.",
     "resilience/restart/limits": (

@@ -231,14 +231,14 @@ def test_a_flood_of_denied_requests_costs_one_call_per_ttl(client: Callable[...,
     assert 1 <= calls(server) - called <= most
 
 
-def test_when_its_time_is_over_one_request_asks_anew_and_a_flood_does_not_go_with_it(proxy: Cuts, prefix: str):
+def test_when_its_time_is_over_one_request_refreshes_it_and_a_flood_does_not_go_with_it(proxy: Cuts, prefix: str):
     async def main() -> None:
         async with AsyncRedisStore.from_url(proxy.url, prefix=prefix, timeout=30, denial_ttl=10) as store:
             limiter = AsyncLimiter(POLICY, store=store)
             await limiter.take("a", 2)
             assert (await limiter.take("a")).source == "store"
             (name,) = store._denials.kept
-            store._denials.kept[name] = replace(store._denials.kept[name], until_ns=time.monotonic_ns())
+            store._denials.kept[name] = replace(store._denials.kept[name], fresh_until_ns=time.monotonic_ns())
             proxy.hold = True
             first = asyncio.create_task(limiter.take("a"))
             await asyncio.sleep(0)
@@ -246,12 +246,12 @@ def test_when_its_time_is_over_one_request_asks_anew_and_a_flood_does_not_go_wit
                 assert {(await limiter.take("a")).source for _ in range(100)} == {"denial-cache"}
             proxy.hold = False
             assert (await first).source == "store"
-            assert not store._denials.kept[name].is_asked_anew
+            assert not store._denials.kept[name].is_refreshing
 
     asyncio.run(main())
 
 
-def test_a_request_that_asks_anew_and_is_allowed_ends_what_was_remembered(server: servers.Server, prefix: str):
+def test_a_request_that_refreshes_a_denial_and_is_allowed_ends_it(server: servers.Server, prefix: str):
     async def main() -> None:
         async with (
             AsyncRedisStore.from_url(server.url, prefix=prefix, timeout=30, denial_ttl=10) as store,
@@ -263,7 +263,7 @@ def test_a_request_that_asks_anew_and_is_allowed_ends_what_was_remembered(server
             (name,) = store._denials.kept
             await other._client.flushdb()  # as another process gives units back
             assert not await limiter.allow("a")
-            store._denials.kept[name] = replace(store._denials.kept[name], until_ns=time.monotonic_ns())
+            store._denials.kept[name] = replace(store._denials.kept[name], fresh_until_ns=time.monotonic_ns())
             assert await limiter.allow("a")
             assert await limiter.allow("a")
 

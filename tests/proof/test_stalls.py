@@ -128,6 +128,13 @@ def test_a_case_that_knows_each_answer_never_passes_with_a_denial_that_a_stall_e
     assert answers_exact(history(records), result, denied=0, says="").verdict is UNDECIDED
 
 
+def test_a_case_that_knows_each_answer_never_passes_with_one_too_many_that_a_stall_explains():
+    records = calls(*((n / 100, True, QUICK) for n in range(5)), (1.0, True, TIMED_OUT), (2.0, False, QUICK))
+    for remote, verdict in ((True, UNDECIDED), (False, FAILED)):
+        finding = answers_exact(history(records, remote=remote), ScenarioResult(records), denied=1, says="")
+        assert finding.verdict is verdict
+
+
 def test_a_failure_while_the_machine_paused_is_undecided():
     failure = Finding(FAILED, "too slow")
     assert unless_paused(failure, ScenarioResult(paused=0.2), for_=0.5) is failure

@@ -117,6 +117,9 @@ def test_the_instances_trust_the_proxy_alone_and_no_other_container_can_get_its_
     assert len(set(addresses.values())) == 3
     _gateway, *hosts = map(str, subnet.hosts())
     assert set(addresses.values()) <= set(hosts)
+    (of_others,) = (ipaddress.ip_network(each["ip_range"]) for each in FLEET["networks"]["front"]["ipam"]["config"])
+    assert of_others.subnet_of(subnet)
+    assert not any(ipaddress.ip_address(address) in of_others for address in addresses.values())
 
 
 def test_the_proxy_serves_its_port_and_knows_the_instances_by_name_and_port():

@@ -390,6 +390,14 @@ def test_an_exempt_request_needs_no_key(plain: Any):
             assert websocket.receive_text() == "a"
 
 
+def test_a_header_that_exempt_cannot_read_as_a_key_is_not_exempt_and_gets_a_400(plain: Any):
+    key = header("X-API-Key")
+    client = limited(plain, per=key, exempt=lambda scope: key.of(scope) == "acme")
+    twice = [("X-API-Key", "acme"), ("X-API-Key", "bob")]
+    assert client.get("/", headers=twice).status_code == 400
+    assert client.get("/", headers=twice[:1]).status_code == 200
+
+
 def test_nothing_is_limited_while_it_is_off(plain: Any):
     client = limited(plain, "1/minute", enabled=False)
     responses = [client.get("/") for _ in range(3)]

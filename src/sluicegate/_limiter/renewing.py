@@ -112,7 +112,7 @@ class _Renewing(ABC, Generic[_Reservation]):
 
     def _failed(self, due: Sequence[tuple[_Reservation, Held]], error: Exception) -> None:
         """Log what a store raises that is not a `StoreError`, and go on: others are to be renewed."""
-        self._not_renewed(due)
+        self._not_renewed(due)  # first, as a log handler may be slow or raise
         logger.error("the store failed to renew leases", exc_info=error)
 
     def _lose(self, reservation: _Reservation) -> None:

@@ -1,6 +1,6 @@
 """`Case` and the `case` decorator: one sentence that a limiter must keep, and the function that checks it.
 
-The cases live in ``cases``, one file a section. Each is a function that takes an `Environment` and returns a `Finding`:
+The cases live in ``cases``, one file a topic. Each is a function that takes an `Environment` and returns a `Finding`:
 
     @case("correctness/limit/one", "With N = 1 the first request is allowed and the second is denied.", ...)
     def one(env: Environment) -> Finding: ...

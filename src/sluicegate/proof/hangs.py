@@ -26,13 +26,15 @@ class Hangs:
         self.any, self._only = False, True
         self._lock = threading.Lock()
         self._left = Counter(case.section for case in cases)
+        self._begun: set[str] = set()
         self._in_a_row: Counter[str] = Counter()
         self._ended: dict[str, str] = {}
 
     def why_not(self, case: Case) -> str:
         """Return why a case is not to be run; empty if it is, and then it counts as begun."""
         with self._lock:
-            if case.section not in self._ended:
+            if case.section not in self._ended and case.id not in self._begun:
+                self._begun.add(case.id)
                 self._left[case.section] -= 1
             return self._ended.get(case.section, "")
 

@@ -193,7 +193,11 @@ def never_under(history: History) -> Finding:
         return Finding(CaseVerdict.UNDECIDED, "no request was denied, so no denial could be checked", history)
     wrong = [each for each in denials if each.answer]
     if wrong:
-        certain = [each for each in _owed_to_denials(excused(history.records), limit, window) if each.answer]
+        certain = [
+            each
+            for each in _owed_to_denials(excused(history.records, remote=history.remote), limit, window)
+            if each.answer
+        ]
         shown = certain or wrong
         worst = min(shown, key=lambda each: each.at_most)
         says = (
@@ -203,7 +207,8 @@ def never_under(history: History) -> Finding:
         )
         if certain:
             return Finding(CaseVerdict.FAILED, says, history, worst.record)
-        says = f"{says}. But {times(history.records).stall}"
+        stalled = times(history.records)
+        says = f"{says}. But {stalled.stall_of_any if history.remote else stalled.stall}"
         return Finding(CaseVerdict.UNDECIDED, says, history, worst.record)
     right = sum(each.answer is False for each in denials)
     says = f"{right} of {len(denials)} denials were certainly justified, and none certainly unjustified"

@@ -71,7 +71,7 @@ class ScenarioResult:
     @property
     def times(self) -> Times:
         """How long the calls took, whether their records were kept or not."""
-        kept = times(self.records)
+        kept = times([*self.records, *self.peeks])
         return Times([*kept.allowed, *self.discarded.allowed], [*kept.others, *self.discarded.others])
 
 

@@ -38,6 +38,16 @@ class DidNotStart(Exception):
         self.output, self.whole = output, whole
 
 
+_ports: set[int] = set()  # that were handed out: two instances that start at once must not get the same one
+
+
+def _unused_port() -> int:
+    while (port := free_port()) in _ports:
+        pass
+    _ports.add(port)
+    return port
+
+
 class Served:
     """One instance of a service, in a process group of its own.
 
@@ -53,9 +63,10 @@ class Served:
     """
 
     def __init__(self, target: Target, limit: int, window: float, redis_url: str | None) -> None:
+        self._closed = False
         self._settings = f"with a limit of {limit} and a window of {window:.9g} s"
         self._whole = float(window).is_integer()
-        port = free_port()
+        port = _unused_port()
         self.target = at_port(target, port)
         values = {"port": port, "limit": limit, "window": f"{window:.9g}", "redis": redis_url or ""}
         command = target.serve
@@ -88,6 +99,9 @@ class Served:
 
     def close(self) -> None:
         """Kill it with everything it started, unless that has left its process group. A second call does nothing."""
+        if self._closed:  # its number may be another group's by now
+            return
+        self._closed = True
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -77,8 +77,8 @@ def times(records: Iterable[Record]) -> Times:
     return Times(allowed, others)
 
 
-def excused(records: Sequence[Record]) -> list[Record]:
-    """Return the records with every answer that a stall may explain made unknown.
+def excused(records: Sequence[Record], *, remote: bool = False) -> list[Record]:
+    """Return the records with every answer that a stall may explain made unknown; if ``remote``, of any kind.
 
     Such a request may have been counted or not, and at any time from its start on: it may wait at the store for longer
     than its caller did.
@@ -88,7 +88,9 @@ def excused(records: Sequence[Record]) -> list[Record]:
     starts, until = [start for start, _ in slow], [-math.inf, *accumulate((end for _, end in slow), max)]
 
     def stalled(record: Record) -> bool:
-        return not record.allowed and record.start <= until[bisect_right(starts, record.start)]
+        if record.allowed:
+            return remote and record.end - record.start > slow_from
+        return record.start <= until[bisect_right(starts, record.start)]
 
     return [record._replace(allowed=None, end=math.inf) if stalled(record) else record for record in records]
 

@@ -122,6 +122,7 @@ class Worker:
 
     Attributes:
         version: The version of the interpreter, once the target is loaded.
+        patience: The same seconds, for the commands to come.
 
     Raises:
         TargetFailed: The interpreter does not exist.
@@ -137,7 +138,7 @@ class Worker:
         slack: float = math.inf,
     ) -> None:
         self.version, self._slack = "", slack
-        self._target, self._python, self._memory, self._patience = target, python, memory, patience
+        self._target, self._python, self._memory, self.patience = target, python, memory, patience
         self._number, self._lasts, self._manual = 0, 0.0, False
         try:
             self._child = Child([python, "-P", "-B", "-u", str(_SCRIPT)])
@@ -225,7 +226,7 @@ class Worker:
         ends = max((step.until or step.at for client in clients for step in client), default=0.0)
         # With a manual clock no one waits.
         whole = lasts if self._manual else max(0.0, start_at - time.monotonic()) + ends + lasts
-        end_at = time.monotonic() + whole + self._patience / 2
+        end_at = time.monotonic() + whole + self.patience / 2
         self._send("run", whole, clients=clients, start_at=start_at, end_at=end_at, preempt=preempt, keep=keep)
 
     def result(self) -> ScenarioResult:
@@ -239,7 +240,7 @@ class Worker:
 
         A target that is too slow for all rounds gets fewer, but at least one.
         """
-        reply = self._do("time_calls", keys=keys, times=times, rounds=rounds, within=self._patience / 3)
+        reply = self._do("time_calls", keys=keys, times=times, rounds=rounds, within=self.patience / 3)
         with self._failures_as_target_failed():
             return replies.rounds(reply, rounds)
 
@@ -250,7 +251,7 @@ class Worker:
         """
         # With a manual clock no one waits.
         lasts = 0.0 if self._manual else times * pause
-        self._send("time_each", lasts, keys=keys, times=times, pause=pause, within=lasts + self._patience / 2)
+        self._send("time_each", lasts, keys=keys, times=times, pause=pause, within=lasts + self.patience / 2)
         reply = self._receive()
         with self._failures_as_target_failed():
             return replies.each(reply, times)
@@ -322,11 +323,11 @@ class Worker:
         self._number += 1
         self._lasts = lasts
         with self._failures_as_target_failed():
-            self._child.send(json.dumps({"n": self._number, "do": verb, **arguments}).encode(), self._patience)
+            self._child.send(json.dumps({"n": self._number, "do": verb, **arguments}).encode(), self.patience)
 
     def _receive(self) -> Mapping[str, Any]:
         with self._failures_as_target_failed():
-            reply = replies.reply(self._child.receive(self._lasts + self._patience), self._number)
+            reply = replies.reply(self._child.receive(self._lasts + self.patience), self._number)
             unusable, error = replies.unusable(reply), replies.error(reply)
         if unusable is not None:
             raise TargetFailed(f"the target {unusable}", self.output)

@@ -329,7 +329,7 @@ class Body(ProcessLocal):
         answers: list[Any] = [None] * len(batch)
         pending: Sequence[int] = range(len(batch))
         if commit and self._denials.kept:  # again: another caller may have been denied the same while this one waited
-            answers = [self._denials.find_new(charges) for charges in batch]
+            answers = [self._denials.find_before_sending(charges) for charges in batch]
             pending = [index for index, answer in enumerate(answers) if answer is None]
         for _ in range(2):  # a request may be sent again once: after a clock mismatch nothing was taken for it
             if not pending and not announce:

@@ -7,8 +7,8 @@ server decided. So for a request of one unit it is never too short, and too long
 units some may have come back, and others may have taken them: then the wait is the shortest possible.) Long keys are
 not remembered, so the memory is bounded in bytes, too.
 
-When the time is over, the first request that asks goes to the server, and a flood that comes meanwhile is still denied
-from memory: until its reply, for a tenth of the time at most, and never beyond the wait.
+When the time is over, the first request goes to the server to refresh the denial. Until its reply the others are still
+denied from memory, as with a stale-while-revalidate cache: for a tenth of the time at most, and never beyond the wait.
 
 Giving units back ends it. This process does so inside `forgetting`: no denial that was sent before is returned after.
 Changes elsewhere (another process, lost data, a step of the server's clock, a token bucket that is also used with a
@@ -36,6 +36,9 @@ DENIAL_TTL = 1.0
 
 MAX_DENIALS = 10_000
 """Denials that one store remembers; the oldest goes first."""
+
+_STALE = 10
+"""The part of its time for which a denial may still be used while it is refreshed: a tenth."""
 
 _SLOTS = 1024
 
@@ -75,7 +78,7 @@ def _name(request: Charges) -> _Name:
 class _Denial:
     """One answer that was denied, with monotonic times. While it has the request, no other policy can have its ids.
 
-    From ``until_ns`` on one request asks anew, and it is over at ``last_ns`` at the latest.
+    From ``fresh_until_ns`` on a request has to refresh it. While one does, the others may use it until ``expires_ns``.
     """
 
     request: Charges
@@ -83,9 +86,9 @@ class _Denial:
     slots: list[int]
     sent_ns: int
     replied_ns: int
-    until_ns: int
-    last_ns: int
-    is_asked_anew: bool = False
+    fresh_until_ns: int
+    expires_ns: int
+    is_refreshing: bool = False
 
     @property
     def is_void(self) -> bool:
@@ -116,33 +119,33 @@ class Denials:
         self._ttl_ns = round(ttl * 1e9)
         self._void_until_ns = 0
         self.kept: OrderedDict[_Name, _Denial] = OrderedDict()
-        self._asked_anew: set[_Name] = set()
+        self._refreshing: set[_Name] = set()
 
     def clear(self) -> None:
         """Forget all denials, also those whose replies are still to come: the store has lost its counters."""
         self._void_until_ns = time.monotonic_ns()
         self.kept.clear()
-        self._asked_anew.clear()
+        self._refreshing.clear()
 
     def find(self, request: Charges) -> Remembered | None:
-        """Return the answer to a request that is remembered to be denied.
+        """Return the answer to a request that is remembered to be denied; on None, the caller must send the request.
 
-        None if it is to ask the server: until that has answered, the others get what is remembered.
+        If a denial is no longer fresh, the first caller gets None, and with it the task to refresh the denial.
         """
         name = _name(request)
-        denial = self._valid(name)
-        if denial is not None:
+        denial = self._usable(name)
+        if denial is None:
+            return None
+        if time.monotonic_ns() < denial.fresh_until_ns:
             return self._again(denial)
-        denial = self.kept.get(name)
-        if denial is not None:  # its time is over, and it is this request that asks anew
-            self.kept[name] = replace(denial, until_ns=denial.last_ns, is_asked_anew=True)
-            self._asked_anew.add(name)
+        self.kept[name] = replace(denial, fresh_until_ns=denial.expires_ns, is_refreshing=True)
+        self._refreshing.add(name)
         return None
 
-    def find_new(self, request: Charges) -> Remembered | None:
+    def find_before_sending(self, request: Charges) -> Remembered | None:
         """Return the answer to a request that has waited to be sent, if another was denied the same meanwhile."""
-        denial = self._valid(_name(request))
-        return None if denial is None or denial.is_asked_anew else self._again(denial)
+        denial = self._fresh(_name(request))
+        return None if denial is None or denial.is_refreshing else self._again(denial)
 
     def _again(self, denial: _Denial) -> Remembered:
         self.given += 1
@@ -157,26 +160,26 @@ class Denials:
         # 1.0 and True equal 1, and a subclass of str may equal anything.
         if type(key) is not str or type(cost) is not int:
             return False
-        if self._valid(((id(policy), key, cost),)) is None:
+        if self._fresh(((id(policy), key, cost),)) is None:
             return False
         self.given += 1
         return True
 
-    def _valid(self, name: _Name) -> _Denial | None:
-        """Return the denial of this name, unless its time is over; drop it if it is void or not even to be renewed."""
+    def _fresh(self, name: _Name) -> _Denial | None:
+        denial = self._usable(name)
+        return denial if denial is not None and time.monotonic_ns() < denial.fresh_until_ns else None
+
+    def _usable(self, name: _Name) -> _Denial | None:
+        """Return the denial of this name, fresh or not; drop it if its time is over, or units were given back."""
         denial = self.kept.get(name)
-        if denial is None:
-            return None
-        now_ns = time.monotonic_ns()
-        if now_ns < denial.until_ns and not denial.is_void:
-            return denial
-        if now_ns >= denial.last_ns or denial.is_void:
+        if denial is not None and (time.monotonic_ns() >= denial.expires_ns or denial.is_void):
             self._drop(name)
-        return None
+            return None
+        return denial
 
     def _drop(self, name: _Name) -> None:
         self.kept.pop(name, None)
-        self._asked_anew.discard(name)
+        self._refreshing.discard(name)
 
     def learn(self, requests: Sequence[Charges], answers: Sequence[Answer | ClockMismatch], sent_ns: int) -> None:
         """Remember the denials among the answers to requests that were sent at ``sent_ns``, by the monotonic clock."""
@@ -185,7 +188,7 @@ class Denials:
         replied_ns = time.monotonic_ns()
         for request, answer in zip(requests, answers, strict=True):
             if type(answer) is list:
-                if self._asked_anew and (name := _name(request)) in self._asked_anew:
+                if self._refreshing and (name := _name(request)) in self._refreshing:
                     self._drop(name)
                 for verdict in answer:
                     if not verdict.allowed:
@@ -204,12 +207,14 @@ class Denials:
         slots = [_slot(request[n].policy, request[n].key) for n in denied]
         # The shortest wait: after it, part of the answer would differ.
         wait_ns = min(waits_us) * 1000
-        until_ns, last_ns = (sent_ns + min(wait_ns, ttl_ns) for ttl_ns in (self._ttl_ns, self._ttl_ns * 11 // 10))
+        fresh_until_ns, expires_ns = (
+            sent_ns + min(wait_ns, ttl_ns) for ttl_ns in (self._ttl_ns, self._ttl_ns + self._ttl_ns // _STALE)
+        )
         name = _name(request)
         self._drop(name)
-        self.kept[name] = _Denial(request, answer, slots, sent_ns, replied_ns, until_ns, last_ns)
+        self.kept[name] = _Denial(request, answer, slots, sent_ns, replied_ns, fresh_until_ns, expires_ns)
         if len(self.kept) > MAX_DENIALS:
-            self._asked_anew.discard(self.kept.popitem(last=False)[0])
+            self._refreshing.discard(self.kept.popitem(last=False)[0])
 
 
 def _aged(verdict: Verdict, passed_us: int) -> Verdict:

@@ -54,7 +54,8 @@ class RedisStore(Body):
             (``"{pay}:"``), it keeps all keys in one slot of a cluster.
         timeout: Seconds that a whole call may last, above 0, at most 3600: waiting in the queue, connecting, and
             waiting for the reply. The client's own time-outs and retries may be longer: a call does not wait for them.
-        denial_ttl: Seconds for which a denial is remembered at most, 0 to 60, and never longer than its wait. Meanwhile
+        denial_ttl: Seconds for which a denial is remembered, 0 to 60; up to a tenth longer while one request refreshes
+            it, and never longer than its wait. Meanwhile
             the same request is denied without a call. If another process gives units back, or uses a token bucket with
             a higher limit, this store sees it that much later. 0 remembers none.
         max_waiting: Callers that may wait in the queue, 1 or more. When it is full, a call raises `StoreUnavailable` at
@@ -105,7 +106,7 @@ class RedisStore(Body):
             prefix: The beginning of all stored keys: printable text, 1 character or more.
             timeout: Seconds that a whole call may last, above 0, at most 3600: waiting in the queue, connecting, and
                 waiting for the reply.
-            denial_ttl: Seconds for which a denial is remembered at most, 0 to 60; 0 remembers none.
+            denial_ttl: Seconds for which a denial is remembered, 0 to 60; 0 remembers none.
             max_waiting: Callers that may wait in the queue, 1 or more.
 
         Raises:
@@ -269,7 +270,8 @@ class AsyncRedisStore(Body):
             (``"{pay}:"``), it keeps all keys in one slot of a cluster.
         timeout: Seconds that a whole call may last, above 0, at most 3600: waiting in the queue, connecting, and
             waiting for the reply.
-        denial_ttl: Seconds for which a denial is remembered at most, 0 to 60, and never longer than its wait. Meanwhile
+        denial_ttl: Seconds for which a denial is remembered, 0 to 60; up to a tenth longer while one request refreshes
+            it, and never longer than its wait. Meanwhile
             the same request is denied without a call. If another process gives units back, or uses a token bucket with
             a higher limit, this store sees it that much later. 0 remembers none.
         max_waiting: Callers that may wait in the queue, 1 or more. When it is full, a call raises `StoreUnavailable` at
@@ -325,7 +327,7 @@ class AsyncRedisStore(Body):
             prefix: The beginning of all stored keys: printable text, 1 character or more.
             timeout: Seconds that a whole call may last, above 0, at most 3600: waiting in the queue, connecting, and
                 waiting for the reply.
-            denial_ttl: Seconds for which a denial is remembered at most, 0 to 60; 0 remembers none.
+            denial_ttl: Seconds for which a denial is remembered, 0 to 60; 0 remembers none.
             max_waiting: Callers that may wait in the queue, 1 or more.
 
         Raises:

@@ -40,7 +40,8 @@ def unless_raised(finding: Finding, *results: ScenarioResult) -> Finding:
 
 def unless_stalled(finding: Finding, *results: ScenarioResult) -> Finding:
     """Return a failure as undecided if the target or its store stalled meanwhile; else the finding itself."""
-    return _but(finding, _times(results).stall)
+    remote, times = finding.history is not None and finding.history.remote, _times(results)
+    return _but(finding, times.stall_of_any if remote else times.stall)
 
 
 def unless_paused(finding: Finding, *results: ScenarioResult, for_: float) -> Finding:
@@ -100,9 +101,10 @@ def answers_exact(history: History, *results: ScenarioResult, denied: int, says:
     failure, over = failure_if_raised(*results), never_over(history)
     if failure:
         return worst(failure, over)
-    if over.verdict is CaseVerdict.FAILED:
-        return over
     answers = owed(history.records, history.limit, history.window)
+    one_too_many = any(each.answer is False and each.record.allowed for each in answers)
+    if over.verdict is CaseVerdict.FAILED or one_too_many:  # the latter even if a stall may explain it
+        return over
     if any(each.answer and each.record.allowed is False for each in answers):
         return never_under(history)
     open_ = sum(each.answer is None for each in answers)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sluicegate.proof.case import case
-from sluicegate.proof.cases.evidence import failure_if_raised
+from sluicegate.proof.cases.evidence import failure_if_raised, unless_stalled
 from sluicegate.proof.environment import Environment
 from sluicegate.proof.history import History, Record
 from sluicegate.proof.requirement import Requirement
@@ -43,8 +43,8 @@ def _failure(env: Environment, history: History, found: Callable[[Sequence[Wait]
     failure = found(waits(history.records, env.limit + 1))
     if failure is None:
         return None
-    certain = found(waits(excused(history.records), env.limit + 1))
-    says = f"{failure.says}. But {times(history.records).stall}"
+    certain = found(waits(excused(history.records, remote=history.remote), env.limit + 1))
+    says = f"{failure.says}. But {times(history.records).stall_of_any}"
     return certain or replace(failure, verdict=CaseVerdict.UNDECIDED, says=says)
 
 
@@ -258,6 +258,11 @@ def never(env: Environment) -> Finding:
     result = env.worker(limit=limit, window=_LONG).run([call(0, key, cost=cost, verb="take") for cost in (6, 100)])
     history = env.history(result, limit=limit, window=_LONG)
     denied = [record for record in history.records if record.allowed is False]
+    if any(record.allowed for record in history.records):
+        return Finding(CaseVerdict.UNDECIDED, "a cost above the limit was allowed, so no wait was reported", history)
+    if not denied:
+        says = "no such request was answered, so no wait was reported"
+        return unless_stalled(Finding(CaseVerdict.PASSED, says, history), result)
     at_once = [record for record in denied if record.retry_after is not None and record.retry_after <= 0]
     if at_once:
         says = f"a cost of {at_once[0].cost} of {limit} was denied with a wait of {at_once[0].retry_after:g} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sluicegate.proof.environment import Environment
 from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.verdict import CaseVerdict, EndCase, Finding
-from sluicegate.proof.workers import Worker
+from sluicegate.proof.workers import Worker, call
 
 
 class MovedClock:
@@ -20,6 +20,17 @@ class MovedClock:
             raise EndCase(Finding(CaseVerdict.SKIPPED, "the kit cannot move the clock by which the target counts"))
         self._env = env
         self._stepped = None if Requirement.MANUAL_CLOCK in env.survey.met else env.stepped()
+        if self._stepped and not self._counts_by_it():
+            raise EndCase(Finding(CaseVerdict.SKIPPED, "the target does not count by the clock of its Redis server"))
+
+    def _counts_by_it(self) -> bool:
+        with self.worker(1, 60.0) as worker:
+            key = self._env.key()
+            filled = worker.run([call(0, key, 2)])
+            self.pass_(worker, 61.0)
+            later = worker.run([call(0, key)])
+        answers = [record.allowed for record in (*filled.records, *later.records)]
+        return answers != [True, False, False]
 
     def worker(self, limit: int, window: float) -> Worker:
         """Start a worker that counts by this clock."""

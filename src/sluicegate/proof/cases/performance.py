@@ -256,7 +256,8 @@ def _server_time(env: Environment) -> float:
     if Requirement.REDIS not in env.survey.met:
         return 0.0
     used = env.server.client.info("cpu")
-    return float(used["used_cpu_user_main_thread"]) + float(used["used_cpu_sys_main_thread"])
+    of_main_thread = [used.get(f"used_cpu_{kind}_main_thread", used[f"used_cpu_{kind}"]) for kind in ("user", "sys")]
+    return float(sum(of_main_thread))
 
 
 # Memory

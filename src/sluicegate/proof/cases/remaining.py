@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ def remaining(env: Environment) -> Finding:
         steps.append(call(at, key, times, verb="take", pause=_pause(terms)))
     result = _run(env, terms, steps)
     history = env.history(result, limit=terms.limit, window=terms.window)
-    certain = owed(excused(history.records), terms.limit, terms.window)
+    certain = owed(excused(history.records, remote=history.remote), terms.limit, terms.window)
     return failure_if_raised(result) or _judged(history, certain, takes=True)
 
 
@@ -103,7 +104,9 @@ def peek_is_true(env: Environment) -> Finding:
     raised = failure_if_raised(result)
     if raised:
         return raised
-    looks = _owed_to_looks(history, [each for each in result.peeks if each.allowed is not None])
+    slow_from = result.times.slow_from if history.remote else math.inf
+    answered = [each for each in result.peeks if each.allowed is not None and each.end - each.start <= slow_from]
+    looks = _owed_to_looks(history, answered)
     wrong = next((each for each in looks if each.answer is not None and each.record.allowed is not each.answer), None)
     if wrong:
         word = "allowed" if wrong.record.allowed else "denied"
@@ -116,7 +119,7 @@ def peek_is_true(env: Environment) -> Finding:
 def _owed_to_looks(history: History, looks: Sequence[Record]) -> list[Owed]:
     """Return the answers owed to peeks, which take nothing: as denials they count for no other answer."""
     as_denials = {each._replace(allowed=False): each for each in looks}
-    answers = owed([*excused(history.records), *as_denials], history.limit, history.window)
+    answers = owed([*excused(history.records, remote=history.remote), *as_denials], history.limit, history.window)
     return [each._replace(record=as_denials[each.record]) for each in answers if each.record in as_denials]
 
 
@@ -137,6 +140,8 @@ def _judged(history: History, answers: Sequence[Owed], *, takes: bool) -> Findin
                 f"held {_held(each)} before; expected {expected}"
             )
             return Finding(CaseVerdict.FAILED, says, history, each.record if takes else None)
+    if takes and not reported:
+        return Finding(CaseVerdict.UNDECIDED, "no answer reported what remained", history)
     exact = sum(each.at_least == each.at_most for each in answers)
     if exact < len(answers) / 2:
         says = f"for only {exact} of {len(answers)} answers it is certain what the window held: they took too long"

@@ -165,6 +165,8 @@ def _soon_enough(env: Environment) -> Finding:
     first, last = history.records[0], history.records[-1]
     late = last.end - first.end - window
     says = f"a unit was free {window:g} s after the first call, and the caller that waited got it {late:.2f} s later"
+    if not last.allowed or late < -0.01:
+        return Finding(CaseVerdict.UNDECIDED, "the caller did not wait for the unit", history, last)
     if late > 0.35:
         return unless_paused(Finding(CaseVerdict.FAILED, says, history, last), result, for_=0.1)
     return Finding(CaseVerdict.PASSED, says, history, last)
@@ -206,21 +208,22 @@ def _waiters(env: Environment, worker: Worker, number: int) -> int:
 
 def _gave_up(env: Environment, result: ScenarioResult, number: int) -> Finding:
     """Judge the waits, which come between as many calls as the limit before them and one more after them."""
-    history = env.history(_as_denials(result), limit=3, window=2.0)
-    records, limit = history.records, history.limit
+    # The records of a client are together: the calls that fill the key, as many and one more a window later, the waits.
+    records, limit, window = _as_denials(result).records, 3, 2.0
+    history = env.history(_as_denials(result), limit=limit, window=window)
     if len(records) < 2 * limit + 1 + number:
         return Finding(CaseVerdict.UNDECIDED, "the target took too long: some calls were not made", history)
-    waits = records[limit : limit + number]
+    filled, after, waits = records[:limit], records[limit : 2 * limit + 1], records[2 * limit + 1 :]
+    if filled[-1].end > min(wait.start for wait in waits) or after[0].start < filled[-1].end + window:
+        return Finding(CaseVerdict.UNDECIDED, "the calls that fill the key took too long", history)
     slowest = max(waits, key=_took)
     says = f"{number} waits of at most {_TIMEOUT:g} s for a full key: the longest took {_took(slowest):.2f} s"
-    early = next(
-        (record for record in waits if record.allowed and record.end < records[0].start + history.window), None
-    )
+    early = next((record for record in waits if record.allowed and record.end < filled[0].start + window), None)
     if early:
         return Finding(CaseVerdict.FAILED, f"{says}, and one was allowed though the key was full", history, early)
     if _took(slowest) > _TIMEOUT + 0.8:
         return unless_paused(Finding(CaseVerdict.FAILED, says, history, slowest), result, for_=0.4)
-    return _nothing_taken(history, records[-limit - 1 :], says)
+    return unless_stalled(_nothing_taken(history, after, says), ScenarioResult(filled + after))
 
 
 def _nothing_taken(history: History, after: Sequence[Record], says: str) -> Finding:
@@ -296,7 +299,8 @@ def _overtaken(records: Sequence[Record], by: float) -> tuple[Record, Record] | 
 )
 def never(env: Environment) -> Finding:
     limit, key = 3, env.key()
-    worker = env.worker(limit=limit, window=0.5, patience=3.0)
+    worker = env.worker(limit=limit, window=0.5)
+    worker.patience = 3.0  # for the wait, and not for loading the target
     try:
         result = worker.run([call(0, key, cost=limit + 1, verb="wait")])
     except TargetFailed as failure:

@@ -40,6 +40,7 @@ class Recorder:
     def record(self, start: float, end: float, verb: str, key: str, cost: int, *, answer: Answer | None) -> None:
         """Record one answer; None if the call raised. What ends a reservation answers nothing."""
         if verb in ENDS:
+            self.others_took.append(end - start)
             return
         if not self._keep:
             (self.allowed_took if answer is not None and answer.allowed else self.others_took).append(end - start)
