@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from proof import sluicegate_targets, targets  # noqa: E402
-from proof.seeded.table import CORRECT, SEEDED_FAULTS, UNUSUAL, SeededFault  # noqa: E402
+from proof.seeded.table import CORRECT, CORRECT_AS_WELL, SEEDED_FAULTS, UNUSUAL, SeededFault  # noqa: E402
 from proof.stalling import stalls  # noqa: E402
 from sluicegate.proof.case import Case  # noqa: E402
 from sluicegate.proof.environment import GradeSettings  # noqa: E402
@@ -57,7 +57,7 @@ def main(
     *, runs: int, busy: int, stall: bool, seed: int | None, seeded: bool, only: str, cases: tuple[str, ...]
 ) -> None:
     own = OWN_STALLED if stall else OWN
-    correct = [name for name in [*CORRECT, *UNUSUAL, *own] if only in name]
+    correct = [name for name in [*CORRECT, *CORRECT_AS_WELL, *UNUSUAL, *own] if only in name]
     faults = [each for each in SEEDED_FAULTS if seeded and not stall and only in each.target]
     shown = {CaseVerdict.FAILED} if stall else {CaseVerdict.FAILED, CaseVerdict.UNDECIDED}
     wrong = 0

@@ -51,7 +51,10 @@ BRIEF = ["app/limiter_memory.py:MemorySlidingWindow", "app/limiter_redis.py:Redi
 def gradings() -> Iterator[dict[str, Future[Findings]]]:
     """All gradings of the library, three at a time, as they mostly wait."""
     with ThreadPoolExecutor(3) as pool:
-        every, correctness = choose(strict=True), choose(["correctness"])
+        every, correctness = (
+            choose(strict=True),
+            choose(["correctness/limit", "correctness/edge", "correctness/window"]),
+        )
         yield {
             name: pool.submit(found, parse(f"{sluicegate_targets.__file__}:{name}"), GradeSettings(server=kind), every)
             for name, kind in MADE.items()
@@ -83,7 +86,7 @@ def test_the_files_of_the_brief_pass_as_they_stand(target: str, gradings: dict[s
         pytest.skip(servers.HOW_TO_GET_ONE)
     findings = gradings[target].result()
     assert failed(findings) == set()
-    assert len(with_verdict(CaseVerdict.PASSED, findings)) >= 14
+    assert len(with_verdict(CaseVerdict.PASSED, findings)) >= 10
 
 
 @pytest.mark.parametrize("kind", KINDS[:1])

@@ -18,6 +18,7 @@ from sluicegate.proof.grading import choose, grade
 from sluicegate.proof.verdict import CaseVerdict, Finding
 
 KNOWN = {case.id: case for case in cases()}
+IN_EVERY_RUN = [seeded for seeded in SEEDED_FAULTS if not seeded.costly]
 
 
 def grade_by_its_case(seeded: SeededFault) -> Finding:
@@ -40,13 +41,13 @@ def is_alone(seeded: SeededFault) -> bool:
 def side_by_side() -> Iterator[dict[str, Future[Finding]]]:
     """The findings of cases that may run side by side, as in a grading."""
     with ThreadPoolExecutor(5) as pool:
-        yield {each.target: pool.submit(grade_by_its_case, each) for each in SEEDED_FAULTS if not is_alone(each)}
+        yield {each.target: pool.submit(grade_by_its_case, each) for each in IN_EVERY_RUN if not is_alone(each)}
         pool.shutdown(cancel_futures=True)
 
 
 # Cases that must run alone come last, when all others are done.
 @pytest.mark.slow
-@pytest.mark.parametrize("seeded", sorted(SEEDED_FAULTS, key=is_alone), ids=lambda seeded: seeded.target)
+@pytest.mark.parametrize("seeded", sorted(IN_EVERY_RUN, key=is_alone), ids=lambda seeded: seeded.target)
 def test_a_seeded_fault_is_caught_by_the_case_meant_for_it(seeded: SeededFault, side_by_side):
     finding = grade_by_its_case(seeded) if is_alone(seeded) else side_by_side[seeded.target].result()
     assert finding.verdict is CaseVerdict.FAILED, finding.says

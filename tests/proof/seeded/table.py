@@ -20,6 +20,8 @@ class SeededFault(NamedTuple):
         window: The window in seconds that it is graded with.
         strict: Whether that case is a recommendation, which only runs with ``--strict``.
         also: Further cases that the fault may break, by the beginnings of their ids. Every other case must pass.
+        costly: Whether its grading takes long, and other faults of its kind are graded in every run of the tests. It is
+            graded by ``make soak`` alone.
     """
 
     target: str
@@ -28,7 +30,19 @@ class SeededFault(NamedTuple):
     window: float = 1.0
     strict: bool = False
     also: tuple[str, ...] = ()
+    costly: bool = False
 
+
+_COSTLY = {
+    "bounded_frees.py:RedisMostUsers",
+    "scans_history.py:ScansHistory",
+    "slow_sometimes.py:RedisKeysScan",
+    "slow_sometimes.py:RedisRebuilds",
+    "slow_sometimes.py:RedisRemovesOneByOne",
+    "slow_sometimes.py:RedisUnpacks",
+    "window_end_races.py:LockGoesWithUser",
+    "window_end_races.py:ReplacesOldest",
+}
 
 _OVER = ("correctness/edge", "correctness/window", "concurrency", "resilience/clock")
 """The cases that fail on a limiter that forgets requests too early."""
