@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 # Many tests mostly wait, so a few run at once; but only one if they all use the server of SLUICEGATE_TEST_REDIS_URL.
 WORKERS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,3)
-WORKERS_OF_LONG_TESTS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,3)
+WORKERS_OF_LONG_TESTS ?= $(if $(SLUICEGATE_TEST_REDIS_URL),0,2)
 
 # Two targets at once, each printing its output in one piece at its end; in turn with a make that cannot do that.
 SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target))
@@ -16,9 +16,9 @@ SIDE_BY_SIDE := $(if $(SLUICEGATE_TEST_REDIS_URL),,$(if $(filter output-sync,$(.
 run: .venv/.installed
 	$(BIN)/uvicorn app.main:app --port $(PORT)
 
-## test: what can be decided quickly, on one server and one interpreter; two minutes on two cores
+## test: what can be decided quickly, on one server and one interpreter; under three minutes on two cores
 test: .venv/.installed-dev
-	@echo "the fast tests, two minutes on two cores; make check runs all that there are, in some twenty"
+	@echo "the fast tests, under three minutes on two cores; make check runs all that there are, in some twenty"
 	@SLUICEGATE_TEST_ONE_SERVER=1 $(BIN)/pytest -n $(WORKERS)
 
 ## test-rest: the slow tests, more thorough properties, and every kind of server; then other Pythons from 3.11 up, and the oldest FastAPI

@@ -10,7 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 # is one image.
 _TOGETHER = {
     "tests/proof/test_grading_sluicegate.py": "gradings",
-    "tests/proof/test_seeded_faults.py": "seeded",
+    "tests/proof/test_seeded_faults.py": "gradings",
     "tests/proof/test_stalled_servers.py": "gradings",
     "tests/proof/report/test_page_in_browser.py": "browser",
     "tests/service/test_image.py": "image",

@@ -11,14 +11,13 @@ import pytest
 
 from proof import targets
 from proof.regrading import regraded, with_verdict
-from proof.seeded.table import CORRECT, SEEDED_FAULTS, UNUSUAL, SeededFault
+from proof.seeded.table import CORRECT, IN_EVERY_RUN, SEEDED_FAULTS, UNUSUAL, SeededFault
 from sluicegate.proof.cases import cases
 from sluicegate.proof.environment import GradeSettings
 from sluicegate.proof.grading import choose, grade
 from sluicegate.proof.verdict import CaseVerdict, Finding
 
 KNOWN = {case.id: case for case in cases()}
-IN_EVERY_RUN = [seeded for seeded in SEEDED_FAULTS if not seeded.costly]
 
 
 def grade_by_its_case(seeded: SeededFault) -> Finding:
