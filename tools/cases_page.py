@@ -125,8 +125,8 @@ DOES = {
     "performance/time/requests": "Times a decision after 50 to 12 000 requests of one key in the window.",
     "performance/time/keys": "Times a decision among 10 to 8000 keys.",
     "performance/time/worst": (
-        "Times each of 2500 decisions (on Redis: 1500) among 500 to 8000 keys, by the processor time in the "
-        "process and on the server; 250 s pass on a manual clock."
+        "Times each of 2500 decisions among 1000 to 16 000 keys (on Redis: 1500, and 500 to 8000 keys), by the "
+        "processor time in the process and on the server; 250 s pass on a manual clock."
     ),
     "performance/time/expiry": (
         "Fills a key with N = 100 to 8000, the first 20 one by one, moves the clock on by T, and measures the "

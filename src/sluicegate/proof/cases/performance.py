@@ -151,7 +151,7 @@ _LONG_AMONG_FEW = 5000.0
     timed=True,
 )
 def worst_time(env: Environment) -> Finding:
-    sizes = (500, 2000, 8000)
+    sizes = (500, 2000, 8000) if Requirement.REDIS in env.survey.met else (1000, 4000, 16000)
     found = _grown("number of keys", sizes, lambda number: _among(env, number), of=_SINGLE, least=_LONG_DECISION)
     if found.verdict is not CaseVerdict.PASSED or found.growth is None or found.growth.costs[0] < _LONG_AMONG_FEW:
         return found
