@@ -71,7 +71,7 @@ def test_a_target_that_has_allow_limits_a_rate_and_is_not_graded_for_leases(
 ):
     seen = grading.survey(written(tmp_path, _ALLOWS.format(first="pass")), GradeSettings())
     assert {Requirement.RATE, Requirement.MANUAL_CLOCK} <= seen.met
-    says = "the target has no acquire(user_id): it limits a rate, not how many calls are under way"
+    says = "the target has no acquire(user_id): it limits a rate, not concurrent calls"
     assert reasons_without(Requirement.LEASES, seen, monkeypatch) == {says}
 
 

@@ -9,7 +9,7 @@ class Requirement(Enum):
     """What a case requires. The value is the reason the report gives when it is missing."""
 
     RATE = "the target lends permits and has no allow(user_id)"
-    LEASES = "the target has no acquire(user_id): it limits a rate, not how many calls are under way"
+    LEASES = "the target has no acquire(user_id): it limits a rate, not concurrent calls"
     CONSTRUCTOR = "the target is a running service: grade the limiter's class instead to run this case (Python only)"
     PROCESS = "the target runs in processes of its own, where the kit cannot look"
     FILE = "the target is not a file"

@@ -37,7 +37,7 @@ return 0
 
 
 class OwnRequests:
-    """What this instance allowed, whoever decided it. It never has more than the shared log, while that has all."""
+    """The requests that this instance allowed, with Redis or without. Unless Redis lost some, it has all of them."""
 
     def __init__(self, limit: int, window_seconds: float) -> None:
         self._limit = limit

@@ -175,7 +175,7 @@ class StreamKept(Calls):
 
 
 class GoesBackToPool(Calls):
-    """A connection goes back to the pool while its reply is under way: whoever borrows it next reads that reply."""
+    """A connection is returned to the pool before its reply has arrived: its next user reads that reply."""
 
     def __init__(self, limit: int, window_seconds: float, redis_url: str) -> None:
         super().__init__(limit, window_seconds, redis_url)

@@ -1,4 +1,4 @@
-"""Limiters of calls under way, ``Name(limit, ttl_seconds)``, whose leases are wrong.
+"""Limits on concurrent calls, ``Name(limit, ttl_seconds)``, whose leases are wrong.
 
 ``acquire`` returns a permit, or None if all are lent. A permit that is neither renewed nor released ends by itself.
 """

@@ -170,7 +170,7 @@ class WaitTimeoutLate(Waiting):
 
 
 class WaitTimeoutTakes(Waiting):
-    """A wait that timed out goes on in its thread: it takes the units although its caller was told False."""
+    """After its timeout a wait continues in a thread: it takes the units although its caller was told False."""
 
     def wait(self, user_id: str, cost: int = 1, timeout: float | None = None) -> bool:
         result: queue.SimpleQueue[bool] = queue.SimpleQueue()

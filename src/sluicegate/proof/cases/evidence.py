@@ -41,16 +41,17 @@ def unless_raised(finding: Finding, *results: ScenarioResult) -> Finding:
 def unless_stalled(finding: Finding, *results: ScenarioResult) -> Finding:
     """Return a failure as undecided if the target or its store stalled meanwhile; else the finding itself."""
     remote, times = finding.history is not None and finding.history.remote, _times(results)
-    return _but(finding, times.stall_of_any if remote else times.stall)
+    return unless(finding, times.stall_of_any if remote else times.stall)
 
 
 def unless_paused(finding: Finding, *results: ScenarioResult, for_: float) -> Finding:
     """Return a failure as undecided if the machine paused for so many seconds; else the finding itself."""
     paused = max(each.paused for each in results)
-    return _but(finding, f"the machine did not run the target for {paused:.2f} s" if paused >= for_ else "")
+    return unless(finding, f"the machine did not run the target for {paused:.2f} s" if paused >= for_ else "")
 
 
-def _but(finding: Finding, why: str) -> Finding:
+def unless(finding: Finding, why: str) -> Finding:
+    """Return a failure as undecided if there is a reason to doubt it; with an empty one, the finding itself."""
     if finding.verdict is not CaseVerdict.FAILED or not why:
         return finding
     return replace(finding, verdict=CaseVerdict.UNDECIDED, says=f"{finding.says}. But {why}")

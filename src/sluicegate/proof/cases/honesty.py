@@ -127,11 +127,11 @@ def _resolution(waits: Sequence[float], *, http: bool) -> float:
     A date in Retry-After has whole seconds, and so has the date of the response that it is compared with: each may be
     cut, so together they are off by up to two seconds.
     """
-    if _multiples_of(1.0, waits):
-        return 2.0 if http else 1.0
-    if http:
-        return 2.0
-    return 0.1 if _multiples_of(0.1, waits) else 0.001
+    return 2.0 if http else _unit(waits, least=0.001)
+
+
+def _unit(waits: Sequence[float], *, least: float) -> float:
+    return next((unit for unit in (1.0, 0.1) if _multiples_of(unit, waits)), least)
 
 
 def _multiples_of(unit: float, waits: Sequence[float]) -> bool:
@@ -202,7 +202,7 @@ def _check_ends_of_waits(env: Environment, worker: Worker, fill: Sequence[Step],
             return Finding(CaseVerdict.FAILED, "a full key had no wait, or an infinite one", history)
     waits = {key: record.retry_after or 0.0 for key, record in denials.items()}
     # If the waits are rounded, call that much before the end.
-    instant = next((unit for unit in (1.0, 0.1) if _multiples_of(unit, list(waits.values()))), 1e-6)
+    instant = _unit(list(waits.values()), least=1e-6)
     calls = [(wait - early, take) for take in takes for wait in [waits[take.keys[0]]] for early in (instant, 0.0)]
     steps = [call(max(0.0, at), take.keys[0], cost=take.cost) for at, take in sorted(calls, key=lambda each: each[0])]
     again = worker.run(steps)

@@ -12,6 +12,7 @@ from sluicegate.proof.cases.evidence import (
     failure_if_raised,
     limit_kept,
     limit_not_exceeded,
+    unless,
     unless_paused,
     unless_raised,
     unless_stalled,
@@ -251,11 +252,7 @@ def _after(env: Environment, outage: list[tuple[float, Callable[[], None]]], *, 
     late = time.monotonic() - start_at - outage[-1][0]
     results = [worker.result() for worker in workers]
     found = _shared_again(env, results, {*full, *(key for keys in fresh for key in keys)}, limit, window)
-    if found.verdict is CaseVerdict.FAILED and late > 0.2:
-        return replace(
-            found, verdict=CaseVerdict.UNDECIDED, says=f"the server was back {late:.2f} s late. {found.says}"
-        )
-    return found
+    return unless(found, f"the server was back {late:.2f} s late" if late > 0.2 else "")
 
 
 def _calling_on(env: Environment, until: float) -> list[Step]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from sluicegate.proof.case import case
+from sluicegate.proof.cases.evidence import unless
 from sluicegate.proof.cases.story import Part, compared, steps_of
 from sluicegate.proof.environment import Environment
+from sluicegate.proof.history import Record
 from sluicegate.proof.requirement import Requirement
 from sluicegate.proof.rubric import RubricLine
-from sluicegate.proof.verdict import CaseVerdict, Finding
+from sluicegate.proof.verdict import Finding
 from sluicegate.proof.workers import call
 
 _LIMIT = 5
@@ -21,11 +23,11 @@ def _reserve(key: str, cost: int, answer: str = "a") -> Part:
 
 
 def _settle(key: str, used: int) -> Part:
-    return Part([call(0, key, cost=used, verb="settle")], "")
+    return Part([call(0, key, cost=used, verb="settle")])
 
 
 def _cancel(key: str) -> Part:
-    return Part([call(0, key, verb="cancel")], "")
+    return Part([call(0, key, verb="cancel")])
 
 
 def _room_for(key: str, units: int, at: float = 0.0) -> Part:
@@ -116,11 +118,15 @@ def late(env: Environment) -> Finding:
     result = worker.run(steps_of(parts), lasts=5)
     history = env.history(result, limit=_LIMIT, window=window, save=False)
     finding = compared(history, result, parts, says)
-    reserved, then, later = history.records[0], history.records[2:4], history.records[4:]
-    in_time = later and later[0].start >= reserved.end + window and later[-1].end < then[0].start + window
-    if finding.verdict is CaseVerdict.FAILED and not in_time:
-        return replace(finding, verdict=CaseVerdict.UNDECIDED, says="the calls came too late")
-    return finding
+    return unless(finding, "" if _in_time(history.records, window) else "the calls came too late")
+
+
+def _in_time(records: Sequence[Record], window: float) -> bool:
+    """Tell whether the later calls came when what was reserved had left the window, and what was taken had not."""
+    if len(records) < 5:
+        return False
+    reserved, taken, later = records[0], records[2], records[4:]
+    return later[0].start >= reserved.end + window and later[-1].end < taken.start + window
 
 
 @case(
@@ -160,7 +166,7 @@ def moment(env: Environment) -> Finding:
     says = "5 of 5 were reserved, half a window later 3 were used, and a window after the reservation all 5 were free"
     parts = [
         _reserve(key, 5),
-        Part([call(window / 2, key, cost=3, verb="settle")], ""),
+        Part([call(window / 2, key, cost=3, verb="settle")]),
         Part([call(window - 0.125, key, 3)], "aad"),
         Part([call(window, key, 4)], "aaad"),
     ]

@@ -187,30 +187,28 @@ def times_out(env: Environment) -> Finding:
 
 
 def _times_out(env: Environment) -> Finding:
-    # Alone in a process, and with others whose end might wake it.
-    running = [
-        (worker, _waiters(env, worker, number)) for number in (1, 4) for worker in [env.worker(limit=3, window=2.0)]
-    ]
-    return worst(*(_gave_up(env, worker.result(), waits) for worker, waits in running))
+    numbers = (1, 4)  # alone in a process, and with others whose end might wake it
+    workers = [_start_waiters(env, number) for number in numbers]
+    return worst(*(_gave_up(env, worker.result(), number) for worker, number in zip(workers, numbers, strict=True)))
 
 
-_TIMEOUT = 0.3
+_TIMEOUT, _LIMIT, _WINDOW = 0.3, 3, 2.0
 
 
-def _waiters(env: Environment, worker: Worker, number: int) -> int:
-    """Start so many callers that wait for a full key. Return their number."""
-    key, limit, window = env.key(), 3, 2.0
+def _start_waiters(env: Environment, number: int) -> Worker:
+    """Start so many callers that wait for a full key, in a process of their own."""
+    key, worker = env.key(), env.worker(limit=_LIMIT, window=_WINDOW)
     # A window after the first calls there is room for as many again; and for no more, if no wait took a unit.
-    fill = [call(0, key, limit), call(1.1 * window, key, limit + 1)]
+    fill = [call(0, key, _LIMIT), call(1.1 * _WINDOW, key, _LIMIT + 1)]
     worker.start(fill, *([call(0.1, key, verb="wait", timeout=_TIMEOUT)] for _ in range(number)), lasts=5)
-    return number
+    return worker
 
 
 def _gave_up(env: Environment, result: ScenarioResult, number: int) -> Finding:
-    """Judge the waits, which come between as many calls as the limit before them and one more after them."""
+    answered, limit, window = _as_denials(result), _LIMIT, _WINDOW
+    history = env.history(answered, limit=limit, window=window)
     # The records of a client are together: the calls that fill the key, as many and one more a window later, the waits.
-    records, limit, window = _as_denials(result).records, 3, 2.0
-    history = env.history(_as_denials(result), limit=limit, window=window)
+    records = answered.records
     if len(records) < 2 * limit + 1 + number:
         return Finding(CaseVerdict.UNDECIDED, "the target took too long: some calls were not made", history)
     filled, after, waits = records[:limit], records[limit : 2 * limit + 1], records[2 * limit + 1 :]
