@@ -1,4 +1,4 @@
-"""Correct, a limit on concurrent calls: a heap of the ends of leases, to which renewals add; a permit frees only its own.
+"""Correct, a limit on concurrent calls: a heap has the ends of leases; a permit frees no lease but its own.
 
 ``Leases(limit, ttl_seconds).acquire(user_id)`` returns a permit, or None if all are lent.
 """

@@ -37,7 +37,7 @@ return 0
 
 
 class OwnRequests:
-    """The requests that this instance allowed, with Redis or without. Unless Redis lost some, it has all of them."""
+    """The requests that this instance allowed, with Redis or without. Unless Redis lost some, it has them, too."""
 
     def __init__(self, limit: int, window_seconds: float) -> None:
         self._limit = limit
